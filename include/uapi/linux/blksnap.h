@@ -205,7 +205,7 @@ struct blk_snap_tracker_read_cbt_bitmap {
  * Description: The argument goes in, the map goes out to its buffer.  The map
  * has one byte for each tracking block: the number of the snapshot interval in
  * which the block changed last, or 0 if it has not changed since the generation
- * began. What is read is the map as the last take left it, plus what was
+ * began.  What is read is the map as the last take left it, plus what was
  * written to the image and what IOCTL_BLK_SNAP_TRACKER_MARK_DIRTY_BLOCKS added
  * since.
  *
@@ -304,8 +304,8 @@ struct blk_snap_snapshot_destroy {
 /**
  * define IOCTL_BLK_SNAP_SNAPSHOT_DESTROY - give a snapshot up
  *
- * Description: Data goes in.  The images disappear; who has one open gets -EIO
- * from then on. The devices stay tracked.
+ * Description: Data goes in.  The images disappear, and whoever has one open
+ * gets -EIO from then on.  The devices stay tracked.
  *
  * Return: 0, or -ENODEV if there is no such snapshot.
  */
