@@ -1,0 +1,526 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Space for the copies of a snapshot
+ *
+ * Each append makes a batch of ranges, which stays as it is until the storage
+ * is destroyed.  Two indexes lead to the ranges: a tree by their place on the
+ * disks, which tells whether places overlap, and an array by position, which
+ * grows at its end.  Only the array is needed to store and to read copies, so
+ * only what concerns the array is under the lock.
+ *
+ * The array grows outside the lock: entries behind nr_ranges are not looked at
+ * by anybody else, and a larger array is exchanged for the old one at the
+ * moment when the new entries become visible.
+ *
+ * Space is taken in order of the positions: what is below nr_used is taken.
+ */
+#include "diff_storage.h"
+
+/* Size of the first array by position; it doubles when it is full. */
+#define MIN_ARRAY_SIZE 16U
+
+/*
+ * A range as it was appended.  The part that is handed out begins where the
+ * range begins and its length is a multiple of the alignment, possibly 0.
+ */
+struct storage_range {
+	struct rb_node rb;
+	struct diff_range place;
+	u64 position;
+};
+
+struct storage_batch {
+	struct list_head link;
+	unsigned int nr_ranges;
+	struct storage_range ranges[];
+};
+
+struct diff_storage {
+	sector_t low_limit;
+	diff_storage_low_fn low_fn;
+	void *data;
+
+	/* Control path, serialised by the caller. */
+	struct list_head batches;
+	struct rb_root places;
+	unsigned int array_size;
+
+	spinlock_t lock;		/* everything below */
+	struct storage_range **by_position;
+	unsigned int nr_ranges;		/* entries of by_position */
+	u64 capacity;			/* the position where it ends */
+	u64 nr_used;			/* the position of the next region */
+	bool is_low;			/* low_fn was called, not re-armed yet */
+};
+
+/**
+ * diff_storage_create() - make a storage without space
+ * @low_limit:	free sectors at which @low_fn is called
+ * @low_fn:	called once when free space falls to @low_limit, and again
+ *		whenever it does so after diff_storage_append() has lifted it
+ *		above
+ * @data:	for @low_fn
+ *
+ * Context: Process context, sleeps.
+ * Return: the storage or ERR_PTR(-ENOMEM).
+ */
+struct diff_storage *diff_storage_create(sector_t low_limit, diff_storage_low_fn low_fn,
+					 void *data)
+{
+	struct diff_storage *storage = kzalloc(sizeof(*storage), GFP_KERNEL);
+
+	if (!storage)
+		return ERR_PTR(-ENOMEM);
+	storage->low_limit = low_limit;
+	storage->low_fn = low_fn;
+	storage->data = data;
+	INIT_LIST_HEAD(&storage->batches);
+	storage->places = RB_ROOT;
+	spin_lock_init(&storage->lock);
+	return storage;
+}
+
+/**
+ * diff_storage_destroy() - forget all ranges
+ * @storage:	nobody uses it any more
+ *
+ * Context: Process context, may sleep.
+ */
+void diff_storage_destroy(struct diff_storage *storage)
+{
+	struct storage_batch *batch, *next;
+
+	list_for_each_entry_safe(batch, next, &storage->batches, link)
+		kvfree(batch);
+	kvfree(storage->by_position);
+	kfree(storage);
+}
+
+static sector_t range_usable_sectors(const struct storage_range *range)
+{
+	return round_down(range->place.nr_sectors, DIFF_STORAGE_ALIGN_SECTORS);
+}
+
+/* First sector on the disk: partitions are seen as the place that they are. */
+static u64 place_start(const struct diff_range *place)
+{
+	return place->bdev->bd_start_sect + place->sector;
+}
+
+static bool place_is_valid(const struct diff_range *place)
+{
+	u64 end;
+
+	return place->nr_sectors &&
+	       !check_add_overflow(place->sector, place->nr_sectors, &end) &&
+	       !check_add_overflow(end, place->bdev->bd_start_sect, &end);
+}
+
+/* Negative or positive if @a is wholly before or behind @b, 0 if they overlap. */
+static int place_compare(const struct diff_range *a, const struct diff_range *b)
+{
+	if (a->bdev->bd_disk != b->bdev->bd_disk)
+		return a->bdev->bd_disk < b->bdev->bd_disk ? -1 : 1;
+	if (place_start(a) + a->nr_sectors <= place_start(b))
+		return -1;
+	if (place_start(b) + b->nr_sectors <= place_start(a))
+		return 1;
+	return 0;
+}
+
+/* Enter @range into the tree; false if it overlaps one that is there. */
+static bool diff_storage_link_place(struct diff_storage *storage, struct storage_range *range)
+{
+	struct rb_node **link = &storage->places.rb_node;
+	struct rb_node *parent = NULL;
+
+	while (*link) {
+		struct storage_range *other = rb_entry(*link, struct storage_range, rb);
+		int order = place_compare(&range->place, &other->place);
+
+		if (!order)
+			return false;
+		parent = *link;
+		link = order < 0 ? &parent->rb_left : &parent->rb_right;
+	}
+	rb_link_node(&range->rb, parent, link);
+	rb_insert_color(&range->rb, &storage->places);
+	return true;
+}
+
+static void diff_storage_unlink_places(struct diff_storage *storage,
+				       struct storage_batch *batch, unsigned int nr_ranges)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_ranges; i++)
+		rb_erase(&batch->ranges[i].rb, &storage->places);
+}
+
+/* All of the batch or nothing. */
+static int diff_storage_link_places(struct diff_storage *storage, struct storage_batch *batch)
+{
+	unsigned int i;
+
+	for (i = 0; i < batch->nr_ranges; i++) {
+		if (!place_is_valid(&batch->ranges[i].place) ||
+		    !diff_storage_link_place(storage, &batch->ranges[i])) {
+			diff_storage_unlink_places(storage, batch, i);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+/* User space chooses the number: too many are an error but no splat. */
+static struct storage_batch *storage_batch_alloc(const struct diff_range *ranges,
+						 unsigned int nr_ranges)
+{
+	struct storage_batch *batch;
+	unsigned int i;
+
+	batch = kvzalloc(struct_size(batch, ranges, nr_ranges), GFP_KERNEL | __GFP_NOWARN);
+	if (!batch)
+		return NULL;
+	batch->nr_ranges = nr_ranges;
+	for (i = 0; i < nr_ranges; i++)
+		batch->ranges[i].place = ranges[i];
+	return batch;
+}
+
+/*
+ * The array by position with room for the ranges of @batch: the one there is,
+ * or a larger copy of it, or NULL if there is no memory.
+ */
+static struct storage_range **diff_storage_grow_array(struct diff_storage *storage,
+						      const struct storage_batch *batch,
+						      unsigned int *array_size)
+{
+	struct storage_range **array;
+	unsigned int needed;
+
+	if (check_add_overflow(storage->nr_ranges, batch->nr_ranges, &needed))
+		return NULL;
+	*array_size = storage->array_size;
+	if (needed <= *array_size)
+		return storage->by_position;
+
+	if (check_add_overflow(*array_size, *array_size, array_size))
+		return NULL;
+	*array_size = max3(*array_size, needed, MIN_ARRAY_SIZE);
+	array = kvcalloc(*array_size, sizeof(*array), GFP_KERNEL | __GFP_NOWARN);
+	if (array && storage->nr_ranges)
+		memcpy(array, storage->by_position, storage->nr_ranges * sizeof(*array));
+	return array;
+}
+
+/*
+ * Give the ranges of @batch their positions and enter them behind the
+ * storage's last entry.  Returns the capacity with them.
+ */
+static u64 diff_storage_fill_array(struct diff_storage *storage, struct storage_range **array,
+				   struct storage_batch *batch)
+{
+	u64 capacity = storage->capacity;
+	unsigned int i;
+
+	for (i = 0; i < batch->nr_ranges; i++) {
+		struct storage_range *range = &batch->ranges[i];
+
+		range->position = capacity;
+		capacity += range_usable_sectors(range);
+		array[storage->nr_ranges + i] = range;
+	}
+	return capacity;
+}
+
+/* Does the storage with all of the ranges of @batch have less than 2^64 sectors? */
+static bool diff_storage_fits(const struct diff_storage *storage,
+			      const struct storage_batch *batch)
+{
+	u64 capacity = storage->capacity;
+	unsigned int i;
+
+	for (i = 0; i < batch->nr_ranges; i++) {
+		if (check_add_overflow(capacity, batch->ranges[i].place.nr_sectors,
+				       &capacity))
+			return false;
+	}
+	return true;
+}
+
+/* Make the new entries visible, all at once; returns the array to be freed. */
+static struct storage_range **diff_storage_publish(struct diff_storage *storage,
+						   struct storage_range **array,
+						   unsigned int nr_new, u64 capacity)
+{
+	struct storage_range **old;
+	unsigned long flags;
+
+	spin_lock_irqsave(&storage->lock, flags);
+	old = storage->by_position;
+	storage->by_position = array;
+	storage->nr_ranges += nr_new;
+	storage->capacity = capacity;
+	if (capacity - storage->nr_used > storage->low_limit)
+		storage->is_low = false;
+	spin_unlock_irqrestore(&storage->lock, flags);
+	return old == array ? NULL : old;
+}
+
+/**
+ * diff_storage_append() - add ranges behind the space there is
+ * @storage:	storage to be extended
+ * @ranges:	inside of their devices
+ * @nr_ranges:	number of @ranges; 0 changes nothing
+ *
+ * All or nothing.  A range too short to hold anything is only remembered for
+ * diff_storage_overlaps() and diff_storage_next_on_disk().
+ *
+ * Context: Process context, sleeps; serialised by the caller with itself and
+ *	    with the other functions that sleep.
+ * Return: 0; -ENOMEM; or -EINVAL if a range is empty, or if a range overlaps
+ *	   another one of @ranges or of @storage, or the sizes overflow.
+ */
+int diff_storage_append(struct diff_storage *storage, const struct diff_range *ranges,
+			unsigned int nr_ranges)
+{
+	struct storage_range **array;
+	struct storage_batch *batch;
+	unsigned int array_size;
+	u64 capacity;
+	int ret;
+
+	if (!nr_ranges)
+		return 0;
+	batch = storage_batch_alloc(ranges, nr_ranges);
+	if (!batch)
+		return -ENOMEM;
+	ret = diff_storage_link_places(storage, batch);
+	if (ret)
+		goto err_free_batch;
+	if (!diff_storage_fits(storage, batch)) {
+		ret = -EINVAL;
+		goto err_unlink_places;
+	}
+	array = diff_storage_grow_array(storage, batch, &array_size);
+	if (!array) {
+		ret = -ENOMEM;
+		goto err_unlink_places;
+	}
+
+	capacity = diff_storage_fill_array(storage, array, batch);
+	kvfree(diff_storage_publish(storage, array, nr_ranges, capacity));
+	storage->array_size = array_size;
+	list_add_tail(&batch->link, &storage->batches);
+	return 0;
+
+err_unlink_places:
+	diff_storage_unlink_places(storage, batch, nr_ranges);
+err_free_batch:
+	kvfree(batch);
+	return ret;
+}
+
+/**
+ * diff_storage_overlaps() - does a range share a sector with the storage?
+ * @storage:	storage to look in
+ * @range:	not empty, inside of its device
+ *
+ * Places are compared on the disk: a partition's range overlaps the same
+ * sectors of the whole disk.  Ranges count as they were appended, also what is
+ * never handed out.
+ *
+ * Context: Process context; serialised with diff_storage_append().
+ * Return: true if it does.
+ */
+bool diff_storage_overlaps(struct diff_storage *storage, const struct diff_range *range)
+{
+	struct rb_node *rb = storage->places.rb_node;
+
+	while (rb) {
+		int order = place_compare(range, &rb_entry(rb, struct storage_range, rb)->place);
+
+		if (!order)
+			return true;
+		rb = order < 0 ? rb->rb_left : rb->rb_right;
+	}
+	return false;
+}
+
+/**
+ * diff_storage_next_on_disk() - go through the ranges on one disk
+ * @storage:	storage to look in
+ * @disk:	disk that the ranges lie on, in a partition or not
+ * @cursor:	0 for the first call; moves on with each call
+ * @range:	out: a range as it was appended
+ *
+ * Ranges are found in the order in which they were appended.
+ *
+ * Context: Process context; serialised with diff_storage_append(), which may
+ *	    be called between two steps.
+ * Return: true if there was one more range.
+ */
+bool diff_storage_next_on_disk(struct diff_storage *storage, const struct gendisk *disk,
+			       unsigned int *cursor, struct diff_range *range)
+{
+	while (*cursor < storage->nr_ranges) {
+		*range = storage->by_position[(*cursor)++]->place;
+		if (range->bdev->bd_disk == disk)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The last range that begins at @position or before it.  Ranges of which
+ * nothing is handed out are passed over: the next one begins there too.
+ */
+static struct storage_range *__diff_storage_find(struct diff_storage *storage, u64 position)
+{
+	unsigned int low = 0;
+	unsigned int high = storage->nr_ranges;
+
+	lockdep_assert_held(&storage->lock);
+	/* The range is among the entries [low, high). */
+	while (high - low > 1) {
+		unsigned int middle = low + (high - low) / 2;
+
+		if (storage->by_position[middle]->position <= position)
+			low = middle;
+		else
+			high = middle;
+	}
+	return storage->by_position[low];
+}
+
+/* @position is below the capacity.  The region ends with its range. */
+static void __diff_storage_map(struct diff_storage *storage, u64 position,
+			       sector_t nr_sectors, struct diff_range *region)
+{
+	struct storage_range *range = __diff_storage_find(storage, position);
+	u64 offset = position - range->position;
+
+	region->bdev = range->place.bdev;
+	region->sector = range->place.sector + offset;
+	region->nr_sectors = min(nr_sectors, range_usable_sectors(range) - offset);
+}
+
+static int __diff_storage_alloc(struct diff_storage *storage, sector_t nr_sectors,
+				u64 *position, struct diff_range *region)
+{
+	lockdep_assert_held(&storage->lock);
+	if (storage->nr_used == storage->capacity)
+		return -ENOSPC;
+	*position = storage->nr_used;
+	__diff_storage_map(storage, *position, nr_sectors, region);
+	region->nr_sectors = round_up(region->nr_sectors, DIFF_STORAGE_ALIGN_SECTORS);
+	storage->nr_used += region->nr_sectors;
+	return 0;
+}
+
+/* True the first time after it was re-armed. */
+static bool __diff_storage_got_low(struct diff_storage *storage)
+{
+	lockdep_assert_held(&storage->lock);
+	if (storage->is_low || storage->capacity - storage->nr_used > storage->low_limit)
+		return false;
+	storage->is_low = true;
+	return true;
+}
+
+/**
+ * diff_storage_alloc() - take space for copies
+ * @storage:	storage to take it from
+ * @nr_sectors:	how much is wanted, not 0
+ * @position:	out: where the region begins in the storage
+ * @region:	out: its place; its length is a multiple of
+ *		DIFF_STORAGE_ALIGN_SECTORS, less than wanted if the rest has to
+ *		be taken from another range, and by less than that multiple
+ *		more than wanted otherwise
+ *
+ * May call the low-space function.
+ *
+ * Context: Any.  Takes and releases storage->lock with interrupts disabled.
+ * Return: 0; -ENOSPC if nothing is left; -EINVAL if nothing is wanted.
+ */
+int diff_storage_alloc(struct diff_storage *storage, sector_t nr_sectors, u64 *position,
+		       struct diff_range *region)
+{
+	unsigned long flags;
+	bool got_low;
+	int ret;
+
+	if (WARN_ON_ONCE(!nr_sectors))
+		return -EINVAL;
+	spin_lock_irqsave(&storage->lock, flags);
+	ret = __diff_storage_alloc(storage, nr_sectors, position, region);
+	got_low = __diff_storage_got_low(storage);
+	spin_unlock_irqrestore(&storage->lock, flags);
+
+	if (got_low)
+		storage->low_fn(storage->data);
+	return ret;
+}
+
+/**
+ * diff_storage_map() - find the place of a position
+ * @storage:	storage that the position is in
+ * @position:	within regions from diff_storage_alloc()
+ * @nr_sectors:	how much is wanted from there
+ * @region:	out: the place; shorter than wanted if the positions go on in
+ *		another range.  Empty, without a device, if @position was
+ *		never handed out, which is a bug of the caller.
+ *
+ * Context: Any.  Takes and releases storage->lock with interrupts disabled.
+ */
+void diff_storage_map(struct diff_storage *storage, u64 position, sector_t nr_sectors,
+		      struct diff_range *region)
+{
+	unsigned long flags;
+	bool is_known;
+
+	memset(region, 0, sizeof(*region));
+	spin_lock_irqsave(&storage->lock, flags);
+	is_known = position < storage->nr_used;
+	if (is_known)
+		__diff_storage_map(storage, position, nr_sectors, region);
+	spin_unlock_irqrestore(&storage->lock, flags);
+	WARN_ON_ONCE(!is_known);
+}
+
+/**
+ * diff_storage_capacity() - get the space that can be handed out in all
+ * @storage:	storage to look at
+ *
+ * Context: Any.  Takes and releases storage->lock with interrupts disabled.
+ * Return: sectors, without those that are cut off for the alignment.
+ */
+sector_t diff_storage_capacity(struct diff_storage *storage)
+{
+	unsigned long flags;
+	sector_t nr_sectors;
+
+	spin_lock_irqsave(&storage->lock, flags);
+	nr_sectors = storage->capacity;
+	spin_unlock_irqrestore(&storage->lock, flags);
+	return nr_sectors;
+}
+
+/**
+ * diff_storage_free_sectors() - get the space that is left
+ * @storage:	storage to look at
+ *
+ * Context: Any.  Takes and releases storage->lock with interrupts disabled.
+ * Return: sectors.
+ */
+sector_t diff_storage_free_sectors(struct diff_storage *storage)
+{
+	unsigned long flags;
+	sector_t nr_sectors;
+
+	spin_lock_irqsave(&storage->lock, flags);
+	nr_sectors = storage->capacity - storage->nr_used;
+	spin_unlock_irqrestore(&storage->lock, flags);
+	return nr_sectors;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * All that the logic units take from the kernel
+ *
+ * cbt_map, extent_map, range_lock, sparse_map and diff_storage include this
+ * header and their own, nothing else.  The unit tests compile the same sources
+ * on the host: they include a small replacement first, which has the same
+ * include guard, so that this file comes out empty.
+ */
+#ifndef BLKSNAP_LOGIC_DEPS_H
+#define BLKSNAP_LOGIC_DEPS_H
+
+#include <linux/align.h>
+#include <linux/atomic.h>
+#include <linux/blkdev.h>
+#include <linux/bug.h>
+#include <linux/compiler.h>
+#include <linux/err.h>
+#include <linux/gfp.h>
+#include <linux/interval_tree_generic.h>
+#include <linux/limits.h>
+#include <linux/list.h>
+#include <linux/lockdep.h>
+#include <linux/math.h>
+#include <linux/minmax.h>
+#include <linux/mm.h>
+#include <linux/overflow.h>
+#include <linux/rbtree.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/string.h>
+#include <linux/types.h>
+#include <linux/uuid.h>
+
+#endif /* BLKSNAP_LOGIC_DEPS_H */
