@@ -1,0 +1,473 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Programs, kernels and the emulator that building and testing need
+#
+# Sourced:	. lib/packages.sh
+#	pkg_need PROG|/PATH PACKAGE...	note the packages if PROG is missing
+#	pkg_install			install what was noted, with apt
+#	kernel_fetch 6.1|6.12		fetch and unpack a Debian kernel
+#	qemu_fetch			find an emulator fit for the guests
+#	source_scripts_fetch		find checkpatch.pl and its word lists
+# Run:		lib/packages.sh all|build|check|guest|kernel VERSION|qemu
+#
+# Only pkg_install() changes the machine and needs root.  The rest is unpacked
+# below the cache directory by name, from a private apt root that repeats the
+# machine's own sources with other suites.  What is in the cache is used as it
+# is, without asking the network; remove a folder there to fetch it afresh.
+# A folder of the cache is complete or absent: it is filled beside its place,
+# under a lock, and renamed at the end.
+
+# shellcheck disable=SC2034 # results are variables of the caller
+set -euo pipefail
+
+BLKSNAP_CACHE=${BLKSNAP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/blksnap}
+
+# Suites of each kernel that the tests know, as "kernel suite...".
+KERNELS=(
+	"6.1 bookworm bookworm-updates bookworm-security"
+	"6.12 bookworm-backports"
+)
+
+pkg_pending=()
+
+pkg_say()
+{
+	printf 'packages: %s\n' "$*" >&2
+}
+
+pkg_die()
+{
+	pkg_say "$@"
+	exit 1
+}
+
+# pkg_need PROG|/PATH PACKAGE... - note PACKAGEs for pkg_install() if missing
+pkg_need()
+{
+	local what=$1
+
+	shift
+	if [[ $what == /* ]]; then
+		[[ ! -e $what ]] || return 0
+	else
+		! type -P "$what" >/dev/null || return 0
+		[[ ! -x /usr/sbin/$what && ! -x /sbin/$what ]] || return 0
+	fi
+	pkg_pending+=("$@")
+}
+
+# pkg_install - install the packages noted by pkg_need() in one go
+pkg_install()
+{
+	local missing=("${pkg_pending[@]}")
+	local log
+
+	((${#missing[@]})) || return 0
+	pkg_pending=()
+	command -v apt-get >/dev/null ||
+		pkg_die "needed, and no apt-get here: ${missing[*]}"
+	if ((EUID != 0)); then
+		pkg_die "root is needed once: apt-get install ${missing[*]}"
+	fi
+	pkg_say "installing ${missing[*]}"
+	mkdir -p "$BLKSNAP_CACHE"
+	log=$(mktemp "$BLKSNAP_CACHE/apt.XXXXXX")
+	if ! pkg_apt_install "${missing[@]}" >"$log" 2>&1; then
+		# Lists that are absent or out of date.
+		if ! { apt-get -q update </dev/null &&
+		       pkg_apt_install "${missing[@]}"; } >"$log" 2>&1; then
+			tail -n 20 "$log" >&2
+			pkg_die "apt-get install failed, see $log"
+		fi
+	fi
+	rm -f "$log"
+}
+
+pkg_apt_install()
+{
+	DEBIAN_FRONTEND=noninteractive apt-get -q -y \
+		-o DPkg::Lock::Timeout=900 \
+		--no-install-recommends install "$@" </dev/null
+}
+
+# pkg_locked NAME COMMAND... - run COMMAND while no other run holds NAME
+pkg_locked()
+{
+	local name=$1
+
+	shift
+	mkdir -p "$BLKSNAP_CACHE/lock"
+	(
+		flock 9
+		"$@" 9>&-
+	) 9>"$BLKSNAP_CACHE/lock/$name"
+}
+
+# sources_of SUITE DIR - repeat the machine's apt source of SUITE below DIR
+#
+# A suite that the machine does not have is taken from where its own release
+# comes from.
+sources_of()
+{
+	local suite=$1 dir=$2
+	local own file
+
+	# shellcheck source=/dev/null
+	own=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
+	for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+		[[ -r $file ]] || continue
+		sources_of_list "$suite" "$suite" <"$file" \
+			>>"$dir/$suite.list"
+	done
+	for file in /etc/apt/sources.list.d/*.sources; do
+		[[ -r $file ]] || continue
+		sources_of_deb822 "$suite" "$suite" <"$file" \
+			>>"$dir/$suite.sources"
+	done
+	[[ ! -s $dir/$suite.list && ! -s $dir/$suite.sources ]] || return 0
+
+	# There may be no updates or security source; the release has to do.
+	[[ $suite != *-security && $suite != *-updates ]] || return 0
+	for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+		[[ -r $file ]] || continue
+		sources_of_list "$own" "$suite" <"$file" >>"$dir/$suite.list"
+	done
+	for file in /etc/apt/sources.list.d/*.sources; do
+		[[ -r $file ]] || continue
+		sources_of_deb822 "$own" "$suite" <"$file" \
+			>>"$dir/$suite.sources"
+	done
+	[[ -s $dir/$suite.list || -s $dir/$suite.sources ]] ||
+		pkg_die "no apt source of '$own' to fetch $suite from"
+}
+
+# sources_of_list HAVE WANT - one-line entries of suite HAVE, as suite WANT
+sources_of_list()
+{
+	sed -nE "s,^[[:space:]]*deb[[:space:]]+(\[[^]]*\][[:space:]]+)?([^[:space:]]+)[[:space:]]+$1/?[[:space:]]+(.*),deb \1\2 $2 \3,p"
+}
+
+# sources_of_deb822 HAVE WANT - paragraphs with suite HAVE, as suite WANT
+sources_of_deb822()
+{
+	sed '/^#/d' | awk -v have="$1" -v want="$2" '
+	function flush() {
+		if (found && !off)
+			printf "%s\n", text
+		text = ""; found = 0; off = 0
+	}
+	/^[[:space:]]*$/	{ flush(); next }
+	tolower($1) == "suites:" {
+		for (i = 2; i <= NF; i++)
+			if ($i == have)
+				found = 1
+		text = text "Suites: " want "\n"
+		next
+	}
+	tolower($1) == "types:"	{ text = text "Types: deb\n"; next }
+	tolower($1) == "enabled:" && tolower($2) == "no" { off = 1 }
+	{ text = text $0 "\n" }
+	END { flush() }'
+}
+
+# apt_root NAME SUITE... - make (or refresh) the private apt root NAME
+apt_root()
+{
+	local root=$BLKSNAP_CACHE/apt/$1
+	local suite
+
+	shift
+	rm -rf "$root"
+	mkdir -p "$root/sources" "$root/state/lists/partial" \
+		"$root/cache/archives/partial"
+	: >"$root/status"
+	for suite; do
+		sources_of "$suite" "$root/sources"
+	done
+	cat >"$root/apt.conf" <<-CONF
+	Dir::Etc::sourcelist "/dev/null";
+	Dir::Etc::sourceparts "$root/sources";
+	Dir::State "$root/state";
+	Dir::State::status "$root/status";
+	Dir::Cache "$root/cache";
+	APT::Sandbox::User "root";
+	APT::Get::List-Cleanup "0";
+	APT::Architecture "amd64";
+	CONF
+	pkg_say "reading the package lists of $*"
+	APT_CONFIG=$root/apt.conf apt-get -qq -o Acquire::Retries=3 \
+		-o APT::Update::Error-Mode=any update </dev/null >&2 ||
+		pkg_die "could not read the package lists of $*"
+}
+
+# apt_root_fetch NAME DIR PACKAGE... - download and unpack PACKAGEs into DIR
+apt_root_fetch()
+{
+	local root=$BLKSNAP_CACHE/apt/$1 dir=$2
+	local deb
+
+	shift 2
+	pkg_say "downloading $*"
+	mkdir -p "$dir/.debs"
+	(
+		cd "$dir/.debs"
+		APT_CONFIG=$root/apt.conf apt-get -qq \
+			-o Acquire::Retries=3 download "$@" </dev/null >&2
+	) || pkg_die "could not download $*"
+	for deb in "$dir"/.debs/*.deb; do
+		dpkg-deb -x "$deb" "$dir"
+	done
+	rm -rf "$dir/.debs"
+}
+
+# apt_root_depends NAME PACKAGE PATTERN - dependencies of PACKAGE like PATTERN
+apt_root_depends()
+{
+	APT_CONFIG=$BLKSNAP_CACHE/apt/$1/apt.conf \
+		apt-cache depends --no-recommends --no-suggests "$2" |
+		sed -n 's/^ *Depends: //p' | grep -E "^$3\$"
+}
+
+# kernel_fetch VERSION - unpack the newest Debian kernel of VERSION
+#
+# Sets KERNEL_DIR (folder with boot/ and lib/modules/), KERNEL_RELEASE,
+# KERNEL_IMAGE (bzImage) and KERNEL_KDIR (build folder for modules).
+kernel_fetch()
+{
+	KERNEL_DIR=$BLKSNAP_CACHE/kernel/$1
+	if [[ ! -e $KERNEL_DIR/release ]]; then
+		pkg_need depmod kmod
+		pkg_need xz xz-utils
+		pkg_install
+		pkg_locked "kernel-$1" kernel_unpack "$1"
+	fi
+	KERNEL_RELEASE=$(<"$KERNEL_DIR/release")
+	KERNEL_IMAGE=$KERNEL_DIR/boot/vmlinuz-$KERNEL_RELEASE
+	KERNEL_KDIR=$KERNEL_DIR/usr/src/linux-headers-$KERNEL_RELEASE
+}
+
+kernel_suites()
+{
+	local entry
+
+	for entry in "${KERNELS[@]}"; do
+		if [[ ${entry%% *} == "$1" ]]; then
+			printf '%s' "${entry#* }"
+			return 0
+		fi
+	done
+	pkg_die "kernel '$1' is not known, these are: ${KERNELS[*]%% *}"
+}
+
+kernel_unpack()
+{
+	local version=$1 dir=$BLKSNAP_CACHE/kernel/$1
+	local tmp=$BLKSNAP_CACHE/kernel/.$1.tmp
+	local -a suites
+	local list image release
+
+	# The other run may have fetched it while this one waited.
+	[[ ! -e $dir/release ]] || return 0
+	list=$(kernel_suites "$version")
+	read -ra suites <<<"$list"
+	apt_root "kernel-$version" "${suites[@]}"
+	image=$(apt_root_depends "kernel-$version" linux-image-amd64 \
+		'linux-image-[0-9].*-amd64(-unsigned)?' | head -n 1)
+	[[ $image ]] || pkg_die "no linux-image-amd64 in ${suites[*]}"
+	release=${image#linux-image-}
+	release=${release%-unsigned}
+
+	rm -rf "$tmp" "$dir"
+	mkdir -p "$tmp"
+	# shellcheck disable=SC2046 # package names hold no blanks
+	apt_root_fetch "kernel-$version" "$tmp" "$image" \
+		$(kernel_header_packages "$version" "$release")
+	kernel_mend "$tmp" "$dir" "$release"
+	printf '%s\n' "$release" >"$tmp/release"
+	mv -T "$tmp" "$dir"
+	rm -rf "$BLKSNAP_CACHE/apt/kernel-$version"
+}
+
+kernel_header_packages()
+{
+	local headers=linux-headers-$2
+
+	printf '%s\n' "$headers"
+	apt_root_depends "kernel-$1" "$headers" \
+		'linux-(headers-.*-common|kbuild-.*)'
+}
+
+# kernel_mend TMP DIR RELEASE - make the unpacked packages work from DIR
+kernel_mend()
+{
+	local tmp=$1 dir=$2 release=$3
+
+	# Their top Makefile includes the common one by its installed path.
+	sed -i "s,/usr/src/,$dir/usr/src/," \
+		"$tmp/usr/src/linux-headers-$release/Makefile"
+	if [[ ! -e $tmp/lib/modules/$release/kernel &&
+	      -e $tmp/usr/lib/modules/$release/kernel ]]; then
+		rm -rf "$tmp/lib/modules"
+		mkdir -p "$tmp/lib"
+		ln -s ../usr/lib/modules "$tmp/lib/modules"
+	fi
+	rm -f "$tmp/lib/modules/$release/build" \
+		"$tmp/lib/modules/$release/source"
+	PATH=$PATH:/sbin:/usr/sbin depmod -b "$tmp" "$release"
+}
+
+# qemu_fetch - set QEMU to an emulator, QEMU_ARGS to what it must be called with
+#
+# QEMU 7.2 of bookworm crashes stock kernels when several guest processors run
+# at once and code is patched under them, which the filter does.  10 of
+# bookworm-backports does not; without it the processors take turns.
+qemu_fetch()
+{
+	local dir=$BLKSNAP_CACHE/qemu
+
+	QEMU=qemu-system-x86_64
+	QEMU_ARGS=()
+	QEMU_THREAD=multi
+	pkg_need qemu-system-x86_64 qemu-system-x86
+	pkg_install
+	if qemu_is_recent "$QEMU"; then
+		return 0
+	fi
+	if [[ ! -e $dir/done ]] && ! pkg_locked qemu qemu_unpack; then
+		pkg_say "no newer emulator: guest processors will take turns"
+		QEMU_THREAD=single
+		return 0
+	fi
+	if ! qemu_is_recent "$dir/usr/bin/qemu-system-x86_64"; then
+		pkg_say "the newer emulator does not run here:" \
+			"guest processors will take turns"
+		QEMU_THREAD=single
+		return 0
+	fi
+	QEMU=$dir/usr/bin/qemu-system-x86_64
+	QEMU_ARGS=(-L "$dir/usr/share/qemu" -L "$dir/usr/share/seabios"
+		   -L "$dir/usr/lib/ipxe/qemu" -L /usr/share/seabios
+		   -L /usr/lib/ipxe/qemu)
+}
+
+qemu_is_recent()
+{
+	local major
+
+	major=$("$1" --version 2>/dev/null |
+		sed -nE '1s/^QEMU emulator version ([0-9]+)\..*/\1/p')
+	[[ $major ]] && ((major >= 8))
+}
+
+qemu_unpack()
+{
+	local dir=$BLKSNAP_CACHE/qemu tmp=$BLKSNAP_CACHE/.qemu.tmp
+
+	[[ ! -e $dir/done ]] || return 0
+	apt_root qemu bookworm-backports
+	rm -rf "$tmp" "$dir"
+	mkdir -p "$tmp"
+	apt_root_fetch qemu "$tmp" qemu-system-x86 qemu-system-common \
+		qemu-system-data
+	touch "$tmp/done"
+	mv -T "$tmp" "$dir"
+	rm -rf "$BLKSNAP_CACHE/apt/qemu"
+}
+
+# source_scripts_fetch - set KERNEL_SCRIPTS to a folder with checkpatch.pl
+#
+# The header packages leave it out, so it comes from the kernel's source.
+source_scripts_fetch()
+{
+	KERNEL_SCRIPTS=$BLKSNAP_CACHE/scripts/scripts
+	[[ ! -e $KERNEL_SCRIPTS/checkpatch.pl ]] || return 0
+	pkg_need xz xz-utils
+	pkg_install
+	pkg_locked scripts source_scripts_unpack
+}
+
+source_scripts_unpack()
+{
+	local dir=$BLKSNAP_CACHE/scripts tmp=$BLKSNAP_CACHE/.scripts.tmp
+	local -a suites
+	local list source
+
+	[[ ! -e $dir/scripts/checkpatch.pl ]] || return 0
+	rm -rf "$tmp" "$dir"
+	mkdir -p "$tmp"
+	source=/usr/src/linux-source-6.1.tar.xz
+	if [[ ! -e $source ]]; then
+		list=$(kernel_suites 6.1)
+		read -ra suites <<<"$list"
+		apt_root scripts "${suites[@]}"
+		apt_root_fetch scripts "$tmp" linux-source-6.1
+		source=$tmp$source
+	fi
+	tar -C "$tmp" --strip-components=1 -xJf "$source" \
+		--wildcards '*/scripts/checkpatch.pl' '*/scripts/spelling.txt' \
+		'*/scripts/const_structs.checkpatch' '*/scripts/kernel-doc'
+	rm -rf "${tmp:?}/usr" "$BLKSNAP_CACHE/apt/scripts"
+	mv -T "$tmp" "$dir"
+}
+
+# What a bare Debian 12 lacks, by purpose.
+pkg_need_build()
+{
+	pkg_need make make
+	pkg_need gcc gcc libc6-dev
+	pkg_need gcc-12 gcc-12
+	pkg_need /usr/include/blkid/blkid.h libblkid-dev
+	pkg_need pkg-config pkg-config
+	pkg_need bc bc
+	pkg_need /usr/include/libelf.h libelf-dev
+}
+
+pkg_need_check()
+{
+	pkg_need_build
+	pkg_need /usr/include/CUnit/CUnit.h libcunit1-dev
+	pkg_need perl perl
+	pkg_need sparse sparse
+	pkg_need shellcheck shellcheck
+	pkg_need git git
+}
+
+pkg_need_guest()
+{
+	pkg_need qemu-system-x86_64 qemu-system-x86
+	pkg_need cpio cpio
+	pkg_need depmod kmod
+	pkg_need xz xz-utils
+	pkg_need /bin/busybox busybox-static
+	pkg_need mkfs.ext4 e2fsprogs
+	pkg_need ldd libc-bin
+	pkg_need setsid util-linux
+}
+
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+	case ${1:-} in
+	build)
+		pkg_need_build; pkg_install ;;
+	check)
+		pkg_need_check; pkg_install ;;
+	guest)
+		pkg_need_guest; pkg_install ;;
+	kernel)
+		kernel_fetch "${2:?kernel VERSION}"
+		printf '%s\n' "$KERNEL_KDIR" ;;
+	qemu)
+		qemu_fetch
+		printf '%s\n' "$QEMU" ;;
+	all)
+		pkg_need_check; pkg_need_guest; pkg_install
+		source_scripts_fetch
+		qemu_fetch
+		for entry in "${KERNELS[@]}"; do
+			kernel_fetch "${entry%% *}"
+		done ;;
+	*)
+		sed -n '4,/^$/s/^# \{0,1\}//p' "$0" >&2
+		exit 2 ;;
+	esac
+fi
