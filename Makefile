@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Building, testing and installing blksnap; "make help" lists the targets
+#
+# The module is built by the kernel's own makefiles, which drivers/block/blksnap
+# is written for.  Nothing here is needed to lay the tree over a kernel source.
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+PREFIX ?= /usr/local
+INSTALL ?= install
+
+module := $(CURDIR)/drivers/block/blksnap
+selftests := tools/testing/selftests/blksnap
+kbuild = $(MAKE) -C $(KDIR) M=$(module) CONFIG_BLKSNAP=m
+
+all: modules tools
+
+modules: kdir
+	$(kbuild) modules
+
+kdir:
+	@test -e "$(KDIR)/Makefile" || { \
+		echo "No kernel headers in $(KDIR)." >&2; \
+		echo "Install them (Debian: apt-get install linux-headers-$$(uname -r)), or" >&2; \
+		echo "give the folder of another kernel: make KDIR=..." >&2; \
+		exit 1; }
+
+tools:
+	$(MAKE) -C tools/blksnap
+
+demo:
+	$(selftests)/demo/demo
+
+check:
+	$(selftests)/run
+
+check-fast:
+	$(selftests)/run --fast
+
+install: modules_install tools_install headers_install
+
+modules_install: modules
+	$(kbuild) $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR)) modules_install
+
+tools_install: tools
+	$(MAKE) -C tools/blksnap install
+
+headers_install:
+	$(INSTALL) -D -m 0644 include/uapi/linux/blksnap.h \
+		$(DESTDIR)$(PREFIX)/include/linux/blksnap.h
+
+# The kernel's makefiles clean without headers too, but not without KDIR.
+clean:
+	if test -e "$(KDIR)/Makefile"; then $(kbuild) clean; fi
+	$(MAKE) -C tools/blksnap clean
+	$(RM) -r build
+
+help:
+	@echo 'Targets:'
+	@echo '  all (default)   modules and tools'
+	@echo '  modules         blksnap.ko, for the running kernel or for KDIR=...'
+	@echo '  tools           tools/blksnap/blksnap, the command-line tool'
+	@echo '  demo            see a backup of a disk in use, in a virtual machine'
+	@echo '  check           all tests, ends in "N passed, N failed"'
+	@echo '  check-fast      the short tests on one kernel, under 5 minutes'
+	@echo '  install         module, tool and header (DESTDIR=, PREFIX=/usr/local)'
+	@echo '  clean           remove what was built'
+	@echo '  help            this text'
+	@echo
+	@echo 'Variables:'
+	@echo '  KDIR=DIR        build folder of the kernel to build the module for'
+	@echo '  W=1 C=2         more compiler warnings, sparse'
+	@echo
+	@echo 'demo and check install what they need with apt and say so; kernels and'
+	@echo 'the emulator go to $${XDG_CACHE_HOME:-$$HOME/.cache}/blksnap.'
+
+.PHONY: all modules kdir tools demo check check-fast install modules_install \
+	tools_install headers_install clean help
+
+export PREFIX DESTDIR
