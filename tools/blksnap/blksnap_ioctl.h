@@ -14,7 +14,9 @@
 
 #include <linux/blksnap.h>
 
-#define BLKSNAP_SECTOR_SHIFT 9 /* the interface counts in 512-byte sectors */
+/* The interface counts in sectors of this size, whatever the device has. */
+#define BLKSNAP_SECTOR_SHIFT 9
+#define BLKSNAP_SECTOR_SIZE 512
 
 int blksnap_open(void);
 

@@ -501,8 +501,8 @@ struct blk_snap_event_corrupted {
 
 /*
  * The sizes are part of the ioctl numbers, so no compiler may see others.  The
- * second one is that of 32-bit programs.  This is a static_assert() that C90 and
- * C++98 know, too: a wrong size makes an array of negative length.
+ * second one is that of 32-bit programs.  This is a static_assert() that C90
+ * and C++98 know, too: a wrong size makes an array of negative length.
  */
 #define __BLK_SNAP_ASSERT(name, cond)                                          \
 	struct __blk_snap_assert_##name {                                      \

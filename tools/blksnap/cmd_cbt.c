@@ -1,0 +1,527 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Commands: cbt
+ *
+ * A map only means something together with the generation and the number of the
+ * snapshot that it belongs to.  So the state is read before and after the map,
+ * and all is read again if another take came in between.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "blksnap_ioctl.h"
+#include "commands.h"
+#include "device.h"
+#include "message.h"
+#include "output.h"
+#include "parse.h"
+#include "util.h"
+
+/* Takes follow each other in seconds at best, a map is read in milliseconds. */
+#define READ_ATTEMPTS_MAX 8
+
+enum {
+	OPT_OUTPUT = OPT_OWN,
+	OPT_SINCE,
+	OPT_GENERATION,
+};
+
+/* The map of one device and the state that it belongs to. */
+struct cbt {
+	struct blk_snap_cbt_info info;
+	uint8_t *map;
+};
+
+/* A run of changed blocks, in sectors. */
+struct extents {
+	struct blk_snap_block_range *ranges;
+	size_t nr_ranges;
+	uint64_t nr_sectors;
+};
+
+static int cbt_read_info(int fd, struct blk_snap_dev dev, const char *text,
+			 struct blk_snap_cbt_info *info)
+{
+	struct blk_snap_cbt_info *infos;
+	unsigned int nr_infos, i;
+	int ret;
+
+	ret = blksnap_tracker_collect(fd, &infos, &nr_infos);
+	if (ret)
+		return fail_call(blk_snap_ioctl_tracker_collect, ret,
+				 "cannot list the tracked devices");
+	for (i = 0; i < nr_infos; i++) {
+		if (device_equal(infos[i].dev_id, dev))
+			break;
+	}
+	if (i == nr_infos)
+		ret = fail_call(blk_snap_ioctl_tracker_read_cbt_map, -ENODATA,
+				"'%s'", text);
+	else if (!infos[i].blk_count)
+		ret = fail(EXIT_FAILED, "'%s': the device has gone away", text);
+	else
+		*info = infos[i];
+	free(infos);
+	return ret;
+}
+
+/* Returns how much of the map there was, or a negative errno. */
+static int64_t cbt_read_map(int fd, const struct cbt *cbt)
+{
+	uint32_t done = 0;
+	int ret;
+
+	while (done < cbt->info.blk_count) {
+		ret = blksnap_tracker_read_cbt_map(fd, cbt->info.dev_id, done,
+						   cbt->info.blk_count - done,
+						   cbt->map + done);
+		if (ret < 0)
+			return ret;
+		if (!ret)
+			break;
+		done += ret;
+	}
+	return done;
+}
+
+static bool same_state(const struct blk_snap_cbt_info *a,
+		       const struct blk_snap_cbt_info *b)
+{
+	return !memcmp(&a->generation_id, &b->generation_id,
+		       sizeof(a->generation_id)) &&
+	       a->snap_number == b->snap_number &&
+	       a->blk_count == b->blk_count;
+}
+
+static void cbt_free(struct cbt *cbt)
+{
+	free(cbt->map);
+	cbt->map = NULL;
+}
+
+/* One attempt; *changed tells that another take came in between. */
+static int cbt_try_load(int fd, struct blk_snap_dev dev, const char *text,
+			struct cbt *cbt, bool *changed)
+{
+	struct blk_snap_cbt_info after;
+	int64_t nr_read;
+	int ret;
+
+	ret = cbt_read_info(fd, dev, text, &cbt->info);
+	if (ret)
+		return ret;
+	cbt->map = malloc(cbt->info.blk_count);
+	if (!cbt->map)
+		return fail_memory();
+	nr_read = cbt_read_map(fd, cbt);
+	if (nr_read < 0 && nr_read != -EINVAL)
+		return fail_call(blk_snap_ioctl_tracker_read_cbt_map, nr_read,
+				 "cannot read the change map of '%s'", text);
+	ret = cbt_read_info(fd, dev, text, &after);
+	if (ret)
+		return ret;
+	*changed = nr_read != cbt->info.blk_count ||
+		   !same_state(&cbt->info, &after);
+	return EXIT_OK;
+}
+
+static int cbt_load(int fd, struct blk_snap_dev dev, const char *text,
+		    struct cbt *cbt)
+{
+	unsigned int attempt;
+	bool changed = true;
+	int ret;
+
+	for (attempt = 0; attempt < READ_ATTEMPTS_MAX; attempt++) {
+		ret = cbt_try_load(fd, dev, text, cbt, &changed);
+		if (!ret && !changed)
+			return EXIT_OK;
+		cbt_free(cbt);
+		if (ret)
+			return ret;
+	}
+	return fail(EXIT_FAILED,
+		    "'%s': the change map is renewed faster than it can be read; try again",
+		    text);
+}
+
+static int open_and_load(const char *text, struct blk_snap_dev dev,
+			 struct cbt *cbt)
+{
+	int fd, ret;
+
+	ret = open_module(&fd);
+	if (ret)
+		return ret;
+	ret = cbt_load(fd, dev, text, cbt);
+	close(fd);
+	return ret;
+}
+
+static int write_map_file(const struct cbt *cbt, const char *path)
+{
+	FILE *file = fopen(path, "we");
+	bool ok;
+
+	if (!file)
+		return fail_errno(errno, "cannot open '%s'", path);
+	ok = fwrite(cbt->map, 1, cbt->info.blk_count, file) ==
+	     cbt->info.blk_count;
+	if (fclose(file) || !ok)
+		return fail_errno(errno, "cannot write '%s'", path);
+	return EXIT_OK;
+}
+
+static void print_map_state(const struct cbt *cbt, const char *path,
+			    const struct cmdline *cl)
+{
+	static const struct column columns[] = {
+		{ "DEVICE", "device", COLUMN_TEXT },
+		{ "BLOCK", "block_size_bytes", COLUMN_SIZE },
+		{ "BLOCKS", "block_count", COLUMN_NUMBER },
+		{ "SNAPSHOTS", "snap_number", COLUMN_NUMBER },
+		{ "GENERATION", "generation", COLUMN_TEXT },
+		{ "FILE", "file", COLUMN_TEXT },
+	};
+	struct json_object *rows = json_object_new_array();
+	struct json_object *row = json_object_new_object();
+
+	add_cbt_info(row, &cbt->info);
+	add_text(row, "file", path);
+	json_object_array_add(rows, row);
+	if (cl->json)
+		output_json(row);
+	else
+		output_table(rows, columns, ARRAY_SIZE(columns),
+			     cl->no_header);
+	json_object_put(rows);
+}
+
+static int run_cbt_read(struct cmdline *cl)
+{
+	static const struct option options[] = {
+		{ "output", required_argument, NULL, OPT_OUTPUT },
+		{ 0 }
+	};
+	const char *path = NULL;
+	struct cbt cbt = { 0 };
+	struct blk_snap_dev dev;
+	int option, ret;
+
+	while ((option = cmdline_next(cl, options)) != CMDLINE_END) {
+		if (option == CMDLINE_STOP)
+			return cl->exit_code;
+		path = optarg;
+	}
+	ret = cmdline_check_args(cl, 1, 1);
+	if (ret)
+		return ret;
+	if (!path && cl->json)
+		return fail(EXIT_USAGE,
+			    "--json needs --output FILE here, for the map itself is no text");
+	if (!path && isatty(STDOUT_FILENO))
+		return fail(EXIT_USAGE,
+			    "the map is no text for a terminal; use --output FILE or a pipe");
+	ret = device_parse(cl->argv[0], &dev);
+	if (!ret)
+		ret = open_and_load(cl->argv[0], dev, &cbt);
+	if (ret)
+		return ret;
+	if (!path) {
+		fwrite(cbt.map, 1, cbt.info.blk_count, stdout);
+	} else {
+		ret = write_map_file(&cbt, path);
+		if (!ret)
+			print_map_state(&cbt, path, cl);
+	}
+	cbt_free(&cbt);
+	return ret;
+}
+
+const struct command command_cbt_read = {
+	.group = "cbt",
+	.name = "read",
+	.args = "DEV [--output FILE]",
+	.summary = "Write out the change map of the last snapshot",
+	.help =
+		"The map has one byte for each tracking block: the number of the snapshot\n"
+		"interval in which the block changed last, 0 if it has not changed in this\n"
+		"generation.  It is written to the standard output.\n"
+		"\n"
+		"  --output FILE  write the map to FILE, and print what belongs to it\n",
+	.run = run_cbt_read,
+};
+
+static int extents_add(struct extents *extents, uint64_t start, uint64_t end)
+{
+	struct blk_snap_block_range *ranges = extents->ranges;
+
+	/* Room doubles each time the number of ranges is a power of two. */
+	if (!(extents->nr_ranges & (extents->nr_ranges - 1))) {
+		ranges = reallocarray(ranges, extents->nr_ranges ?
+						      2 * extents->nr_ranges : 1,
+				      sizeof(*ranges));
+		if (!ranges)
+			return fail_memory();
+		extents->ranges = ranges;
+	}
+	ranges[extents->nr_ranges].sector_offset = start;
+	ranges[extents->nr_ranges].sector_count = end - start;
+	extents->nr_ranges++;
+	extents->nr_sectors += end - start;
+	return EXIT_OK;
+}
+
+static int extents_find(struct extents *extents, const struct cbt *cbt,
+			unsigned int since)
+{
+	const uint64_t nr_sectors = cbt->info.device_capacity >>
+				    BLKSNAP_SECTOR_SHIFT;
+	const uint64_t block_sectors = cbt->info.blk_size >>
+				       BLKSNAP_SECTOR_SHIFT;
+	uint32_t first = 0, next;
+	uint64_t end;
+	int ret;
+
+	while (first < cbt->info.blk_count) {
+		if (cbt->map[first] <= since) {
+			first++;
+			continue;
+		}
+		next = first + 1;
+		while (next < cbt->info.blk_count && cbt->map[next] > since)
+			next++;
+		end = next * block_sectors;
+		/* The last block may be longer than what is left of the device. */
+		if (end > nr_sectors)
+			end = nr_sectors;
+		ret = extents_add(extents, first * block_sectors, end);
+		if (ret)
+			return ret;
+		first = next;
+	}
+	return EXIT_OK;
+}
+
+/*
+ * Prints the array itself: as an object each, millions of ranges would take
+ * gigabytes.
+ */
+static int extents_to_json(struct json_object *object, struct printbuf *buffer,
+			   int level, int flags)
+{
+	const struct extents *extents = json_object_get_userdata(object);
+	size_t i;
+
+	(void)level;
+	(void)flags;
+	printbuf_strappend(buffer, "[");
+	for (i = 0; i < extents->nr_ranges; i++)
+		sprintbuf(buffer, "%s\n    { \"start\": %llu, \"count\": %llu }",
+			  i ? "," : "",
+			  (unsigned long long)extents->ranges[i].sector_offset,
+			  (unsigned long long)extents->ranges[i].sector_count);
+	printbuf_strappend(buffer, "\n  ]");
+	return 0;
+}
+
+static void print_extents_json(struct extents *extents, const struct cbt *cbt,
+			       unsigned int since)
+{
+	struct json_object *result = json_object_new_object();
+	struct json_object *array = json_object_new_array();
+
+	add_cbt_info(result, &cbt->info);
+	add_number(result, "since", since);
+	add_number(result, "changed_sectors", extents->nr_sectors);
+	json_object_set_serializer(array, extents_to_json, extents, NULL);
+	json_object_object_add(result, "extents", array);
+	output_json(result);
+	json_object_put(result);
+}
+
+static void print_extents(const struct extents *extents, bool no_header)
+{
+	size_t i;
+
+	if (!no_header)
+		printf("%16s  %16s\n", "START", "COUNT");
+	for (i = 0; i < extents->nr_ranges; i++)
+		printf("%16llu  %16llu\n",
+		       (unsigned long long)extents->ranges[i].sector_offset,
+		       (unsigned long long)extents->ranges[i].sector_count);
+}
+
+/* Does the map answer the question? */
+static int check_since(const struct cbt *cbt, const char *text,
+		       unsigned int since,
+		       const struct blk_snap_uuid *generation)
+{
+	char current[UUID_TEXT_SIZE];
+
+	if (generation && memcmp(generation, &cbt->info.generation_id,
+				 sizeof(*generation))) {
+		format_uuid(&cbt->info.generation_id, current);
+		return fail(EXIT_FULL_BACKUP,
+			    "'%s' is in generation %s now; a full backup is due",
+			    text, current);
+	}
+	if (since > cbt->info.snap_number) {
+		return fail(EXIT_FULL_BACKUP,
+			    "'%s' has only come to snapshot %u in this generation, not to %u; a full backup is due",
+			    text, cbt->info.snap_number, since);
+	}
+	return EXIT_OK;
+}
+
+static int list_extents(const struct cmdline *cl, const struct cbt *cbt,
+			unsigned int since)
+{
+	struct extents extents = { 0 };
+	int ret;
+
+	ret = extents_find(&extents, cbt, since);
+	if (!ret && cl->json)
+		print_extents_json(&extents, cbt, since);
+	else if (!ret)
+		print_extents(&extents, cl->no_header);
+	free(extents.ranges);
+	return ret;
+}
+
+static int run_cbt_extents(struct cmdline *cl)
+{
+	static const struct option options[] = {
+		{ "since", required_argument, NULL, OPT_SINCE },
+		{ "generation", required_argument, NULL, OPT_GENERATION },
+		{ 0 }
+	};
+	struct blk_snap_uuid generation;
+	bool has_since = false, has_generation = false;
+	struct cbt cbt = { 0 };
+	struct blk_snap_dev dev;
+	uint64_t since = 0;
+	int option, ret;
+
+	while ((option = cmdline_next(cl, options)) != CMDLINE_END) {
+		switch (option) {
+		case OPT_SINCE:
+			if (!parse_u64(optarg, UINT8_MAX, &since))
+				return fail(EXIT_USAGE,
+					    "--since '%s': must be the number of a snapshot, 0 to 255",
+					    optarg);
+			has_since = true;
+			break;
+		case OPT_GENERATION:
+			if (!parse_uuid(optarg, &generation))
+				return fail(EXIT_USAGE,
+					    "--generation '%s': must be a UUID as 'blksnap tracker list' prints it",
+					    optarg);
+			has_generation = true;
+			break;
+		default:
+			return cl->exit_code;
+		}
+	}
+	ret = cmdline_check_args(cl, 1, 1);
+	if (ret)
+		return ret;
+	if (!has_since)
+		return fail(EXIT_USAGE,
+			    "cbt extents: --since is missing; it takes the number of a snapshot, 0 to 255");
+	ret = device_parse(cl->argv[0], &dev);
+	if (!ret)
+		ret = open_and_load(cl->argv[0], dev, &cbt);
+	if (ret)
+		return ret;
+	ret = check_since(&cbt, cl->argv[0], since,
+			  has_generation ? &generation : NULL);
+	if (!ret)
+		ret = list_extents(cl, &cbt, since);
+	cbt_free(&cbt);
+	return ret;
+}
+
+const struct command command_cbt_extents = {
+	.group = "cbt",
+	.name = "extents",
+	.args = "DEV --since N [--generation UUID]",
+	.summary = "List what changed between two snapshots",
+	.help =
+		"Prints START and COUNT, in sectors of 512 bytes, of everything that changed\n"
+		"between snapshot number N of the device and the last one.  To be copied from\n"
+		"the image of the last one.  With N = 0 these are the changes since the\n"
+		"generation began.\n"
+		"\n"
+		"  --since N          number of the snapshot that was backed up before\n"
+		"  --generation UUID  generation that N belongs to\n"
+		"\n"
+		"The exit code is 3 if the device is in another generation or has not come to N\n"
+		"in this one: then the map does not tell all changes, and a full backup is due.\n"
+		"Without --generation a change of the generation may go unnoticed.\n",
+	.run = run_cbt_extents,
+};
+
+static int parse_ranges(char **texts, unsigned int nr_texts,
+			struct blk_snap_block_range **ranges)
+{
+	unsigned int i;
+
+	*ranges = calloc(nr_texts, sizeof(**ranges));
+	if (!*ranges)
+		return fail_memory();
+	for (i = 0; i < nr_texts; i++) {
+		if (!parse_range(texts[i], &(*ranges)[i])) {
+			free(*ranges);
+			return fail(EXIT_USAGE,
+				    "'%s': must be a range START:COUNT in sectors of 512 bytes, COUNT at least 1",
+				    texts[i]);
+		}
+	}
+	return EXIT_OK;
+}
+
+static int run_cbt_mark(struct cmdline *cl)
+{
+	struct blk_snap_block_range *ranges;
+	struct blk_snap_dev dev;
+	int fd, ret;
+
+	if (cmdline_no_options(cl) == CMDLINE_STOP)
+		return cl->exit_code;
+	ret = cmdline_check_args(cl, 2, INT32_MAX);
+	if (!ret)
+		ret = device_parse(cl->argv[0], &dev);
+	if (!ret)
+		ret = parse_ranges(cl->argv + 1, cl->argc - 1, &ranges);
+	if (ret)
+		return ret;
+	ret = open_module(&fd);
+	if (!ret) {
+		ret = blksnap_tracker_mark_dirty_blocks(fd, dev, ranges,
+							cl->argc - 1);
+		close(fd);
+		if (ret)
+			ret = fail_call(blk_snap_ioctl_tracker_mark_dirty_blocks,
+					ret, "cannot mark blocks of '%s'",
+					cl->argv[0]);
+	}
+	free(ranges);
+	return ret;
+}
+
+const struct command command_cbt_mark = {
+	.group = "cbt",
+	.name = "mark",
+	.args = "DEV START:COUNT...",
+	.summary = "Mark parts of a device as changed",
+	.help =
+		"The next incremental backup includes the tracking blocks that the ranges touch.\n"
+		"DEV may also be an image, which means its origin.  If one range is wrong, none\n"
+		"is marked.\n",
+	.run = run_cbt_mark,
+};

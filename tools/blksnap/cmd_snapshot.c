@@ -1,0 +1,830 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Commands: snapshot
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "blksnap_ioctl.h"
+#include "commands.h"
+#include "device.h"
+#include "message.h"
+#include "output.h"
+#include "parse.h"
+#include "storage.h"
+#include "util.h"
+
+#define NSEC_PER_SEC 1000000000LL
+#define NSEC_PER_MSEC 1000000LL
+
+/* The options that name difference storage, of "create" and "append". */
+struct storage_options {
+	const char *device;
+	const char *file;
+	bool has_offset;
+	bool has_size;
+	bool force;
+	uint64_t offset_bytes;
+	uint64_t size_bytes;
+	struct storage storage;	/* --range until the storage is prepared */
+};
+
+enum {
+	OPT_DEVICE = OPT_OWN,
+	OPT_RANGE,
+	OPT_FILE,
+	OPT_OFFSET,
+	OPT_SIZE,
+	OPT_FORCE,
+	OPT_TAKE,
+	OPT_TIMEOUT,
+	OPT_FOLLOW,
+};
+
+#define STORAGE_HELP \
+	"STORAGE is one of:\n" \
+	"  --file FILE --size N   the first N bytes of FILE; they are reserved if they\n" \
+	"                         are not reserved yet\n" \
+	"  --file FILE            all of a FILE that is reserved already\n" \
+	"  --file FILE --offset N [--size N]\n" \
+	"                         a piece of a FILE that is reserved already\n" \
+	"  --device DEV           all of a device\n" \
+	"  --device DEV --range START:COUNT...\n" \
+	"                         parts of a device, in sectors of 512 bytes, each with\n" \
+	"                         an option --range of its own\n" \
+	"and --force with it, if data found in the file or on the device may be\n" \
+	"overwritten.\n" \
+	"\n" \
+	"The module writes to the storage, and nobody else may do so until the snapshot\n" \
+	"is destroyed.  A file on the disk of a snapshot has to be reserved before the\n" \
+	"take; see 'blksnap storage reserve --help'.\n"
+
+static int parse_id(const char *text, struct blk_snap_uuid *id)
+{
+	if (!parse_uuid(text, id))
+		return fail(EXIT_USAGE,
+			    "'%s': must be the UUID of a snapshot as 'blksnap snapshot list' prints it",
+			    text);
+	return EXIT_OK;
+}
+
+/* Arguments of a command whose only argument is a snapshot. */
+static int take_id_argument(struct cmdline *cl, struct blk_snap_uuid *id)
+{
+	int ret = cmdline_check_args(cl, 1, 1);
+
+	return ret ? ret : parse_id(cl->argv[0], id);
+}
+
+/* There is no call for this; to ask for the number of images does nothing. */
+static int check_snapshot_exists(int fd, const struct blk_snap_uuid *id,
+				 const char *doing)
+{
+	struct blk_snap_image_info *images;
+	unsigned int nr_images;
+	int ret = blksnap_snapshot_collect_images(fd, id, &images, &nr_images);
+
+	free(images);
+	if (ret && ret != -ENODEV)
+		return fail_call(blk_snap_ioctl_snapshot_collect_images, ret,
+				 "%s", doing);
+	return EXIT_OK;
+}
+
+static int storage_option(struct storage_options *so, int option)
+{
+	struct blk_snap_block_range range;
+
+	switch (option) {
+	case OPT_DEVICE:
+		so->device = optarg;
+		return EXIT_OK;
+	case OPT_RANGE:
+		if (!parse_range(optarg, &range))
+			return fail(EXIT_USAGE,
+				    "--range '%s': must be START:COUNT in sectors of 512 bytes, COUNT at least 1",
+				    optarg);
+		return storage_add_range(&so->storage, range.sector_offset,
+					 range.sector_count);
+	case OPT_FILE:
+		so->file = optarg;
+		return EXIT_OK;
+	case OPT_OFFSET:
+		so->has_offset = true;
+		return parse_file_size("--offset", optarg, &so->offset_bytes);
+	case OPT_SIZE:
+		so->has_size = true;
+		return parse_file_size("--size", optarg, &so->size_bytes);
+	default:
+		so->force = true;
+		return EXIT_OK;
+	}
+}
+
+static bool has_storage(const struct storage_options *so)
+{
+	return so->device || so->file;
+}
+
+static int check_storage_options(struct storage_options *so)
+{
+	if (so->device && so->file)
+		return fail(EXIT_USAGE,
+			    "--device and --file exclude each other; append one after the other");
+	if (so->storage.nr_ranges && !so->device)
+		return fail(EXIT_USAGE, "--range needs --device DEV");
+	if ((so->has_offset || so->has_size) && !so->file)
+		return fail(EXIT_USAGE, "%s needs --file FILE",
+			    so->has_offset ? "--offset" : "--size");
+	if (so->force && !has_storage(so))
+		return fail(EXIT_USAGE,
+			    "--force needs --file FILE or --device DEV");
+	if (so->has_size && !so->size_bytes)
+		return fail(EXIT_USAGE, "--size 0: must be greater than 0");
+	if (so->offset_bytes + so->size_bytes > INT64_MAX)
+		return fail(EXIT_USAGE,
+			    "--offset and --size are together beyond what a file can have");
+	return so->device ? device_parse(so->device, &so->storage.dev) : EXIT_OK;
+}
+
+static int prepare_file(struct storage_options *so)
+{
+	int ret = EXIT_OK;
+
+	if (!so->has_offset && so->has_size)
+		ret = storage_reserve_file(so->file, so->size_bytes, so->force);
+	if (!ret)
+		ret = storage_use_file(&so->storage, so->file, so->offset_bytes,
+				       so->size_bytes, so->force);
+	return ret;
+}
+
+/* Finds the ranges of the storage.  The options are checked. */
+static int prepare_storage(struct storage_options *so)
+{
+	if (so->file)
+		return prepare_file(so);
+	if (so->storage.nr_ranges)
+		return EXIT_OK;
+	return storage_use_device(&so->storage, so->device, so->force);
+}
+
+static int append_storage(int fd, const struct blk_snap_uuid *id,
+			  const struct storage_options *so)
+{
+	const struct storage *storage = &so->storage;
+	int ret = blksnap_snapshot_append_storage(fd, id, storage->dev,
+						  storage->ranges,
+						  storage->nr_ranges);
+
+	if (ret)
+		return fail_call(blk_snap_ioctl_snapshot_append_storage, ret,
+				 "cannot append '%s'",
+				 so->file ? so->file : so->device);
+	return EXIT_OK;
+}
+
+static int take_snapshot(int fd, const struct blk_snap_uuid *id)
+{
+	int ret = blksnap_snapshot_take(fd, id);
+
+	if (ret)
+		return fail_call(blk_snap_ioctl_snapshot_take, ret,
+				 "cannot take the snapshot");
+	return EXIT_OK;
+}
+
+static void print_created(const struct blk_snap_uuid *id, bool taken, bool json)
+{
+	struct json_object *result;
+	char text[UUID_TEXT_SIZE];
+
+	if (!json) {
+		format_uuid(id, text);
+		puts(text);
+		return;
+	}
+	result = json_object_new_object();
+	add_uuid(result, "id", id);
+	json_object_object_add(result, "taken", json_object_new_boolean(taken));
+	output_json(result);
+	json_object_put(result);
+}
+
+struct create_options {
+	struct storage_options so;
+	bool take;
+};
+
+static int parse_create_options(struct cmdline *cl, struct create_options *co)
+{
+	static const struct option options[] = {
+		{ "device", required_argument, NULL, OPT_DEVICE },
+		{ "range", required_argument, NULL, OPT_RANGE },
+		{ "file", required_argument, NULL, OPT_FILE },
+		{ "offset", required_argument, NULL, OPT_OFFSET },
+		{ "size", required_argument, NULL, OPT_SIZE },
+		{ "force", no_argument, NULL, OPT_FORCE },
+		{ "take", no_argument, NULL, OPT_TAKE },
+		{ 0 }
+	};
+	int option, ret = EXIT_OK;
+
+	while (!ret && (option = cmdline_next(cl, options)) != CMDLINE_END) {
+		if (option == CMDLINE_STOP)
+			return CMDLINE_STOP;
+		if (option == OPT_TAKE)
+			co->take = true;
+		else
+			ret = storage_option(&co->so, option);
+	}
+	if (!ret)
+		ret = cmdline_check_args(cl, 1, INT32_MAX);
+	if (!ret)
+		ret = check_storage_options(&co->so);
+	if (!ret && co->take && !has_storage(&co->so))
+		ret = fail(EXIT_USAGE,
+			   "--take needs difference storage; add --file FILE --size N or --device DEV");
+	return ret;
+}
+
+/* What belongs to the creation is done as a whole or not at all. */
+static int create_snapshot(int fd, const struct blk_snap_dev *devs,
+			   unsigned int nr_devs, const struct create_options *co,
+			   struct blk_snap_uuid *id)
+{
+	int ret = blksnap_snapshot_create(fd, devs, nr_devs, id);
+
+	if (ret)
+		return fail_call(blk_snap_ioctl_snapshot_create, ret,
+				 "cannot create the snapshot");
+	if (has_storage(&co->so))
+		ret = append_storage(fd, id, &co->so);
+	if (!ret && co->take)
+		ret = take_snapshot(fd, id);
+	if (ret)
+		blksnap_snapshot_destroy(fd, id);
+	return ret;
+}
+
+static int create_with_devices(struct cmdline *cl, struct create_options *co,
+			       const struct blk_snap_dev *devs)
+{
+	struct blk_snap_uuid id;
+	int fd, ret;
+
+	ret = open_module(&fd);
+	if (ret)
+		return ret;
+	if (has_storage(&co->so))
+		ret = prepare_storage(&co->so);
+	if (!ret)
+		ret = create_snapshot(fd, devs, cl->argc, co, &id);
+	if (!ret)
+		print_created(&id, co->take, cl->json);
+	close(fd);
+	return ret;
+}
+
+static int run_create(struct cmdline *cl)
+{
+	struct create_options co = { 0 };
+	struct blk_snap_dev *devs = NULL;
+	int ret;
+
+	ret = parse_create_options(cl, &co);
+	if (ret == CMDLINE_STOP)
+		ret = cl->exit_code;
+	else if (!ret)
+		ret = device_parse_list(cl->argv, cl->argc, &devs);
+	if (!ret && devs)
+		ret = create_with_devices(cl, &co, devs);
+	free(devs);
+	storage_free(&co.so.storage);
+	return ret;
+}
+
+const struct command command_snapshot_create = {
+	.group = "snapshot",
+	.name = "create",
+	.args = "DEV... [STORAGE] [--take]",
+	.summary = "Prepare a snapshot of devices and print its ID",
+	.help =
+		"The devices are tracked from now on.  Nothing is copied before the take.\n"
+		"\n"
+		"With STORAGE, difference storage is appended at once, and with --take the\n"
+		"snapshot is taken, too.  If one of these fails, the snapshot is destroyed\n"
+		"again, and only a reserved file is left.\n"
+		"\n"
+		STORAGE_HELP,
+	.run = run_create,
+};
+
+static int append_to_snapshot(const struct blk_snap_uuid *id,
+			      struct storage_options *so)
+{
+	int fd, ret;
+
+	ret = open_module(&fd);
+	if (ret)
+		return ret;
+	ret = check_snapshot_exists(fd, id, "cannot append storage");
+	if (!ret)
+		ret = prepare_storage(so);
+	if (!ret)
+		ret = append_storage(fd, id, so);
+	close(fd);
+	return ret;
+}
+
+static void print_appended(const struct storage *storage, bool json)
+{
+	struct json_object *result;
+
+	if (!json)
+		return;
+	result = json_object_new_object();
+	add_dev(result, "device", "device_number", storage->dev);
+	add_number(result, "ranges", storage->nr_ranges);
+	add_number(result, "sectors", storage_nr_sectors(storage));
+	output_json(result);
+	json_object_put(result);
+}
+
+static int parse_append_options(struct cmdline *cl, struct storage_options *so,
+				struct blk_snap_uuid *id)
+{
+	static const struct option options[] = {
+		{ "device", required_argument, NULL, OPT_DEVICE },
+		{ "range", required_argument, NULL, OPT_RANGE },
+		{ "file", required_argument, NULL, OPT_FILE },
+		{ "offset", required_argument, NULL, OPT_OFFSET },
+		{ "size", required_argument, NULL, OPT_SIZE },
+		{ "force", no_argument, NULL, OPT_FORCE },
+		{ 0 }
+	};
+	int option, ret = EXIT_OK;
+
+	while (!ret && (option = cmdline_next(cl, options)) != CMDLINE_END) {
+		if (option == CMDLINE_STOP)
+			return CMDLINE_STOP;
+		ret = storage_option(so, option);
+	}
+	if (!ret)
+		ret = take_id_argument(cl, id);
+	if (!ret)
+		ret = check_storage_options(so);
+	if (!ret && !has_storage(so))
+		ret = fail(EXIT_USAGE,
+			   "snapshot append: the storage is missing; add --file FILE --size N or --device DEV");
+	return ret;
+}
+
+static int run_append(struct cmdline *cl)
+{
+	struct storage_options so = { 0 };
+	struct blk_snap_uuid id;
+	int ret;
+
+	ret = parse_append_options(cl, &so, &id);
+	if (ret == CMDLINE_STOP) {
+		ret = cl->exit_code;
+	} else if (!ret) {
+		ret = append_to_snapshot(&id, &so);
+		if (!ret)
+			print_appended(&so.storage, cl->json);
+	}
+	storage_free(&so.storage);
+	return ret;
+}
+
+const struct command command_snapshot_append = {
+	.group = "snapshot",
+	.name = "append",
+	.args = "ID STORAGE",
+	.summary = "Add difference storage to a snapshot",
+	.help =
+		"Before or after the take, as often as needed.  All is appended or nothing.\n"
+		"\n"
+		STORAGE_HELP,
+	.run = run_append,
+};
+
+static int run_take(struct cmdline *cl)
+{
+	struct blk_snap_uuid id;
+	int fd, ret;
+
+	if (cmdline_no_options(cl) == CMDLINE_STOP)
+		return cl->exit_code;
+	ret = take_id_argument(cl, &id);
+	if (!ret)
+		ret = open_module(&fd);
+	if (ret)
+		return ret;
+	ret = take_snapshot(fd, &id);
+	close(fd);
+	return ret;
+}
+
+const struct command command_snapshot_take = {
+	.group = "snapshot",
+	.name = "take",
+	.args = "ID",
+	.summary = "Take a snapshot, all its devices at one instant",
+	.help =
+		"The snapshot needs difference storage before.  After a failure it is as it was\n"
+		"before.  'blksnap snapshot images' shows the images.\n",
+	.run = run_take,
+};
+
+static int run_destroy(struct cmdline *cl)
+{
+	struct blk_snap_uuid id;
+	int fd, ret;
+
+	if (cmdline_no_options(cl) == CMDLINE_STOP)
+		return cl->exit_code;
+	ret = take_id_argument(cl, &id);
+	if (!ret)
+		ret = open_module(&fd);
+	if (ret)
+		return ret;
+	ret = blksnap_snapshot_destroy(fd, &id);
+	close(fd);
+	if (ret)
+		return fail_call(blk_snap_ioctl_snapshot_destroy, ret,
+				 "cannot destroy the snapshot");
+	return EXIT_OK;
+}
+
+const struct command command_snapshot_destroy = {
+	.group = "snapshot",
+	.name = "destroy",
+	.args = "ID",
+	.summary = "Give a snapshot up",
+	.help =
+		"The images disappear, even if they are mounted.  The devices stay tracked.\n",
+	.run = run_destroy,
+};
+
+static struct json_object *images_to_json(const struct blk_snap_image_info *images,
+					  unsigned int nr_images)
+{
+	struct json_object *rows = json_object_new_array();
+	struct json_object *row;
+	char image[64], number[DEVICE_NUMBER_SIZE];
+	unsigned int i;
+
+	for (i = 0; i < nr_images; i++) {
+		row = json_object_new_object();
+		add_dev(row, "origin", "origin_number", images[i].orig_dev_id);
+		/* udev may be late, but the name follows from the number. */
+		snprintf(image, sizeof(image), "/dev/%s%u", BLK_SNAP_IMAGE_NAME,
+			 images[i].image_dev_id.mn);
+		device_format_number(images[i].image_dev_id, number);
+		add_text(row, "image", image);
+		add_text(row, "image_number", number);
+		json_object_array_add(rows, row);
+	}
+	return rows;
+}
+
+/* Returns NULL if the snapshot was destroyed meanwhile. */
+static struct json_object *snapshot_to_json(int fd,
+					    const struct blk_snap_uuid *id)
+{
+	struct blk_snap_image_info *images;
+	struct json_object *row;
+	unsigned int nr_images;
+	int ret;
+
+	ret = blksnap_snapshot_collect_images(fd, id, &images, &nr_images);
+	if (ret == -ESRCH)
+		return NULL;
+	row = json_object_new_object();
+	add_uuid(row, "id", id);
+	add_text(row, "state", ret ? "created" : "taken");
+	add_number(row, "image_count", nr_images);
+	json_object_object_add(row, "images", images_to_json(images, nr_images));
+	free(images);
+	return row;
+}
+
+static void print_snapshots(int fd, const struct blk_snap_uuid *ids,
+			    unsigned int nr_ids, const struct cmdline *cl)
+{
+	static const struct column columns[] = {
+		{ "ID", "id", COLUMN_TEXT },
+		{ "STATE", "state", COLUMN_TEXT },
+		{ "IMAGES", "image_count", COLUMN_NUMBER },
+	};
+	struct json_object *result = json_object_new_object();
+	struct json_object *rows = json_object_new_array();
+	struct json_object *row;
+	unsigned int i;
+
+	for (i = 0; i < nr_ids; i++) {
+		row = snapshot_to_json(fd, &ids[i]);
+		if (row)
+			json_object_array_add(rows, row);
+	}
+	json_object_object_add(result, "snapshots", rows);
+	if (cl->json)
+		output_json(result);
+	else
+		output_table(rows, columns, ARRAY_SIZE(columns),
+			     cl->no_header);
+	json_object_put(result);
+}
+
+static int run_list(struct cmdline *cl)
+{
+	struct blk_snap_uuid *ids;
+	unsigned int nr_ids;
+	int fd, ret;
+
+	if (cmdline_no_options(cl) == CMDLINE_STOP)
+		return cl->exit_code;
+	ret = cmdline_check_args(cl, 0, 0);
+	if (!ret)
+		ret = open_module(&fd);
+	if (ret)
+		return ret;
+	ret = blksnap_snapshot_collect(fd, &ids, &nr_ids);
+	if (ret)
+		ret = fail_call(blk_snap_ioctl_snapshot_collect, ret,
+				"cannot list the snapshots");
+	else
+		print_snapshots(fd, ids, nr_ids, cl);
+	free(ids);
+	close(fd);
+	return ret;
+}
+
+const struct command command_snapshot_list = {
+	.group = "snapshot",
+	.name = "list",
+	.args = "",
+	.summary = "List the snapshots",
+	.help =
+		"STATE is 'created' before the take and 'taken' after it.\n",
+	.run = run_list,
+};
+
+static void print_images(const struct blk_snap_image_info *images,
+			 unsigned int nr_images, const struct cmdline *cl)
+{
+	static const struct column columns[] = {
+		{ "ORIGIN", "origin", COLUMN_TEXT },
+		{ "NUMBER", "origin_number", COLUMN_TEXT },
+		{ "IMAGE", "image", COLUMN_TEXT },
+		{ "NUMBER", "image_number", COLUMN_TEXT },
+	};
+	struct json_object *result = json_object_new_object();
+	struct json_object *rows = images_to_json(images, nr_images);
+
+	json_object_object_add(result, "images", rows);
+	if (cl->json)
+		output_json(result);
+	else
+		output_table(rows, columns, ARRAY_SIZE(columns),
+			     cl->no_header);
+	json_object_put(result);
+}
+
+static int run_images(struct cmdline *cl)
+{
+	struct blk_snap_image_info *images;
+	struct blk_snap_uuid id;
+	unsigned int nr_images;
+	int fd, ret;
+
+	if (cmdline_no_options(cl) == CMDLINE_STOP)
+		return cl->exit_code;
+	ret = take_id_argument(cl, &id);
+	if (!ret)
+		ret = open_module(&fd);
+	if (ret)
+		return ret;
+	ret = blksnap_snapshot_collect_images(fd, &id, &images, &nr_images);
+	close(fd);
+	if (ret)
+		return fail_call(blk_snap_ioctl_snapshot_collect_images, ret,
+				 "cannot list the images");
+	print_images(images, nr_images, cl);
+	free(images);
+	return EXIT_OK;
+}
+
+const struct command command_snapshot_images = {
+	.group = "snapshot",
+	.name = "images",
+	.args = "ID",
+	.summary = "List the images of a snapshot",
+	.help = "",
+	.run = run_images,
+};
+
+static int64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
+}
+
+/*
+ * Waits until @deadline_ns, or for ever if it is negative.  A signal that does
+ * not end the process, as of a stop and a continuation, only ends the call.
+ */
+static int wait_event(int fd, const struct blk_snap_uuid *id,
+		      int64_t deadline_ns, struct blk_snap_snapshot_event *event)
+{
+	int64_t left_ms = UINT32_MAX;
+	int ret;
+
+	do {
+		if (deadline_ns >= 0)
+			left_ms = (deadline_ns - now_ns() + NSEC_PER_MSEC - 1) /
+				  NSEC_PER_MSEC;
+		if (left_ms < 0)
+			left_ms = 0;
+		ret = blksnap_snapshot_wait_event(fd, id, left_ms, event);
+	} while (ret == -EINTR || (ret == -ENOENT && deadline_ns < 0));
+	return ret;
+}
+
+static void describe_low_free_space(const struct blk_snap_snapshot_event *event,
+				    struct json_object *object, bool json)
+{
+	struct blk_snap_event_low_free_space data;
+	char size[SIZE_TEXT_SIZE];
+
+	memcpy(&data, event->data, sizeof(data));
+	add_number(object, "requested_sectors", data.requested_nr_sect);
+	if (json)
+		return;
+	format_size(data.requested_nr_sect << BLKSNAP_SECTOR_SHIFT, size);
+	printf("low_free_space  append %llu sectors (%s)\n",
+	       (unsigned long long)data.requested_nr_sect, size);
+}
+
+static void describe_corrupted(const struct blk_snap_snapshot_event *event,
+			       struct json_object *object, bool json)
+{
+	struct blk_snap_event_corrupted data;
+	char number[DEVICE_NUMBER_SIZE];
+	const char *name;
+	char *path;
+
+	memcpy(&data, event->data, sizeof(data));
+	name = strerrorname_np(data.err_code);
+	add_dev(object, "origin", "origin_number", data.orig_dev_id);
+	add_number(object, "errno", data.err_code);
+	add_text(object, "error", name);
+	if (json)
+		return;
+	path = device_path(data.orig_dev_id);
+	device_format_number(data.orig_dev_id, number);
+	printf("corrupted       %s: image lost: %s\n", path ? path : number,
+	       strerror(data.err_code));
+	free(path);
+}
+
+static void print_event(const struct blk_snap_snapshot_event *event, bool json)
+{
+	struct json_object *object = json_object_new_object();
+
+	if (!json)
+		printf("%lld.%06lld  ",
+		       (long long)(event->time_label / NSEC_PER_SEC),
+		       (long long)(event->time_label % NSEC_PER_SEC / 1000));
+	add_number(object, "time_ns", event->time_label);
+	switch (event->code) {
+	case blk_snap_event_code_low_free_space:
+		add_text(object, "event", "low_free_space");
+		describe_low_free_space(event, object, json);
+		break;
+	case blk_snap_event_code_corrupted:
+		add_text(object, "event", "corrupted");
+		describe_corrupted(event, object, json);
+		break;
+	default:
+		add_text(object, "event", "unknown");
+		add_number(object, "code", event->code);
+		if (!json)
+			printf("unknown         code %u\n", event->code);
+	}
+	if (json)
+		output_json_line(object);
+	json_object_put(object);
+	fflush(stdout);
+}
+
+struct events_options {
+	bool follow;
+	bool has_timeout;
+	uint64_t timeout_ms;
+};
+
+static int print_events(int fd, const struct blk_snap_uuid *id,
+			const struct events_options *eo, bool json)
+{
+	struct blk_snap_snapshot_event event;
+	int64_t deadline_ns;
+	int ret;
+
+	ret = check_snapshot_exists(fd, id, "cannot wait for events");
+	if (ret)
+		return ret;
+	do {
+		deadline_ns = -1;
+		if (eo->has_timeout)
+			deadline_ns = now_ns() + eo->timeout_ms * NSEC_PER_MSEC;
+		ret = wait_event(fd, id, deadline_ns, &event);
+		if (!ret)
+			print_event(&event, json);
+	} while (!ret && eo->follow && !ferror(stdout));
+
+	if (ret == -ENOENT)
+		return EXIT_NO_EVENT;
+	/* To be destroyed is how a snapshot that is followed ends. */
+	if (ret == -ESRCH && eo->follow)
+		return EXIT_OK;
+	if (ret)
+		return fail_call(blk_snap_ioctl_snapshot_wait_event, ret,
+				 "cannot wait for events");
+	return EXIT_OK;
+}
+
+static int parse_events_options(struct cmdline *cl, struct events_options *eo,
+				struct blk_snap_uuid *id)
+{
+	static const struct option options[] = {
+		{ "timeout", required_argument, NULL, OPT_TIMEOUT },
+		{ "follow", no_argument, NULL, OPT_FOLLOW },
+		{ 0 }
+	};
+	int option;
+
+	while ((option = cmdline_next(cl, options)) != CMDLINE_END) {
+		switch (option) {
+		case OPT_TIMEOUT:
+			if (!parse_u64(optarg, UINT32_MAX, &eo->timeout_ms))
+				return fail(EXIT_USAGE,
+					    "--timeout '%s': must be a number of milliseconds, 0 to 4294967295",
+					    optarg);
+			eo->has_timeout = true;
+			break;
+		case OPT_FOLLOW:
+			eo->follow = true;
+			break;
+		default:
+			return CMDLINE_STOP;
+		}
+	}
+	return take_id_argument(cl, id);
+}
+
+static int run_events(struct cmdline *cl)
+{
+	struct events_options eo = { 0 };
+	struct blk_snap_uuid id;
+	int fd, ret;
+
+	ret = parse_events_options(cl, &eo, &id);
+	if (ret == CMDLINE_STOP)
+		return cl->exit_code;
+	if (!ret)
+		ret = open_module(&fd);
+	if (ret)
+		return ret;
+	ret = print_events(fd, &id, &eo, cl->json);
+	close(fd);
+	return ret;
+}
+
+const struct command command_snapshot_events = {
+	.group = "snapshot",
+	.name = "events",
+	.args = "ID [--timeout MS] [--follow]",
+	.summary = "Wait for an event of a snapshot and print it",
+	.help =
+		"Prints when the event arose, in seconds since the boot, and what it is:\n"
+		"\n"
+		"  low_free_space  the difference storage runs short; append some more\n"
+		"  corrupted       the image of a device is lost\n"
+		"\n"
+		"Each event is given out once: to this command, or to another program that\n"
+		"waits.\n"
+		"\n"
+		"  --timeout MS  wait at most so many milliseconds for an event; exit code 4 if\n"
+		"                none arises.  Without it, wait for ever\n"
+		"  --follow      print event after event, until the snapshot is destroyed\n",
+	.run = run_events,
+};

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * All commands, and what their files share
+ */
+#ifndef COMMANDS_H
+#define COMMANDS_H
+
+#include <json.h>
+#include <linux/blksnap.h>
+
+#include "cmdline.h"
+#include "storage.h"
+
+extern const struct command command_version;
+extern const struct command command_tracker_list;
+extern const struct command command_tracker_remove;
+extern const struct command command_cbt_read;
+extern const struct command command_cbt_extents;
+extern const struct command command_cbt_mark;
+extern const struct command command_snapshot_create;
+extern const struct command command_snapshot_append;
+extern const struct command command_snapshot_take;
+extern const struct command command_snapshot_destroy;
+extern const struct command command_snapshot_list;
+extern const struct command command_snapshot_images;
+extern const struct command command_snapshot_events;
+extern const struct command command_storage_reserve;
+
+int open_module(int *fd);
+void add_cbt_info(struct json_object *object,
+		  const struct blk_snap_cbt_info *info);
+int parse_file_size(const char *option, const char *text, uint64_t *size_bytes);
+
+#endif /* COMMANDS_H */

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Block devices and their names
+ *
+ * A device is named by the path of its node, by a tag that libblkid looks up,
+ * or by its number.  The number need not belong to an existing device: a
+ * tracked device that has gone away can be named in no other way.
+ */
+#include <blkid.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "device.h"
+#include "message.h"
+#include "parse.h"
+#include "util.h"
+
+/* Deeper than device mapper stacks are in practice; ends a loop in sysfs. */
+#define STACK_DEPTH_MAX 16
+
+static bool is_tag(const char *text)
+{
+	static const char *const tags[] = {
+		"UUID=", "LABEL=", "PARTUUID=", "PARTLABEL="
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(tags); i++) {
+		if (!strncmp(text, tags[i], strlen(tags[i])))
+			return true;
+	}
+	return false;
+}
+
+static int device_from_path(const char *path, const char *text,
+			    struct blk_snap_dev *dev)
+{
+	struct stat st;
+
+	if (stat(path, &st))
+		return fail(EXIT_USAGE,
+			    "'%s': %s; a device is named by " DEVICE_FORMS,
+			    text, strerror(errno));
+	if (!S_ISBLK(st.st_mode))
+		return fail(EXIT_USAGE,
+			    "'%s' is not a block device; it is named by " DEVICE_FORMS,
+			    text);
+	*dev = device_from_dev_t(st.st_rdev);
+	return EXIT_OK;
+}
+
+static int device_from_tag(const char *text, struct blk_snap_dev *dev)
+{
+	char *path = blkid_evaluate_tag(text, NULL, NULL);
+	int ret;
+
+	if (!path)
+		return fail(EXIT_USAGE,
+			    "no block device has '%s'; 'blkid' shows which there are",
+			    text);
+	ret = device_from_path(path, text, dev);
+	free(path);
+	return ret;
+}
+
+/**
+ * device_parse() - find the device that an argument names
+ * @text:	the argument, see DEVICE_FORMS
+ * @dev:	number of the device
+ *
+ * Return: EXIT_OK, or EXIT_USAGE after a message.
+ */
+int device_parse(const char *text, struct blk_snap_dev *dev)
+{
+	if (parse_dev(text, dev))
+		return EXIT_OK;
+	if (is_tag(text))
+		return device_from_tag(text, dev);
+	return device_from_path(text, text, dev);
+}
+
+/**
+ * device_parse_list() - find several devices, each of them named once
+ * @texts:	the arguments
+ * @nr_texts:	number of arguments
+ * @devs:	array to be freed by the caller, NULL on failure
+ *
+ * Return: EXIT_OK, or another exit code after a message.
+ */
+int device_parse_list(char **texts, int nr_texts, struct blk_snap_dev **devs)
+{
+	struct blk_snap_dev *list = calloc(nr_texts, sizeof(*list));
+	int ret = EXIT_OK;
+	int i, j;
+
+	*devs = NULL;
+	if (!list)
+		return fail_memory();
+	for (i = 0; i < nr_texts && !ret; i++) {
+		ret = device_parse(texts[i], &list[i]);
+		for (j = 0; j < i && !ret; j++) {
+			if (device_equal(list[i], list[j]))
+				ret = fail(EXIT_USAGE,
+					   "'%s' and '%s' are the same device; name each once",
+					   texts[j], texts[i]);
+		}
+	}
+	if (ret)
+		free(list);
+	else
+		*devs = list;
+	return ret;
+}
+
+/**
+ * device_from_dev_t() - convert a device number
+ * @number:	as stat() tells it
+ *
+ * Return: the number as the module takes it.
+ */
+struct blk_snap_dev device_from_dev_t(dev_t number)
+{
+	return (struct blk_snap_dev) {
+		.mj = major(number),
+		.mn = minor(number),
+	};
+}
+
+/**
+ * device_equal() - are two device numbers the same?
+ * @a:		a device
+ * @b:		another
+ *
+ * Return: true if they are.
+ */
+bool device_equal(struct blk_snap_dev a, struct blk_snap_dev b)
+{
+	return a.mj == b.mj && a.mn == b.mn;
+}
+
+/**
+ * device_path() - find the path of a device
+ * @dev:	the device
+ *
+ * Return: a string to be freed by the caller, NULL if there is no such device.
+ */
+char *device_path(struct blk_snap_dev dev)
+{
+	return blkid_devno_to_devname(makedev(dev.mj, dev.mn));
+}
+
+/**
+ * device_format_number() - write a device number as text
+ * @dev:	the device
+ * @text:	the form that parse_dev() takes
+ */
+void device_format_number(struct blk_snap_dev dev,
+			  char text[DEVICE_NUMBER_SIZE])
+{
+	snprintf(text, DEVICE_NUMBER_SIZE, "%u:%u", dev.mj, dev.mn);
+}
+
+static bool read_dev(const char *path, struct blk_snap_dev *dev)
+{
+	char line[DEVICE_NUMBER_SIZE];
+	FILE *file = fopen(path, "re");
+	bool ok;
+
+	if (!file)
+		return false;
+	ok = fgets(line, sizeof(line), file);
+	fclose(file);
+	if (!ok)
+		return false;
+	line[strcspn(line, "\n")] = 0;
+	return parse_dev(line, dev);
+}
+
+static struct blk_snap_dev whole_disk(struct blk_snap_dev dev)
+{
+	dev_t disk;
+
+	if (blkid_devno_to_wholedisk(makedev(dev.mj, dev.mn), NULL, 0, &disk))
+		return dev;
+	return device_from_dev_t(disk);
+}
+
+/*
+ * Calls @test for each disk that @dev is made of, until it returns true.  The
+ * disks are those at the bottom of the stack: a volume of the device mapper or
+ * of md counts as the disks below it.
+ */
+static bool any_disk_below(struct blk_snap_dev dev, unsigned int depth,
+			   bool (*test)(struct blk_snap_dev disk,
+					const struct blk_snap_dev *arg),
+			   const struct blk_snap_dev *arg)
+{
+	struct blk_snap_dev disk = whole_disk(dev), slave;
+	bool found = false, bottom = true;
+	char path[PATH_MAX];
+	struct dirent *entry;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/slaves", disk.mj,
+		 disk.mn);
+	dir = depth < STACK_DEPTH_MAX ? opendir(path) : NULL;
+	while (dir && !found && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path),
+			 "/sys/dev/block/%u:%u/slaves/%s/dev", disk.mj, disk.mn,
+			 entry->d_name);
+		if (!read_dev(path, &slave))
+			continue;
+		bottom = false;
+		found = any_disk_below(slave, depth + 1, test, arg);
+	}
+	if (dir)
+		closedir(dir);
+	return found || (bottom && test(disk, arg));
+}
+
+static bool disk_is(struct blk_snap_dev disk, const struct blk_snap_dev *arg)
+{
+	return device_equal(disk, *arg);
+}
+
+static bool disk_is_below(struct blk_snap_dev disk,
+			  const struct blk_snap_dev *arg)
+{
+	return any_disk_below(*arg, 0, disk_is, &disk);
+}
+
+/**
+ * device_share_disk() - do two devices lie on a common disk?
+ * @a:		a device
+ * @b:		another
+ *
+ * Return: true if they do, be it as partitions or as volumes.
+ */
+bool device_share_disk(struct blk_snap_dev a, struct blk_snap_dev b)
+{
+	return any_disk_below(a, 0, disk_is_below, &b);
+}

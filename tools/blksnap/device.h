@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Block devices and their names
+ */
+#ifndef DEVICE_H
+#define DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include <linux/blksnap.h>
+
+#define DEVICE_NUMBER_SIZE 24 /* two 32-bit numbers and a colon */
+
+/* What an argument that names a device may look like, for messages. */
+#define DEVICE_FORMS \
+	"a path, UUID=, LABEL=, PARTUUID=, PARTLABEL= or MAJOR:MINOR"
+
+int device_parse(const char *text, struct blk_snap_dev *dev);
+int device_parse_list(char **texts, int nr_texts, struct blk_snap_dev **devs);
+
+struct blk_snap_dev device_from_dev_t(dev_t number);
+bool device_equal(struct blk_snap_dev a, struct blk_snap_dev b);
+char *device_path(struct blk_snap_dev dev);
+void device_format_number(struct blk_snap_dev dev,
+			  char text[DEVICE_NUMBER_SIZE]);
+bool device_share_disk(struct blk_snap_dev a, struct blk_snap_dev b);
+
+#endif /* DEVICE_H */

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Messages and exit codes
+ *
+ * Each message is one line on standard error.  The functions return the exit
+ * code that belongs to the message, so that a failure is told and passed on in
+ * one statement.
+ */
+#ifndef MESSAGE_H
+#define MESSAGE_H
+
+#include <linux/blksnap.h>
+
+#include "util.h"
+
+enum exit_code {
+	EXIT_OK = 0,
+	EXIT_FAILED = 1,	/* the operation failed */
+	EXIT_USAGE = 2,		/* an argument is wrong, nothing was done */
+	EXIT_FULL_BACKUP = 3,	/* the change map does not fit the question */
+	EXIT_NO_EVENT = 4,	/* no event arose in time */
+};
+
+#define BLKSNAP_OPEN (-1)	/* "call" of a failure to open the node */
+
+const char *call_error_text(int call, int error);
+
+int __printf(2, 3) fail(enum exit_code code, const char *format, ...);
+int __printf(2, 3) fail_errno(int error, const char *format, ...);
+int __printf(3, 4) fail_call(int call, int ret, const char *format, ...);
+int fail_memory(void);
+
+#endif /* MESSAGE_H */
