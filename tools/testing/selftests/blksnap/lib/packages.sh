@@ -406,7 +406,7 @@ source_scripts_unpack()
 	fi
 	tar -C "$tmp" --strip-components=1 -xJf "$source" \
 		--wildcards '*/scripts/checkpatch.pl' '*/scripts/spelling.txt' \
-		'*/scripts/const_structs.checkpatch' '*/scripts/kernel-doc'
+		'*/scripts/const_structs.checkpatch'
 	rm -rf "${tmp:?}/usr" "$BLKSNAP_CACHE/apt/scripts"
 	mv -T "$tmp" "$dir"
 }

@@ -1,0 +1,204 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Tests of the guest runner itself: does each kind of end come back as it should
+#
+#	guest_runner.sh [--kernel VERSION]
+#
+# A test is only worth what its runner is: a guest that dies, hangs or splats
+# must never look like one that passed.
+
+# The tests are called by name from the table at the end, and their scripts
+# expand in the guest.
+# shellcheck disable=SC2317,SC2016
+set -euo pipefail
+
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+work=$(mktemp -d "${TMPDIR:-/tmp}/blksnap-runner.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+runner=("$here/../lib/guest" --log "$work/log" --memory 512 "$@")
+count=0
+failed=0
+
+# in_guest [OPTION]... -- SCRIPT_TEXT - run it, set code and output
+in_guest()
+{
+	local options=()
+
+	while [[ $1 != -- ]]; do
+		options+=("$1")
+		shift
+	done
+	printf '%s\n' "$2" >"$work/script"
+	code=0
+	"${runner[@]}" "${options[@]}" "$work/script" "first one" second \
+		>"$work/output" 2>"$work/errors" || code=$?
+}
+
+# result NAME CONDITION... - print the KTAP line of one test
+result()
+{
+	local name=$1
+
+	shift
+	count=$((count + 1))
+	if "$@"; then
+		printf 'ok %d %s\n' "$count" "$name"
+		return
+	fi
+	failed=1
+	printf '# code %s\n' "$code"
+	sed 's/^/# /' "$work/output" "$work/errors" | tail -n 60
+	printf 'not ok %d %s\n' "$count" "$name"
+}
+
+code_is()
+{
+	[[ $code == "$1" ]]
+}
+
+code_and_output()
+{
+	code_is "$1" && grep -qxF -e "$2" "$work/output"
+}
+
+code_and_errors()
+{
+	code_is "$1" && grep -qF -e "$2" "$work/errors"
+}
+
+test_success_comes_back()
+{
+	in_guest -- 'echo "arguments: $# $1"; uname -m'
+	result success_comes_back code_and_output 0 'arguments: 2 first one'
+}
+
+test_exit_code_comes_back()
+{
+	in_guest -- 'echo "last words"; exit 42'
+	result exit_code_comes_back code_and_output 42 'last words'
+}
+
+test_code_of_time_limit_is_not_taken_from_script()
+{
+	in_guest -- 'exit 124'
+	result code_of_time_limit_is_not_taken_from_script code_is 125
+}
+
+test_panic_is_no_success()
+{
+	in_guest -- 'echo c >/proc/sysrq-trigger; sleep 30'
+	result panic_is_no_success code_and_errors 126 'Kernel panic'
+}
+
+test_death_of_machine_is_no_success()
+{
+	in_guest -- 'echo o >/proc/sysrq-trigger; sleep 30'
+	result death_of_machine_is_no_success code_and_errors 125 'guest died'
+}
+
+test_splat_is_found_despite_success()
+{
+	in_guest -- 'echo "WARNING: CPU: 0 PID: 1 at here" >/dev/kmsg; exit 0'
+	result splat_is_found_despite_success code_and_errors 126 \
+		'the kernel complained'
+}
+
+test_time_limit_ends_a_hang()
+{
+	in_guest --timeout 15 -- 'echo waiting; sleep 1000'
+	result time_limit_ends_a_hang code_and_errors 124 'time limit of 15 s'
+}
+
+test_disks_and_modules_are_there()
+{
+	in_guest --disk 3G,serial=first --disk 64M --module 'brd rd_nr=3' \
+		--kmod ext4 --program mkfs.ext4 -- '
+		set -e
+		[[ $(cat /sys/block/vda/serial) == first ]]
+		[[ $(blockdev --getsize64 /dev/vda) == $((3 << 30)) ]]
+		[[ $(cat /sys/module/brd/parameters/rd_nr) == 3 ]]
+		mkfs.ext4 -q /dev/vdb
+		mkdir /mnt
+		mount /dev/vdb /mnt
+		dd if=/dev/urandom of=/mnt/file bs=64k count=16 2>/dev/null
+		umount /mnt
+		echo done'
+	result disks_and_modules_are_there code_and_output 0 'done'
+}
+
+test_host_files_are_there()
+{
+	mkdir -p "$work/share"
+	echo shared >"$work/share/file"
+	in_guest --share "$work/share" --file "$here/Makefile:/data/file" \
+		--icount -- '
+		set -e
+		[[ $(nproc) == 1 ]]
+		cat /share/file
+		! touch /share/other 2>/dev/null
+		grep -q SPDX /data/file'
+	result host_files_are_there code_and_output 0 'shared'
+}
+
+test_missing_module_is_told()
+{
+	in_guest --module no_such_module -- 'true'
+	result missing_module_is_told code_and_errors 125 \
+		'has no module no_such_module'
+}
+
+test_big_output_is_whole()
+{
+	in_guest -- 'seq 1 20000; echo; printf end'
+	{ seq 1 20000; echo; echo end; } >"$work/expected"
+	result big_output_is_whole cmp -s "$work/expected" "$work/output"
+}
+
+test_runner_cleans_up_when_interrupted()
+{
+	local pid
+
+	printf 'echo started; sleep 1000\n' >"$work/script"
+	"${runner[@]}" "$work/script" >"$work/output" 2>"$work/errors" &
+	pid=$!
+	until grep -q started "$work/output" || ! kill -0 "$pid" 2>/dev/null; do
+		sleep 0.5
+	done
+	kill -TERM "$pid"
+	code=0
+	wait "$pid" || code=$?
+	sleep 1
+	result runner_cleans_up_when_interrupted nothing_left
+}
+
+# nothing_left - true if the ended runner left no emulator and no file behind
+nothing_left()
+{
+	code_is 125 || return 1
+	# Its folder is in the command line of the emulator.
+	! grep -aqF "$work/tmp/blksnap-guest" /proc/[0-9]*/cmdline 2>/dev/null &&
+		[[ -z $(ls -A "$work/tmp") ]]
+}
+
+export TMPDIR=$work/tmp
+mkdir "$TMPDIR"
+tests=(
+	success_comes_back
+	exit_code_comes_back
+	code_of_time_limit_is_not_taken_from_script
+	panic_is_no_success
+	death_of_machine_is_no_success
+	splat_is_found_despite_success
+	time_limit_ends_a_hang
+	disks_and_modules_are_there
+	host_files_are_there
+	missing_module_is_told
+	big_output_is_whole
+	runner_cleans_up_when_interrupted
+)
+printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
+for name in "${tests[@]}"; do
+	"test_$name"
+done
+exit "$failed"

@@ -1,0 +1,73 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds of the module and the programs for the tests; sourced
+#
+#	module_build VERSION [SUFFIX [MAKE_ARGUMENT...]]	-> MODULE_KO
+#	tools_build						-> TOOLS_DIR
+#	guest_programs_build					-> PROGRAMS_DIR
+#
+# Each kernel's build works on a copy of the sources below build/ at the top of
+# the tree, so that kernels do not overwrite each other's objects, nor those of
+# the user.  The copy keeps the times of the files: only changes are compiled.
+
+# shellcheck disable=SC2034 # results are variables of the caller
+set -euo pipefail
+
+selftests=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
+top=$(readlink -f "$selftests/../../../..")
+build=$top/build
+
+# shellcheck source-path=SCRIPTDIR source=packages.sh
+. "$selftests/lib/packages.sh"
+
+# copy_sources SRC DST - make DST hold the sources of SRC, and no older ones
+copy_sources()
+{
+	local file name
+
+	mkdir -p "$2"
+	for file in "$2"/*.[ch] "$2"/Makefile "$2"/Kconfig; do
+		name=${file##*/}
+		[[ $name == *.mod.c || -e $1/$name ]] || rm -f "$file"
+	done
+	for file in "$1"/*.[ch] "$1"/Makefile "$1"/Kconfig; do
+		[[ $file != *.mod.c && -e $file ]] || continue
+		cmp -s "$file" "$2/${file##*/}" || cp -p "$file" "$2/"
+	done
+}
+
+# module_build VERSION [SUFFIX [ARG...]] - build for a kernel, set MODULE_KO
+module_build()
+{
+	local version=$1 suffix=${2:-}
+	local dir=$build/module-$version$suffix
+
+	shift; shift || true
+	pkg_need_build
+	pkg_install
+	kernel_fetch "$version"
+	copy_sources "$top/include/uapi/linux" "$dir/include/uapi/linux"
+	copy_sources "$top/drivers/block/blksnap" "$dir/drivers/block/blksnap"
+	make -C "$KERNEL_KDIR" M="$dir/drivers/block/blksnap" \
+		CONFIG_BLKSNAP=m "$@" modules
+	MODULE_KO=$dir/drivers/block/blksnap/blksnap.ko
+}
+
+# tools_build - build the command-line tool, set TOOLS_DIR
+tools_build()
+{
+	pkg_need_build
+	pkg_install
+	TOOLS_DIR=$build/tools
+	make -C "$top/tools/blksnap" OUT="$TOOLS_DIR"
+}
+
+# guest_programs_build - build the programs of guest/, set PROGRAMS_DIR
+guest_programs_build()
+{
+	pkg_need_check
+	pkg_install
+	PROGRAMS_DIR=$build/guest
+	make -C "$selftests/guest" OUT="$PROGRAMS_DIR"
+}
