@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Differences between kernels, and nothing else
+ *
+ * The other files read as if written for the newest kernel.  Where an older one
+ * lacks an interface, it is made here from what the older one has: under the
+ * same name if the newest interface can be had, under a name of ours if its
+ * shape differs too much.  Nothing else in the module tests for a version.
+ */
+#ifndef BLKSNAP_COMPAT_H
+#define BLKSNAP_COMPAT_H
+
+#include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/ftrace.h>
+#include <linux/version.h>
+
+/*
+ * Filter: the registers of a traced function
+ */
+
+#ifndef ftrace_regs_get_argument
+#define ftrace_regs_get_argument(fregs, nr) \
+	regs_get_kernel_argument(&(fregs)->regs, nr)
+#endif
+
+#ifndef ftrace_regs_set_instruction_pointer
+#define ftrace_regs_set_instruction_pointer(fregs, ip) \
+	ftrace_instruction_pointer_set(fregs, ip)
+#endif
+
+/*
+ * Up to 6.2, mpage and swap wrote single pages through block_device_operations
+ * ->rw_page() where a driver had it (brd, zram, pmem), without any bio.  Where
+ * that path exists the filter closes it, see filter.c.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define BLKSNAP_HAVE_RW_PAGE
+#endif
+
+/*
+ * Open block devices
+ */
+
+/**
+ * struct bdev_ref - an open block device
+ * @bdev:	the device, valid between bdev_ref_open() and bdev_ref_close()
+ * @handle:	what the kernel at hand wants back at the close, if anything
+ * @is_write:	opened for writing too
+ */
+struct bdev_ref {
+	struct block_device *bdev;
+	void *handle;
+	bool is_write;
+};
+
+/*
+ * bdev_ref_open() - open a block device by number, shared with other openers
+ *
+ * Never exclusive: an origin is mounted while it is snapshotted.
+ * Return: 0, or what opening the device returned (-ENXIO, -ENODEV, -EACCES...).
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+
+static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write)
+{
+	blk_mode_t mode = BLK_OPEN_READ | (is_write ? BLK_OPEN_WRITE : 0);
+	struct file *file = bdev_file_open_by_dev(dev, mode, NULL, NULL);
+
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	*ref = (struct bdev_ref){ .bdev = file_bdev(file), .handle = file, .is_write = is_write };
+	return 0;
+}
+
+static inline void bdev_ref_close(struct bdev_ref *ref)
+{
+	bdev_fput(ref->handle);
+}
+
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+
+static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write)
+{
+	blk_mode_t mode = BLK_OPEN_READ | (is_write ? BLK_OPEN_WRITE : 0);
+	struct bdev_handle *handle = bdev_open_by_dev(dev, mode, NULL, NULL);
+
+	if (IS_ERR(handle))
+		return PTR_ERR(handle);
+	*ref = (struct bdev_ref){ .bdev = handle->bdev, .handle = handle, .is_write = is_write };
+	return 0;
+}
+
+static inline void bdev_ref_close(struct bdev_ref *ref)
+{
+	bdev_release(ref->handle);
+}
+
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
+
+static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write)
+{
+	blk_mode_t mode = BLK_OPEN_READ | (is_write ? BLK_OPEN_WRITE : 0);
+	struct block_device *bdev = blkdev_get_by_dev(dev, mode, NULL, NULL);
+
+	if (IS_ERR(bdev))
+		return PTR_ERR(bdev);
+	*ref = (struct bdev_ref){ .bdev = bdev, .is_write = is_write };
+	return 0;
+}
+
+static inline void bdev_ref_close(struct bdev_ref *ref)
+{
+	blkdev_put(ref->bdev, NULL);
+}
+
+#else
+
+static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write)
+{
+	fmode_t mode = FMODE_READ | (is_write ? FMODE_WRITE : 0);
+	struct block_device *bdev = blkdev_get_by_dev(dev, mode, NULL);
+
+	if (IS_ERR(bdev))
+		return PTR_ERR(bdev);
+	*ref = (struct bdev_ref){ .bdev = bdev, .is_write = is_write };
+	return 0;
+}
+
+static inline void bdev_ref_close(struct bdev_ref *ref)
+{
+	blkdev_put(ref->bdev, FMODE_READ | (ref->is_write ? FMODE_WRITE : 0));
+}
+
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+static inline int bdev_freeze(struct block_device *bdev)
+{
+	return freeze_bdev(bdev);
+}
+
+static inline int bdev_thaw(struct block_device *bdev)
+{
+	return thaw_bdev(bdev);
+}
+#endif
+
+/*
+ * queue_wait_idle() - wait until every request of a queue has completed
+ *
+ * New requests wait meanwhile, so whatever entered the queue before is done.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 14, 0)
+static inline void queue_wait_idle(struct request_queue *queue)
+{
+	unsigned int memflags = blk_mq_freeze_queue(queue);
+
+	blk_mq_unfreeze_queue(queue, memflags);
+}
+#else
+static inline void queue_wait_idle(struct request_queue *queue)
+{
+	blk_mq_freeze_queue(queue);
+	blk_mq_unfreeze_queue(queue);
+}
+#endif
+
+/*
+ * Disks: blk_alloc_disk(limits, node), which returns an ERR_PTR on failure.  Of
+ * the limits, older kernels take over the block sizes alone.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
+static inline struct gendisk *compat_alloc_disk(const struct queue_limits *limits, int node)
+{
+	struct gendisk *disk = blk_alloc_disk(node);
+
+	if (!disk)
+		return ERR_PTR(-ENOMEM);
+	blk_queue_logical_block_size(disk->queue, limits->logical_block_size);
+	blk_queue_physical_block_size(disk->queue, limits->physical_block_size);
+	return disk;
+}
+
+#undef blk_alloc_disk
+#define blk_alloc_disk(limits, node) compat_alloc_disk(limits, node)
+#endif
+
+#endif /* BLKSNAP_COMPAT_H */

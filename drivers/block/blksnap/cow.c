@@ -1,0 +1,990 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Copy-on-write: hold a write, read the old data, release
+ *
+ * A write that hits a block the image still shares with the origin may not
+ * reach the disk before that block has been read.  So the write is held, the
+ * block is read into memory, the write is released, and only then is the copy
+ * stored.  A block walks through these states and never goes back:
+ *
+ *	SHARED -> READING -> IN_MEMORY -> STORED
+ *
+ * The bit in cow->copied is set on the way from READING to IN_MEMORY, once no
+ * image read of the block is under way on the origin any more; from then on
+ * writes to the block pass without a lock.
+ *
+ * Nothing remembers what a held write waits for: when something it may have
+ * waited for is done, it is judged again.
+ *
+ * Lock order: cow->lock -> event_queue->lock, releaser->lock.
+ */
+#include "blksnap.h"
+
+#include <linux/blk-cgroup.h>
+#include <linux/blkdev.h>
+#include <linux/delay.h>
+#include <linux/ktime.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "cow_priv.h"
+#include "filter.h"
+
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
+/* Blocks in reserve, per origin, for reading when there is no memory. */
+#define COW_BLOCK_RESERVE 16
+
+/* Copies in reserve, likewise: each reads at least one block. */
+#define COW_COPY_RESERVE 8
+
+/* Excluding large ranges is done in pieces, for it needs the lock. */
+#define COW_EXCLUDE_BLOCKS 4096U
+
+#define COW_BITS_PER_PAGE (PAGE_SIZE * BITS_PER_BYTE)
+
+/* Engines whose memory is not freed yet. */
+static atomic_t cow_live = ATOMIC_INIT(0);
+static DECLARE_WAIT_QUEUE_HEAD(cow_live_wait);
+
+/* The blocks of an engine that a bio touches. */
+struct cow_span {
+	u64 first;
+	u64 last;
+};
+
+enum cow_step {
+	COW_STEP_RELEASE,	/* nothing stands in the way of the write */
+	COW_STEP_WAIT,		/* it waits on a list */
+	COW_STEP_READ,		/* blocks have to be read first */
+};
+
+/*
+ * Blocks and their bits
+ */
+
+static void cow_span(const struct cow *cow, sector_t sector, sector_t nr_sectors,
+		     struct cow_span *span)
+{
+	sector_t start = cow->config.start, end = start + cow->config.nr_sectors;
+
+	span->first = (max(sector, start) - start) >> cow_sector_shift(cow);
+	span->last = (min(sector + nr_sectors, end) - start - 1) >> cow_sector_shift(cow);
+}
+
+static bool cow_bio_span(const struct cow *cow, const struct bio *bio, sector_t sector,
+			 struct cow_span *span)
+{
+	/* The origin may have grown since the take. */
+	if (sector >= cow->config.start + cow->config.nr_sectors)
+		return false;
+	cow_span(cow, sector, bio_sectors(bio), span);
+	return true;
+}
+
+/**
+ * cow_blocks_to_sectors() - length of a run of blocks
+ * @cow:	the engine
+ * @first:	first block
+ * @last:	last block
+ *
+ * Return: sectors, fewer than whole blocks have at the origin's end.
+ */
+sector_t cow_blocks_to_sectors(const struct cow *cow, u64 first, u64 last)
+{
+	sector_t start = first << cow_sector_shift(cow);
+	sector_t end = (last + 1) << cow_sector_shift(cow);
+
+	return min(end, cow->config.nr_sectors) - start;
+}
+
+/* The next block from @first on whose bit is @is_copied; @last + 1 if none. */
+static u64 cow_next_block(const struct cow *cow, u64 first, u64 last, bool is_copied)
+{
+	while (first <= last) {
+		unsigned long *bits = sparse_map_page(&cow->copied, first / COW_BITS_PER_PAGE);
+		unsigned long from = first % COW_BITS_PER_PAGE;
+		unsigned long end = min_t(u64, COW_BITS_PER_PAGE, last - first + from + 1);
+		unsigned long found = is_copied ? end : from;
+
+		if (bits)
+			found = is_copied ? find_next_bit(bits, end, from) :
+					    find_next_zero_bit(bits, end, from);
+		if (found < end)
+			return first - from + found;
+		first += end - from;
+	}
+	return last + 1;
+}
+
+/**
+ * cow_next_uncopied() - find a block that is still shared with the origin
+ * @cow:	the engine
+ * @first:	where to begin
+ * @last:	where to end
+ *
+ * Context: Any.  Without cow->lock the block may be copied at any moment, but
+ *	    never becomes shared again.
+ * Return: the block, or @last + 1 if all are copied.
+ */
+u64 cow_next_uncopied(const struct cow *cow, u64 first, u64 last)
+{
+	return cow_next_block(cow, first, last, false);
+}
+
+/**
+ * cow_next_copied() - find a copied block
+ * @cow:	the engine
+ * @first:	where to begin
+ * @last:	where to end
+ *
+ * Context: Any.
+ * Return: the block, or @last + 1 if none is copied.
+ */
+u64 cow_next_copied(const struct cow *cow, u64 first, u64 last)
+{
+	return cow_next_block(cow, first, last, true);
+}
+
+/* The bits' pages are there: cow_populate() came before. */
+static void cow_set_copied(struct cow *cow, u64 first, u64 last)
+{
+	lockdep_assert_held(&cow->lock);
+	/* Pairs with the dependency in cow_next_block(): old data first. */
+	smp_mb__before_atomic();
+	for (; first <= last; first++)
+		set_bit(first % COW_BITS_PER_PAGE,
+			sparse_map_page(&cow->copied, first / COW_BITS_PER_PAGE));
+}
+
+static bool cow_populate(struct cow *cow, u64 first, u64 last, gfp_t gfp)
+{
+	unsigned long i;
+
+	for (i = first / COW_BITS_PER_PAGE; i <= last / COW_BITS_PER_PAGE; i++)
+		if (!sparse_map_populate(&cow->copied, i, gfp))
+			return false;
+	return true;
+}
+
+/*
+ * Accounting, failing
+ */
+
+/**
+ * cow_io_begin() - may the engine still use its devices?
+ * @cow:	the engine
+ *
+ * Context: Any.
+ * Return: true: yes, until cow_io_end(); false: it has failed or is shut down.
+ */
+bool cow_io_begin(struct cow *cow)
+{
+	unsigned long flags;
+	bool may_begin;
+
+	spin_lock_irqsave(&cow->lock, flags);
+	may_begin = !cow->error;
+	if (may_begin)
+		cow->nr_io++;
+	spin_unlock_irqrestore(&cow->lock, flags);
+	return may_begin;
+}
+
+/**
+ * cow_io_end() - undo cow_io_begin() or cow_copy_start()
+ * @cow:	the engine; may be freed when this returns
+ *
+ * Context: Any.
+ */
+void cow_io_end(struct cow *cow)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&cow->lock, flags);
+	if (!--cow->nr_io && cow->error)
+		wake_up_all(&cow->progress);
+	spin_unlock_irqrestore(&cow->lock, flags);
+}
+
+static bool cow_is_idle(struct cow *cow)
+{
+	bool is_idle;
+
+	/* The lock, so that the last cow_io_end() has left. */
+	spin_lock_irq(&cow->lock);
+	is_idle = !cow->nr_io;
+	spin_unlock_irq(&cow->lock);
+	return is_idle;
+}
+
+/* @nr_writes begin to be held, or end if it is negative. */
+static void cow_account_held(struct cow *cow, int nr_writes)
+{
+	lockdep_assert_held(&cow->lock);
+	cow->nr_held += nr_writes;
+	if (nr_writes > 0)
+		cow->nr_held_total += nr_writes;
+	cow->held_ns -= nr_writes * (s64)ktime_get_ns();
+}
+
+/**
+ * cow_fail() - break the snapshot of this origin, once
+ * @cow:	the engine
+ * @error:	negative errno; -ESHUTDOWN ends the engine without an event
+ *
+ * Every held write is released to the origin, those that wait for a copy as
+ * soon as it has been read.
+ *
+ * Context: Any.
+ */
+void cow_fail(struct cow *cow, int error)
+{
+	struct bio_list ready;
+	unsigned long flags;
+
+	spin_lock_irqsave(&cow->lock, flags);
+	if (cow->error) {
+		spin_unlock_irqrestore(&cow->lock, flags);
+		return;
+	}
+	WRITE_ONCE(cow->error, error);
+	cow_account_held(cow, -(int)bio_list_size(&cow->starved));
+	ready = cow->starved;
+	bio_list_init(&cow->starved);
+	if (error != -ESHUTDOWN) {
+		struct blk_snap_event_corrupted payload = {
+			.orig_dev_id.mj = MAJOR(cow->origin_dev),
+			.orig_dev_id.mn = MINOR(cow->origin_dev),
+			.err_code = -error,
+		};
+
+		event_queue_raise(cow->config.events, &cow->corrupted, &payload,
+				  sizeof(payload));
+	}
+	wake_up_all(&cow->progress);
+	spin_unlock_irqrestore(&cow->lock, flags);
+
+	if (error != -ESHUTDOWN) {
+		trace_blksnap_fail(cow->origin_dev, error);
+		pr_err("%u:%u: snapshot lost: %pe\n", MAJOR(cow->origin_dev),
+		       MINOR(cow->origin_dev), ERR_PTR(error));
+	}
+	releaser_add_list(&cow->ready, &ready);
+	cow_store_kick(cow, true);
+}
+
+/*
+ * Copies
+ */
+
+static void cow_copy_free(struct cow_copy *copy)
+{
+	struct cow *cow = copy->cow;
+	unsigned int i;
+
+	for (i = 0; i < copy->bio.bi_vcnt; i++)
+		mempool_free(copy->bio.bi_io_vec[i].bv_page, &cow->block_pool);
+	if (copy->extent)
+		extent_free(copy->extent);
+	bio_put(&copy->bio);
+}
+
+/**
+ * cow_copy_put() - drop a reference to a copy
+ * @copy:	the copy
+ *
+ * Context: Any.
+ */
+void cow_copy_put(struct cow_copy *copy)
+{
+	if (refcount_dec_and_test(&copy->refs))
+		cow_copy_free(copy);
+}
+
+/* Adds the memory of one block, with zeros behind the origin's end. */
+static bool cow_copy_add_block(struct cow_copy *copy, u64 block, gfp_t gfp)
+{
+	struct cow *cow = copy->cow;
+	unsigned int nr_bytes = cow_blocks_to_sectors(cow, block, block) << SECTOR_SHIFT;
+	struct page *page = mempool_alloc(&cow->block_pool, gfp | __GFP_NOWARN);
+
+	if (!page)
+		return false;
+	if (nr_bytes < cow_block_bytes(cow))
+		memset(page_address(page) + nr_bytes, 0, cow_block_bytes(cow) - nr_bytes);
+	__bio_add_page(&copy->bio, page, nr_bytes, 0);
+	return true;
+}
+
+/**
+ * cow_copy_alloc() - make a copy object with memory for a run of blocks
+ * @cow:	the engine
+ * @first:	first block
+ * @nr_blocks:	how many, at most a run; the copy may get fewer
+ * @gfp:	GFP_NOWAIT, or GFP_NOIO to wait for at least one block
+ *
+ * Only the first block is waited for: a run put together from the reserve by
+ * several waiters could leave each of them without enough.
+ *
+ * Return: the copy, which nobody knows yet, or NULL: with GFP_NOIO only if there
+ *	   is no memory for the bits of the blocks.
+ */
+struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_blocks, gfp_t gfp)
+{
+	struct cow_copy *copy;
+	struct bio *bio;
+	unsigned int i;
+
+	if (!cow_populate(cow, first, first + nr_blocks - 1,
+			  gfp | __GFP_NORETRY | __GFP_NOWARN))
+		return NULL;
+	bio = bio_alloc_bioset(NULL, nr_blocks, REQ_OP_READ, gfp, &cow->copy_bios);
+	if (!bio)
+		return NULL;
+	copy = container_of(bio, struct cow_copy, bio);
+	copy->cow = cow;
+	refcount_set(&copy->refs, 1);
+	copy->state = COW_READING;
+	bio_list_init(&copy->waiters);
+	copy->stored = 0;
+	copy->storing = 0;
+	copy->extent = NULL;
+
+	for (i = 0; i < nr_blocks; i++)
+		if (!cow_copy_add_block(copy, first + i, i ? GFP_NOWAIT : gfp))
+			break;
+	if (!i) {
+		bio_put(bio);
+		return NULL;
+	}
+	copy->range.first = first;
+	copy->range.last = first + i - 1;
+	return copy;
+}
+
+/* How many blocks from an uncopied one on one copy can take. */
+static unsigned int cow_run_blocks(struct cow *cow, u64 first, u64 last)
+{
+	struct block_range_node *range;
+
+	lockdep_assert_held(&cow->lock);
+	last = min(last, first + (COW_RUN_MAX_BYTES >> cow->config.block_shift) - 1);
+	last = cow_next_copied(cow, first, last) - 1;
+	range = range_lock_first(&cow->copies, first, last);
+	if (range)
+		last = range->first - 1;
+	return last - first + 1;
+}
+
+/* Gives back the blocks behind the first @nr_blocks. */
+static void cow_copy_trim(struct cow_copy *copy, unsigned int nr_blocks)
+{
+	struct bio *bio = &copy->bio;
+
+	while (bio->bi_vcnt > nr_blocks) {
+		struct bio_vec *bvec = &bio->bi_io_vec[--bio->bi_vcnt];
+
+		bio->bi_iter.bi_size -= bvec->bv_len;
+		mempool_free(bvec->bv_page, &copy->cow->block_pool);
+	}
+}
+
+/**
+ * cow_copy_start() - let a copy take its blocks
+ * @cow:	the engine
+ * @copy:	from cow_copy_alloc(); keeps only the blocks that are still shared
+ *		and that nobody else is reading
+ *
+ * Context: Any.
+ * Return: true: the blocks are being read by the caller, who goes on with
+ *	   cow_copy_read(), or with cow_copy_filled() and cow_io_end().  false: there is
+ *	   nothing to read (any more), and @copy is freed.
+ */
+bool cow_copy_start(struct cow *cow, struct cow_copy *copy)
+{
+	u64 first = copy->range.first;
+	unsigned int nr_blocks = 0;
+	unsigned long flags;
+
+	spin_lock_irqsave(&cow->lock, flags);
+	if (!cow->error && cow_next_uncopied(cow, first, first) == first &&
+	    !range_lock_first(&cow->copies, first, first))
+		nr_blocks = cow_run_blocks(cow, first, copy->range.last);
+	if (nr_blocks) {
+		range_lock_add(&cow->copies, &copy->range, first, first + nr_blocks - 1);
+		cow->in_memory += nr_blocks;
+		cow->nr_io++;
+	}
+	spin_unlock_irqrestore(&cow->lock, flags);
+
+	if (!nr_blocks) {
+		cow_copy_put(copy);
+		return false;
+	}
+	cow_copy_trim(copy, nr_blocks);
+	return true;
+}
+
+/**
+ * cow_copies_settle() - mark as copied what no image read stands in the way of
+ * @cow:	the engine
+ * @first:	first block of the range in which something has changed
+ * @last:	last block
+ * @ready:	gets the writes that waited, to be released by the caller
+ *
+ * Context: Any, cow->lock held.
+ */
+void cow_copies_settle(struct cow *cow, u64 first, u64 last, struct bio_list *ready)
+{
+	struct block_range_node *range;
+
+	lockdep_assert_held(&cow->lock);
+	for (range = range_lock_first(&cow->copies, first, last); range;
+	     range = range_lock_next(range, first, last)) {
+		struct cow_copy *copy = container_of(range, struct cow_copy, range);
+
+		if (copy->state != COW_READ)
+			continue;
+		if (range_lock_first(&cow->readers, range->first, range->last)) {
+			trace_blksnap_image_wait(cow->origin_dev,
+						 range->first << cow_sector_shift(cow),
+						 cow_blocks_to_sectors(cow, range->first,
+								       range->last));
+			continue;
+		}
+		copy->state = COW_COPIED;
+		cow_set_copied(cow, range->first, range->last);
+		cow->nr_copied += cow_copy_blocks(copy);
+		cow->nr_unstored += cow_copy_blocks(copy);
+		list_add_tail(&copy->link, &cow->unstored);
+		if (!bio_list_empty(&copy->waiters)) {
+			cow_account_held(cow, -(int)bio_list_size(&copy->waiters));
+			bio_list_merge(ready, &copy->waiters);
+			bio_list_init(&copy->waiters);
+		}
+		cow_store_kick(cow, cow->error);
+	}
+}
+
+/**
+ * cow_copy_filled() - the old data is in memory
+ * @copy:	started copy; may be stored and freed when this returns
+ *
+ * Context: Any.
+ */
+void cow_copy_filled(struct cow_copy *copy)
+{
+	struct bio_list ready = BIO_EMPTY_LIST;
+	struct cow *cow = copy->cow;
+	unsigned long flags;
+
+	spin_lock_irqsave(&cow->lock, flags);
+	copy->state = COW_READ;
+	cow_copies_settle(cow, copy->range.first, copy->range.last, &ready);
+	spin_unlock_irqrestore(&cow->lock, flags);
+	releaser_add_list(&cow->ready, &ready);
+}
+
+static void cow_read_end_io(struct bio *bio)
+{
+	struct cow_copy *copy = container_of(bio, struct cow_copy, bio);
+	struct cow *cow = copy->cow;
+
+	if (bio->bi_status)
+		cow_fail(cow, blk_status_to_errno(bio->bi_status));
+	trace_blksnap_copy_done(cow->origin_dev, copy->range.first << cow_sector_shift(cow),
+				cow_blocks_to_sectors(cow, copy->range.first,
+						      copy->range.last));
+	cow_copy_filled(copy);
+	cow_io_end(cow);
+}
+
+/*
+ * Submits at once, past the plug that most submitters have: the sooner a read
+ * is done the better, and on a fast device it is done when this returns.  The
+ * plug is flushed first, for a task that sleeps with requests in a plug which
+ * the scheduler cannot see could wait for a tag that one of them holds.
+ */
+static void cow_submit_at_once(struct bio *bio)
+{
+	struct blk_plug *plug = current->plug;
+
+	if (plug)
+		blk_finish_plug(plug);
+	submit_bio_noacct(bio);
+	current->plug = plug;
+}
+
+/**
+ * cow_copy_read() - read the old data of a started copy
+ * @copy:	the copy; may be stored and freed when this returns
+ *
+ * Context: Process context; not under current->bio_list, where the read would
+ *	    only be queued.  May sleep as submitting does.
+ */
+void cow_copy_read(struct cow_copy *copy)
+{
+	struct cow *cow = copy->cow;
+	struct bio *bio = &copy->bio;
+
+	bio->bi_bdev = cow->config.origin;
+	/* A throttled writer must not throttle whoever waits for the same block. */
+	bio_associate_blkg_from_css(bio, blkcg_root_css);
+	bio->bi_iter.bi_sector = copy->range.first << cow_sector_shift(cow);
+	bio->bi_end_io = cow_read_end_io;
+	cow_submit_at_once(bio);
+}
+
+/*
+ * Held writes
+ */
+
+/**
+ * cow_must_hold() - would this write destroy old data?
+ * @cow:	engine of an origin that @bio touches
+ * @bio:	non-empty bio that changes data
+ * @sector:	its first sector on the disk
+ *
+ * Context: The filter's callback, under rcu_read_lock().
+ * Return: true if the write has to be held, or need not be done at all.
+ */
+bool cow_must_hold(struct cow *cow, const struct bio *bio, sector_t sector)
+{
+	struct cow_span span;
+
+	if (READ_ONCE(cow->error) || !cow_bio_span(cow, bio, sector, &span))
+		return false;
+	return cow_next_uncopied(cow, span.first, span.last) <= span.last;
+}
+
+static void cow_trace_hold(const struct cow *cow, struct bio *bio)
+{
+	trace_blksnap_hold(cow->origin_dev, filter_bio_sector(bio) - cow->config.start,
+			   bio_sectors(bio));
+}
+
+static void cow_release(void *data, struct bio *bio)
+{
+	struct cow *cow = data;
+
+	trace_blksnap_release(cow->origin_dev, filter_bio_sector(bio) - cow->config.start,
+			      bio_sectors(bio));
+	releaser_submit_bio(bio);
+}
+
+/*
+ * What has to be done next for a write; if it has to wait, it is on a list when
+ * this returns.  Everything that can be read is read before the write waits for
+ * anything.
+ */
+static enum cow_step cow_next_step(struct cow *cow, struct bio *bio,
+				   const struct cow_span *span, u64 *first,
+				   unsigned int *nr_blocks)
+{
+	struct cow_copy *waits_for = NULL;
+	struct block_range_node *range;
+	u64 block = span->first;
+
+	lockdep_assert_held(&cow->lock);
+	if (cow->error)
+		return COW_STEP_RELEASE;
+
+	for (;; block = range->last + 1) {
+		block = cow_next_uncopied(cow, block, span->last);
+		if (block > span->last)
+			break;
+		range = range_lock_first(&cow->copies, block, block);
+		if (!range)
+			break;
+		if (!waits_for)
+			waits_for = container_of(range, struct cow_copy, range);
+	}
+	if (block <= span->last && cow->in_memory < cow->max_in_memory) {
+		*first = block;
+		*nr_blocks = min(cow_run_blocks(cow, block, span->last),
+				 cow->max_in_memory - cow->in_memory);
+		return COW_STEP_READ;
+	}
+	if (block > span->last && !waits_for)
+		return COW_STEP_RELEASE;
+
+	cow_account_held(cow, 1);
+	if (waits_for) {
+		bio_list_add(&waits_for->waiters, bio);
+	} else {
+		bio_list_add(&cow->starved, bio);
+		cow_store_kick(cow, true);
+	}
+	return COW_STEP_WAIT;
+}
+
+/* A discard is advice, and following it would cost as much as writing. */
+static bool cow_may_skip(struct cow *cow, const struct bio *bio, const struct cow_span *span)
+{
+	return bio_op(bio) == REQ_OP_DISCARD && !copy_discarded && !READ_ONCE(cow->error) &&
+	       cow_next_uncopied(cow, span->first, span->last) <= span->last;
+}
+
+/* Reads a run of blocks; false if that has to be tried again in a worker. */
+static bool cow_read_run(struct cow *cow, u64 first, unsigned int nr_blocks, gfp_t gfp)
+{
+	struct cow_copy *copy = cow_copy_alloc(cow, first, nr_blocks, gfp);
+
+	if (copy) {
+		if (cow_copy_start(cow, copy))
+			cow_copy_read(copy);
+		return true;
+	}
+	if (gfp == GFP_NOWAIT)
+		return false;
+	cow_fail(cow, -ENOMEM);
+	return true;
+}
+
+static void cow_judge_held(struct cow *cow, struct bio *bio, gfp_t gfp)
+{
+	struct cow_span span;
+	enum cow_step step;
+
+	if (!cow_bio_span(cow, bio, filter_bio_sector(bio), &span)) {
+		cow_release(cow, bio);
+		return;
+	}
+	if (cow_may_skip(cow, bio, &span)) {
+		bio_endio(bio);
+		return;
+	}
+	do {
+		unsigned int nr_blocks;
+		unsigned long flags;
+		u64 first;
+
+		spin_lock_irqsave(&cow->lock, flags);
+		step = cow_next_step(cow, bio, &span, &first, &nr_blocks);
+		spin_unlock_irqrestore(&cow->lock, flags);
+		if (step == COW_STEP_READ && !cow_read_run(cow, first, nr_blocks, gfp)) {
+			cow_hold_later(cow, bio);
+			return;
+		}
+	} while (step == COW_STEP_READ);
+
+	if (step == COW_STEP_RELEASE)
+		cow_release(cow, bio);
+}
+
+/**
+ * cow_hold() - hold a write until the blocks it hits are copied
+ * @cow:	engine that wants @bio held; the caller has a reference
+ * @bio:	write that is not under current->bio_list
+ *
+ * Reads the old data in the context of the submitter.  If the device is so fast
+ * that the read completes meanwhile, the write is released on the spot.
+ *
+ * Context: In place of submit_bio_noacct(); sleeps as that does, but waits for
+ *	    nothing else.
+ */
+void cow_hold(struct cow *cow, struct bio *bio)
+{
+	cow_trace_hold(cow, bio);
+	cow_judge_held(cow, bio, GFP_NOWAIT);
+}
+
+/**
+ * cow_hold_later() - hold a write for which nobody may act here
+ * @cow:	engine that wants @bio held
+ * @bio:	any write
+ *
+ * Context: The filter's callback, under rcu_read_lock(), or with a reference.
+ */
+void cow_hold_later(struct cow *cow, struct bio *bio)
+{
+	unsigned long flags;
+
+	cow_trace_hold(cow, bio);
+	spin_lock_irqsave(&cow->lock, flags);
+	cow_account_held(cow, 1);
+	spin_unlock_irqrestore(&cow->lock, flags);
+	releaser_add(&cow->later, bio);
+}
+
+/* Worker's side of cow_hold_later(), and of writes that waited for memory. */
+static void cow_judge_later(void *data, struct bio *bio)
+{
+	struct cow *cow = data;
+
+	spin_lock_irq(&cow->lock);
+	cow_account_held(cow, -1);
+	spin_unlock_irq(&cow->lock);
+	cow_judge_held(cow, bio, GFP_NOIO);
+}
+
+/*
+ * Lifetime
+ */
+
+/**
+ * cow_block_shift() - size of a copy block for a device
+ * @nr_sectors:	capacity of the device
+ *
+ * Return: log2 of bytes.
+ */
+unsigned int cow_block_shift(sector_t nr_sectors)
+{
+	unsigned int shift = copy_block_minimum_shift;
+
+	while ((nr_sectors - 1) >> (shift - SECTOR_SHIFT) >= copy_block_maximum_count)
+		shift++;
+	return shift;
+}
+
+static int cow_init_pools(struct cow *cow)
+{
+	unsigned int order = get_order(cow_block_bytes(cow));
+	int ret;
+
+	ret = mempool_init_page_pool(&cow->block_pool, COW_BLOCK_RESERVE, order);
+	if (ret)
+		return ret;
+	ret = bioset_init(&cow->copy_bios, COW_COPY_RESERVE, offsetof(struct cow_copy, bio),
+			  BIOSET_NEED_BVECS);
+	if (ret)
+		goto err_exit_block_pool;
+	ret = sparse_map_init(&cow->copied, DIV_ROUND_UP_ULL(cow->nr_blocks, BITS_PER_BYTE));
+	if (ret)
+		goto err_exit_bios;
+	return 0;
+
+err_exit_bios:
+	bioset_exit(&cow->copy_bios);
+err_exit_block_pool:
+	mempool_exit(&cow->block_pool);
+	return ret;
+}
+
+static void cow_init_state(struct cow *cow)
+{
+	kref_init(&cow->kref);
+	releaser_init(&cow->later, cow_judge_later, cow);
+	releaser_init(&cow->ready, cow_release, cow);
+	releaser_init(&cow->image_writes, cow_image_write, cow);
+	INIT_DELAYED_WORK(&cow->store_work, cow_store_work);
+	init_waitqueue_head(&cow->progress);
+	event_init(&cow->corrupted, blk_snap_event_code_corrupted);
+	spin_lock_init(&cow->lock);
+	range_lock_init(&cow->copies);
+	range_lock_init(&cow->readers);
+	extent_map_init(&cow->extents);
+	INIT_LIST_HEAD(&cow->unstored);
+	bio_list_init(&cow->starved);
+}
+
+/**
+ * cow_create() - make an engine
+ * @config:	what it works on
+ *
+ * The engine does nothing until the tracker publishes it.
+ *
+ * Return: the engine, with one reference, or an ERR_PTR: -ENOMEM.
+ */
+struct cow *cow_create(const struct cow_config *config)
+{
+	struct cow *cow = kzalloc(sizeof(*cow), GFP_KERNEL);
+	int ret;
+
+	if (!cow)
+		return ERR_PTR(-ENOMEM);
+	cow->config = *config;
+	cow->origin_dev = config->origin->bd_dev;
+	cow->nr_blocks = ((config->nr_sectors - 1) >> cow_sector_shift(cow)) + 1;
+	cow->max_in_memory = max(1U, (copy_memory_maximum << (20 - 10)) >>
+				     (config->block_shift - 10));
+	ret = cow_init_pools(cow);
+	if (ret) {
+		kfree(cow);
+		return ERR_PTR(ret);
+	}
+	cow_init_state(cow);
+	atomic_inc(&cow_live);
+	return cow;
+}
+
+/**
+ * cow_get() - take a reference
+ * @cow:	engine that the caller knows to be alive
+ *
+ * Return: @cow.
+ */
+struct cow *cow_get(struct cow *cow)
+{
+	kref_get(&cow->kref);
+	return cow;
+}
+
+static void cow_free(struct kref *kref)
+{
+	struct cow *cow = container_of(kref, struct cow, kref);
+
+	extent_map_exit(&cow->extents);
+	sparse_map_exit(&cow->copied);
+	bioset_exit(&cow->copy_bios);
+	mempool_exit(&cow->block_pool);
+	kfree(cow);
+	if (atomic_dec_and_test(&cow_live))
+		wake_up(&cow_live_wait);
+}
+
+/**
+ * cow_put() - drop a reference
+ * @cow:	the engine; the last reference is dropped after cow_shutdown()
+ *
+ * Context: Process context, may sleep.
+ */
+void cow_put(struct cow *cow)
+{
+	kref_put(&cow->kref, cow_free);
+}
+
+static void cow_exclude_blocks(struct cow *cow, u64 first, u64 last)
+{
+	u64 block;
+
+	if (!cow_populate(cow, first, last, GFP_KERNEL)) {
+		cow_fail(cow, -ENOMEM);
+		return;
+	}
+	spin_lock_irq(&cow->lock);
+	for (block = first; block <= last; block++)
+		/* What is being copied already will be stored. */
+		if (!range_lock_first(&cow->copies, block, block))
+			cow_set_copied(cow, block, block);
+	spin_unlock_irq(&cow->lock);
+}
+
+static bool cow_has_reader(struct cow *cow, u64 first, u64 last)
+{
+	bool has_reader;
+
+	spin_lock_irq(&cow->lock);
+	has_reader = range_lock_first(&cow->readers, first, last);
+	spin_unlock_irq(&cow->lock);
+	return has_reader;
+}
+
+/**
+ * cow_exclude() - leave a part of the origin out of the image
+ * @cow:	the engine, not shut down
+ * @sector:	first sector of the part, on the disk
+ * @nr_sectors:	its length
+ *
+ * For the snapshot's own storage: what will be written there is not copied, and
+ * the image reads as zeros there.  Only whole blocks are left out.
+ *
+ * Context: Process context, sleeps until no image read is under way there.
+ */
+void cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors)
+{
+	sector_t start = cow->config.start, end = start + cow->config.nr_sectors;
+	sector_t from = max(sector, start), to = min(sector + nr_sectors, end);
+	u64 first, last, block;
+
+	if (from >= to)
+		return;
+	first = (from - start + (1U << cow_sector_shift(cow)) - 1) >> cow_sector_shift(cow);
+	/* One behind the last whole block; the origin's last block may be short. */
+	last = to == end ? cow->nr_blocks : (to - start) >> cow_sector_shift(cow);
+	if (first >= last)
+		return;
+	last--;
+	for (block = first; block <= last; block += COW_EXCLUDE_BLOCKS) {
+		cow_exclude_blocks(cow, block, min(last, block + COW_EXCLUDE_BLOCKS - 1));
+		cond_resched();
+	}
+	while (cow_has_reader(cow, first, last))
+		msleep(1);
+}
+
+/**
+ * cow_shutdown() - end the image and the use of everything in the config
+ * @cow:	engine that the tracker has retired
+ *
+ * In this order: fail without an event, which ends new I/O and releases held
+ * writes; wait for the I/O under way; let the workers finish; drop the copies
+ * in memory.
+ *
+ * Context: Process context, sleeps as long as the origin and the storage take
+ *	    for what they were asked.
+ */
+void cow_shutdown(struct cow *cow)
+{
+	cow_fail(cow, -ESHUTDOWN);
+	wait_event(cow->progress, cow_is_idle(cow));
+	releaser_drain(&cow->image_writes);
+	releaser_drain(&cow->later);
+	releaser_drain(&cow->ready);
+	cancel_delayed_work_sync(&cow->store_work);
+	cow_store_drop(cow);
+}
+
+/**
+ * cow_stats() - figures of the moment
+ * @cow:	engine, referenced
+ * @stats:	to be filled
+ *
+ * Context: Process context.
+ */
+void cow_stats(struct cow *cow, struct cow_stats *stats)
+{
+	spin_lock_irq(&cow->lock);
+	stats->copied_bytes = cow->nr_copied << cow->config.block_shift;
+	stats->stored_bytes = cow->nr_stored_sectors << SECTOR_SHIFT;
+	stats->memory_bytes = (u64)cow->in_memory << cow->config.block_shift;
+	stats->held_writes = cow->nr_held;
+	stats->held_writes_total = cow->nr_held_total;
+	stats->held_ns_total = cow->held_ns + cow->nr_held * ktime_get_ns();
+	stats->error = cow->error;
+	spin_unlock_irq(&cow->lock);
+}
+
+/**
+ * cow_owns_write() - is this bio the module's own?
+ * @bio:	any bio
+ *
+ * Return: true for a write to a difference storage, which is neither tracked
+ *	   nor held wherever it goes.
+ */
+bool cow_owns_write(const struct bio *bio)
+{
+	return bio->bi_pool == &cow_write_bios;
+}
+
+/**
+ * cow_module_init() - set up what all engines share
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int cow_module_init(void)
+{
+	int ret;
+
+	ret = cow_store_module_init();
+	if (ret)
+		return ret;
+	ret = cow_image_module_init();
+	if (ret)
+		cow_store_module_exit();
+	return ret;
+}
+
+/**
+ * cow_module_exit() - wait for the last engine's memory and clean up
+ *
+ * Context: Process context, sleeps.
+ */
+void cow_module_exit(void)
+{
+	wait_event(cow_live_wait, !atomic_read(&cow_live));
+	cow_image_module_exit();
+	cow_store_module_exit();
+}

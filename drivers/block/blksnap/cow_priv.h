@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The engine's inside, shared by cow.c, cow_store.c and cow_image.c
+ *
+ * cow.c holds writes, reads old data and releases; cow_store.c stores what was
+ * read; cow_image.c serves the image.  All units here are blocks of the engine
+ * unless a name says sectors or bytes; block 0 starts at the origin's first
+ * sector, and the last block may be cut short by the origin's end.
+ */
+#ifndef BLKSNAP_COW_PRIV_H
+#define BLKSNAP_COW_PRIV_H
+
+#include <linux/bio.h>
+#include <linux/kref.h>
+#include <linux/mempool.h>
+#include <linux/refcount.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+#include "cow.h"
+#include "event_queue.h"
+#include "extent_map.h"
+#include "range_lock.h"
+#include "releaser.h"
+#include "sparse_map.h"
+
+/* The longest run of blocks read or stored with one bio. */
+#define COW_RUN_MAX_BYTES (1U << 20)
+
+/**
+ * enum cow_copy_state - life of an in-memory copy
+ * @COW_READING: old data is being read, or taken from an image write
+ * @COW_READ:	old data is here, but image reads that were sent to the origin
+ *		before are not back yet, so the blocks may not change
+ * @COW_COPIED:	the blocks are marked as copied, writes to them pass
+ */
+enum cow_copy_state {
+	COW_READING,
+	COW_READ,
+	COW_COPIED,
+};
+
+/**
+ * struct cow_copy - old data of a run of blocks, in memory until stored
+ * @range:	the blocks, in cow->copies until stored or dropped
+ * @link:	in cow->unstored or in the list of a batch being stored
+ * @cow:	the engine
+ * @refs:	held by cow->copies, and by each image read that copies from it
+ * @state:	see there; under cow->lock
+ * @waiters:	writes to be judged again once the state is COW_COPIED; under
+ *		cow->lock
+ * @stored:	sectors already in extents; only the storing worker uses it
+ * @storing:	sectors being stored after these; likewise
+ * @position:	where in the storage they go; likewise
+ * @extent:	made ready for them; likewise
+ * @bio:	reads the old data; its vector goes on holding it, one entry a block
+ */
+struct cow_copy {
+	struct block_range_node range;
+	struct list_head link;
+	struct cow *cow;
+	refcount_t refs;
+	enum cow_copy_state state;
+	struct bio_list waiters;
+
+	sector_t stored;
+	sector_t storing;
+	u64 position;
+	struct extent *extent;
+
+	struct bio bio;		/* last, its inline vector follows */
+};
+
+/**
+ * struct cow - keeps the old data of one origin
+ * @kref:	held by the snapshot, by its image's disk, and for the time of a
+ *		call by whoever found the engine through its tracker
+ * @config:	what it works on; invalid once cow_shutdown() has returned
+ * @origin_dev:	number of the origin, for traces
+ * @nr_blocks:	blocks of the origin
+ * @max_in_memory: blocks that may be in memory before writes wait for memory
+ * @block_pool:	memory of one block
+ * @copy_bios:	struct cow_copy
+ * @later:	held writes to be judged in a worker
+ * @ready:	held writes to be submitted
+ * @image_writes: writes to the image
+ * @copied:	a bit for each block; set under the lock, tested without
+ * @error:	0, or the negative errno that ended the engine; set once
+ * @nr_io:	copies being read, image bios and batches: whatever uses @config
+ * @in_memory:	blocks in memory or being read
+ * @copies:	in-memory copies
+ * @readers:	image reads under way on the origin
+ * @extents:	what is stored, by origin sector
+ * @unstored:	copies in state COW_COPIED that wait to be stored
+ * @starved:	writes that wait for memory
+ * @progress:	woken when a copy has been stored or the engine has failed
+ *
+ * RCU covers finding an engine through its tracker.
+ */
+struct cow {
+	struct kref kref;
+	struct cow_config config;
+	dev_t origin_dev;
+	u64 nr_blocks;
+	unsigned int max_in_memory;
+	mempool_t block_pool;
+	struct bio_set copy_bios;
+	struct releaser later;
+	struct releaser ready;
+	struct releaser image_writes;
+	struct delayed_work store_work;
+	wait_queue_head_t progress;
+	struct event corrupted;
+	struct sparse_map copied;
+
+	spinlock_t lock;	/* everything below; irq-safe */
+	int error;
+	unsigned int nr_io;
+	unsigned int in_memory;
+	unsigned int nr_unstored;	/* blocks in @unstored */
+	struct range_lock copies;
+	struct range_lock readers;
+	struct extent_map extents;
+	struct list_head unstored;
+	struct bio_list starved;
+	u64 nr_copied;			/* blocks */
+	u64 nr_stored_sectors;
+	u64 nr_held;
+	u64 nr_held_total;
+	s64 held_ns;			/* sum of ends minus sum of beginnings */
+};
+
+static inline unsigned int cow_sector_shift(const struct cow *cow)
+{
+	return cow->config.block_shift - SECTOR_SHIFT;
+}
+
+static inline unsigned int cow_block_bytes(const struct cow *cow)
+{
+	return 1U << cow->config.block_shift;
+}
+
+static inline unsigned int cow_copy_blocks(const struct cow_copy *copy)
+{
+	return copy->range.last - copy->range.first + 1;
+}
+
+extern struct bio_set cow_write_bios;
+
+u64 cow_next_uncopied(const struct cow *cow, u64 first, u64 last);
+u64 cow_next_copied(const struct cow *cow, u64 first, u64 last);
+sector_t cow_blocks_to_sectors(const struct cow *cow, u64 first, u64 last);
+
+struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_blocks, gfp_t gfp);
+bool cow_copy_start(struct cow *cow, struct cow_copy *copy);
+void cow_copy_read(struct cow_copy *copy);
+void cow_copy_filled(struct cow_copy *copy);
+void cow_copy_put(struct cow_copy *copy);
+void cow_copies_settle(struct cow *cow, u64 first, u64 last, struct bio_list *ready);
+
+bool cow_io_begin(struct cow *cow);
+void cow_io_end(struct cow *cow);
+void cow_fail(struct cow *cow, int error);
+
+void cow_store_work(struct work_struct *work);
+void cow_store_kick(struct cow *cow, bool at_once);
+void cow_store_drop(struct cow *cow);
+
+void cow_image_write(void *data, struct bio *bio);
+int cow_store_module_init(void);
+void cow_store_module_exit(void);
+int cow_image_module_init(void);
+void cow_image_module_exit(void);
+
+#endif /* BLKSNAP_COW_PRIV_H */

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The bio filter on a stock kernel, through ftrace
+ *
+ * Mainline has no hook for bios, but it has one entry that all of them pass:
+ * submit_bio_noacct().  ftrace calls filter_callback() there, and where the
+ * verdict is not FILTER_PASS the instruction pointer is set to a function of
+ * ours with the same signature, which then runs in place of the original.
+ *
+ * The callback may run with preemption disabled (it does as soon as anybody
+ * else traces the function), so nothing in it sleeps, submits or waits.
+ *
+ * FTRACE_OPS_FL_PERMANENT keeps sysctl kernel.ftrace_enabled=0 from silently
+ * switching the filter off.  FTRACE_OPS_FL_RECURSION is left out on purpose: it
+ * would not protect against recursion, it asks for a slower wrapper that does,
+ * and ->judge() calls nothing that submits.
+ */
+#include "blksnap.h"
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/delay.h>
+#include <linux/ftrace.h>
+#include <linux/percpu.h>
+#include <linux/rcupdate.h>
+
+#include "compat.h"
+#include "filter.h"
+
+/* Set before the callback is registered, constant while it is. */
+static const struct filter_ops *filter_ops;
+
+/* Calls of filter_hold() under way; a CPU's share may be negative. */
+static DEFINE_PER_CPU(long, filter_holders);
+
+/* Runs in place of submit_bio_noacct() for a bio that ->judge() has taken. */
+static notrace noinline void filter_taken(struct bio *bio)
+{
+}
+
+/* Runs in place of submit_bio_noacct() for a bio that is to be held. */
+static notrace noinline void filter_hold(struct bio *bio)
+{
+	this_cpu_inc(filter_holders);
+	filter_ops->hold(bio);
+	this_cpu_dec(filter_holders);
+}
+
+static void notrace filter_callback(unsigned long ip, unsigned long parent_ip,
+				    struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	struct bio *bio = (struct bio *)ftrace_regs_get_argument(fregs, 0);
+
+	switch (filter_ops->judge(bio)) {
+	case FILTER_PASS:
+		break;
+	case FILTER_TAKEN:
+		ftrace_regs_set_instruction_pointer(fregs, (unsigned long)filter_taken);
+		break;
+	case FILTER_HOLD:
+		ftrace_regs_set_instruction_pointer(fregs, (unsigned long)filter_hold);
+		break;
+	}
+}
+
+static struct ftrace_ops filter_ftrace_ops = {
+	.func	= filter_callback,
+	.flags	= FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT,
+};
+
+#ifdef BLKSNAP_HAVE_RW_PAGE
+
+/*
+ * Runs in place of bdev_write_page() while the filter is registered.  Its
+ * callers take the answer for "this driver has no ->rw_page()" and submit a
+ * bio, which the filter sees.
+ */
+static notrace noinline int filter_no_write_page(struct block_device *bdev, sector_t sector,
+						 struct page *page,
+						 struct writeback_control *wbc)
+{
+	return -EOPNOTSUPP;
+}
+
+static void notrace filter_write_page_callback(unsigned long ip, unsigned long parent_ip,
+					       struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	ftrace_regs_set_instruction_pointer(fregs, (unsigned long)filter_no_write_page);
+}
+
+static struct ftrace_ops filter_write_page_ops = {
+	.func	= filter_write_page_callback,
+	.flags	= FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT,
+};
+
+static int filter_close_write_page(void)
+{
+	static char name[] = "bdev_write_page";
+	int ret;
+
+	/* By name, for it is not exported. */
+	ret = ftrace_set_filter(&filter_write_page_ops, name, strlen(name), 1);
+	if (!ret)
+		ret = register_ftrace_function(&filter_write_page_ops);
+	if (ret)
+		ftrace_free_filter(&filter_write_page_ops);
+	return ret;
+}
+
+static void filter_open_write_page(void)
+{
+	unregister_ftrace_function(&filter_write_page_ops);
+	ftrace_free_filter(&filter_write_page_ops);
+}
+
+#else
+
+static int filter_close_write_page(void)
+{
+	return 0;
+}
+
+static void filter_open_write_page(void)
+{
+}
+
+#endif /* BLKSNAP_HAVE_RW_PAGE */
+
+static long filter_count_holders(void)
+{
+	long sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(per_cpu(filter_holders, cpu));
+	return sum;
+}
+
+/**
+ * filter_register() - let every bio of the system pass the filter
+ * @ops:	functions to call, valid until filter_unregister() has returned
+ *
+ * Context: Process context, sleeps for some ten milliseconds.  Not to be called
+ *	    with a lock held that submitting a bio may need.
+ * Return: 0; -EBUSY if somebody else (another module of this kind, a livepatch)
+ *	   diverts submit_bio_noacct() already, or ftrace is switched off; or
+ *	   what ftrace returned.
+ */
+int filter_register(const struct filter_ops *ops)
+{
+	int ret;
+
+	filter_ops = ops;
+	ret = filter_close_write_page();
+	if (ret)
+		goto err_report;
+	ret = ftrace_set_filter_ip(&filter_ftrace_ops, (unsigned long)submit_bio_noacct, 0, 0);
+	if (ret)
+		goto err_open_write_page;
+	ret = register_ftrace_function(&filter_ftrace_ops);
+	if (ret)
+		goto err_free_filter;
+	return 0;
+
+err_free_filter:
+	ftrace_free_filter(&filter_ftrace_ops);
+err_open_write_page:
+	filter_open_write_page();
+err_report:
+	pr_err("cannot filter bios, is submit_bio_noacct() livepatched or kernel.ftrace_enabled=0? %pe\n",
+	       ERR_PTR(ret));
+	return ret;
+}
+
+/**
+ * filter_unregister() - take the filter away again
+ *
+ * When it returns, no code of the filter runs, none will, and no function of
+ * its user is running on its behalf.
+ *
+ * Context: Process context, sleeps until every submitter has left ->hold().
+ */
+void filter_unregister(void)
+{
+	/* Waits until no task is in filter_callback() or in a stub of it. */
+	unregister_ftrace_function(&filter_ftrace_ops);
+	/*
+	 * A task that was diverted has counted itself by now.  The count cannot
+	 * grow any more, so once the sum is zero everybody has left.
+	 */
+	while (filter_count_holders())
+		msleep(1);
+	/* The last instructions of filter_hold(), after its count. */
+	synchronize_rcu_tasks();
+	ftrace_free_filter(&filter_ftrace_ops);
+	filter_open_write_page();
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Freezing the filesystems on an origin
+ *
+ * Freezing writes out what a filesystem holds in memory and keeps its writers
+ * waiting, so that the image of a mounted origin is clean.  A device without a
+ * filesystem is synced instead.
+ *
+ * Takes no lock of its own; the set belongs to one caller.
+ */
+#include "blksnap.h"
+
+#include <linux/blkdev.h>
+#include <linux/slab.h>
+#include <linux/xarray.h>
+
+#include "compat.h"
+#include "freeze_set.h"
+
+struct freeze_device {
+	struct bdev_ref ref;
+	bool is_frozen;
+};
+
+struct freeze_set {
+	unsigned int nr_devices;
+	struct freeze_device devices[];
+};
+
+/* Partitions of a disk at this moment, the disk itself among them. */
+static unsigned int freeze_set_list(struct gendisk *disk, dev_t *devs, unsigned int max_devs)
+{
+	struct block_device *part;
+	unsigned int nr = 0;
+	unsigned long index;
+
+	rcu_read_lock();
+	xa_for_each(&disk->part_tbl, index, part) {
+		if (nr < max_devs)
+			devs[nr] = part->bd_dev;
+		nr++;
+	}
+	rcu_read_unlock();
+	return nr;
+}
+
+static void freeze_set_open(struct freeze_set *set, dev_t dev)
+{
+	struct freeze_device *device = &set->devices[set->nr_devices];
+
+	/* A partition that goes away at this moment has nothing to freeze. */
+	if (!bdev_ref_open(&device->ref, dev, false))
+		set->nr_devices++;
+}
+
+/**
+ * freeze_set_create() - find out what is to be frozen for an origin
+ * @origin:	open block device
+ *
+ * Return: the set, or NULL if there is no memory.
+ */
+struct freeze_set *freeze_set_create(struct block_device *origin)
+{
+	struct gendisk *disk = origin->bd_disk;
+	unsigned int i, max_devs = 1, nr = 1;
+	struct freeze_set *set = NULL;
+	dev_t *devs;
+
+	if (!bdev_is_partition(origin))
+		max_devs = freeze_set_list(disk, NULL, 0);
+	devs = kcalloc(max_devs, sizeof(*devs), GFP_KERNEL);
+	if (!devs)
+		return NULL;
+	devs[0] = origin->bd_dev;
+	if (!bdev_is_partition(origin))
+		nr = min(freeze_set_list(disk, devs, max_devs), max_devs);
+
+	set = kzalloc(struct_size(set, devices, nr), GFP_KERNEL);
+	if (set)
+		for (i = 0; i < nr; i++)
+			freeze_set_open(set, devs[i]);
+	kfree(devs);
+	return set;
+}
+
+/**
+ * freeze_set_destroy() - close what freeze_set_create() opened
+ * @set:	set that is not frozen, or NULL
+ */
+void freeze_set_destroy(struct freeze_set *set)
+{
+	unsigned int i;
+
+	if (!set)
+		return;
+	for (i = 0; i < set->nr_devices; i++)
+		bdev_ref_close(&set->devices[i].ref);
+	kfree(set);
+}
+
+/**
+ * freeze_set_freeze() - freeze every filesystem of a set
+ * @set:	set that is not frozen
+ *
+ * Return: false if one of them could not be frozen, which is said in the log.
+ *	   The others are frozen all the same.
+ */
+bool freeze_set_freeze(struct freeze_set *set)
+{
+	bool is_complete = true;
+	unsigned int i;
+
+	for (i = 0; i < set->nr_devices; i++) {
+		struct freeze_device *device = &set->devices[i];
+		int ret = bdev_freeze(device->ref.bdev);
+
+		device->is_frozen = !ret;
+		if (!ret)
+			continue;
+		is_complete = false;
+		pr_warn("%pg: filesystem not frozen, image will be crash-consistent: %pe\n",
+			device->ref.bdev, ERR_PTR(ret));
+	}
+	return is_complete;
+}
+
+/**
+ * freeze_set_thaw() - thaw what freeze_set_freeze() froze
+ * @set:	the set
+ */
+void freeze_set_thaw(struct freeze_set *set)
+{
+	unsigned int i;
+
+	for (i = set->nr_devices; i-- > 0;) {
+		struct freeze_device *device = &set->devices[i];
+
+		if (!device->is_frozen)
+			continue;
+		device->is_frozen = false;
+		if (bdev_thaw(device->ref.bdev))
+			pr_err("%pg: filesystem not thawed, run fsfreeze -u on it\n",
+			       device->ref.bdev);
+	}
+}

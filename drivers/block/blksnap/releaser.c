@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Submission of held bios from workers
+ *
+ * Submitting may sleep: a throttled cgroup, a full tag set.  So a releaser has
+ * several work items that share one list and each take one bio at a time.  A
+ * worker that leaves bios behind starts the next work item before it submits:
+ * if it falls asleep, the others go on.
+ *
+ * Lock order: releaser->lock is a leaf.
+ */
+#include "blksnap.h"
+
+#include <linux/blkdev.h>
+
+#include "releaser.h"
+
+/* Not shared with the storing of copies, which releases may have to wait for. */
+static struct workqueue_struct *releaser_wq;
+
+static void releaser_kick(struct releaser *releaser)
+{
+	unsigned int next = READ_ONCE(releaser->next_work);
+
+	WRITE_ONCE(releaser->next_work, (next + 1) % RELEASER_WORKERS);
+	queue_work(releaser_wq, &releaser->works[next].work);
+}
+
+static struct bio *releaser_pop(struct releaser *releaser, bool *has_more)
+{
+	struct bio *bio;
+
+	spin_lock_irq(&releaser->lock);
+	bio = bio_list_pop(&releaser->bios);
+	*has_more = !bio_list_empty(&releaser->bios);
+	spin_unlock_irq(&releaser->lock);
+	return bio;
+}
+
+static void releaser_work(struct work_struct *work)
+{
+	struct releaser_worker *worker = container_of(work, struct releaser_worker, work);
+	struct releaser *releaser = worker->releaser;
+	struct blk_plug plug;
+	struct bio *bio;
+	bool has_more;
+
+	blk_start_plug(&plug);
+	while ((bio = releaser_pop(releaser, &has_more))) {
+		if (has_more)
+			releaser_kick(releaser);
+		releaser->fn(releaser->data, bio);
+	}
+	blk_finish_plug(&plug);
+}
+
+/**
+ * releaser_init() - set up an embedded releaser
+ * @releaser:	memory of the owner, which has to releaser_drain() before it goes
+ * @fn:		called in a worker for each bio added; owns the bio
+ * @data:	handed to @fn
+ */
+void releaser_init(struct releaser *releaser, releaser_fn fn, void *data)
+{
+	unsigned int i;
+
+	releaser->fn = fn;
+	releaser->data = data;
+	for (i = 0; i < RELEASER_WORKERS; i++) {
+		releaser->works[i].releaser = releaser;
+		INIT_WORK(&releaser->works[i].work, releaser_work);
+	}
+	spin_lock_init(&releaser->lock);
+	bio_list_init(&releaser->bios);
+	releaser->next_work = 0;
+}
+
+/**
+ * releaser_drain() - wait until every bio added so far has been handled
+ * @releaser:	the releaser; the caller sees to it that nothing new is added,
+ *		except by @fn itself
+ *
+ * Context: Process context, sleeps.
+ */
+void releaser_drain(struct releaser *releaser)
+{
+	unsigned int i;
+	bool is_idle;
+
+	do {
+		for (i = 0; i < RELEASER_WORKERS; i++)
+			flush_work(&releaser->works[i].work);
+		is_idle = true;
+		for (i = 0; i < RELEASER_WORKERS; i++)
+			is_idle &= !work_busy(&releaser->works[i].work);
+	} while (!is_idle);
+}
+
+/**
+ * releaser_add() - hand over one bio
+ * @releaser:	the releaser
+ * @bio:	held by the caller, whose it no longer is
+ *
+ * Context: Any.
+ */
+void releaser_add(struct releaser *releaser, struct bio *bio)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&releaser->lock, flags);
+	bio_list_add(&releaser->bios, bio);
+	spin_unlock_irqrestore(&releaser->lock, flags);
+	releaser_kick(releaser);
+}
+
+/**
+ * releaser_add_list() - hand over a list of bios
+ * @releaser:	the releaser
+ * @bios:	list held by the caller, empty afterwards
+ *
+ * Context: Any.
+ */
+void releaser_add_list(struct releaser *releaser, struct bio_list *bios)
+{
+	unsigned long flags;
+
+	if (bio_list_empty(bios))
+		return;
+	spin_lock_irqsave(&releaser->lock, flags);
+	bio_list_merge(&releaser->bios, bios);
+	spin_unlock_irqrestore(&releaser->lock, flags);
+	bio_list_init(bios);
+	releaser_kick(releaser);
+}
+
+/**
+ * releaser_submit_bio() - submit a bio that was held at the filter
+ * @bio:	as it was when the filter saw it
+ *
+ * A held bio has not been touched by the block layer yet, so submitting it
+ * again is all there is to do.  Two promises made to its submitter cannot be
+ * kept by somebody else, though: a worker must not see -EAGAIN, for the
+ * submitter has been told that the bio is on its way (and did not block); and
+ * nobody polls a queue for a bio that was not there.  Such a bio completes by
+ * interrupt.
+ *
+ * Context: Process context, may sleep as submitting does.
+ */
+void releaser_submit_bio(struct bio *bio)
+{
+	bio->bi_opf &= ~(REQ_NOWAIT | REQ_POLLED);
+	submit_bio_noacct(bio);
+}
+
+/**
+ * releaser_module_init() - create the workqueue of all releasers
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int releaser_module_init(void)
+{
+	releaser_wq = alloc_workqueue("blksnap_release", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	return releaser_wq ? 0 : -ENOMEM;
+}
+
+/**
+ * releaser_module_exit() - undo releaser_module_init()
+ */
+void releaser_module_exit(void)
+{
+	destroy_workqueue(releaser_wq);
+}

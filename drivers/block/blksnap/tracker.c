@@ -1,0 +1,797 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Trackers, and the verdict on every bio
+ *
+ * Trackers are grouped by disk.  A disk is known by its address and its
+ * sequence number, which is never used twice; so no reference to it is held,
+ * and a device that is only tracked can go away at any moment.  Its tracker
+ * stays as a row without a device until it is removed or its number is tracked
+ * anew.
+ *
+ * A write is served to every tracker on its disk whose range it touches: one to
+ * a partition is seen by the tracker of the whole disk, and the other way round.
+ *
+ * The verdict takes no lock, only rcu_read_lock().  The list of disks, the
+ * trackers and the control side of the change maps belong to tracker_mutex.
+ */
+#include "blksnap.h"
+
+#include <linux/bio.h>
+#include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/hashtable.h>
+#include <linux/mutex.h>
+#include <linux/rculist.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "cbt_map.h"
+#include "compat.h"
+#include "cow.h"
+#include "filter.h"
+#include "freeze_set.h"
+#include "inflight.h"
+#include "releaser.h"
+#include "tracker.h"
+
+/**
+ * struct tracked_disk - a disk with at least one tracker
+ * @node:	in tracked_disks, under RCU
+ * @disk:	address of the disk; only compared, for the disk may be gone
+ * @diskseq:	tells whether what is at that address is still this disk
+ * @inflight:	writes in flight on the whole disk
+ * @trackers:	on this disk, under RCU
+ *
+ * Owned by its trackers: made with the first, freed with the last.
+ */
+struct tracked_disk {
+	struct hlist_node node;
+	struct gendisk *disk;
+	u64 diskseq;
+	struct inflight *inflight;
+	struct list_head trackers;
+};
+
+/**
+ * struct tracker - follows the writes to one range of a disk
+ * @link:	in @tracked_disk's trackers, under RCU
+ * @row:	in tracker_rows
+ * @tracked_disk: the disk the range is on
+ * @dev:	number under which user space knows the origin
+ * @start:	first sector on the disk
+ * @nr_sectors:	length; changes with the capacity of the device
+ * @cbt_map:	what changed; replaced when the capacity changes
+ * @cow:	engine while a snapshot is held
+ * @is_claimed:	member of a snapshot, created or taken
+ *
+ * Owned by tracker_rows; not freed while it is claimed.
+ */
+struct tracker {
+	struct list_head link;
+	struct list_head row;
+	struct tracked_disk *tracked_disk;
+	dev_t dev;
+	sector_t start;
+
+	sector_t nr_sectors;
+	struct cbt_map __rcu *cbt_map;
+	struct cow __rcu *cow;
+	bool is_claimed;
+};
+
+/* Enough for the disks of a large server in short chains. */
+#define TRACKED_DISK_HASH_BITS 6
+
+static DEFINE_HASHTABLE(tracked_disks, TRACKED_DISK_HASH_BITS);
+static DEFINE_MUTEX(tracker_mutex);
+static LIST_HEAD(tracker_rows);
+
+/*
+ * The verdict
+ */
+
+static struct tracked_disk *tracked_disk_find(struct gendisk *disk)
+{
+	struct tracked_disk *tracked_disk;
+
+	hash_for_each_possible_rcu(tracked_disks, tracked_disk, node, (unsigned long)disk,
+				   lockdep_is_held(&tracker_mutex))
+		if (tracked_disk->disk == disk && tracked_disk->diskseq == disk->diskseq)
+			return tracked_disk;
+	return NULL;
+}
+
+static bool tracker_touched(const struct tracker *tracker, sector_t sector,
+			    sector_t nr_sectors)
+{
+	return sector < tracker->start + READ_ONCE(tracker->nr_sectors) &&
+	       sector + nr_sectors > tracker->start;
+}
+
+static void tracker_mark(struct tracker *tracker, sector_t sector, sector_t nr_sectors)
+{
+	struct cbt_map *map = rcu_dereference(tracker->cbt_map);
+
+	if (sector < tracker->start) {
+		nr_sectors -= tracker->start - sector;
+		sector = tracker->start;
+	}
+	cbt_map_mark(map, sector - tracker->start, nr_sectors);
+}
+
+/* Nobody may submit or wait on behalf of these. */
+static bool tracker_must_defer(const struct bio *bio)
+{
+	return current->bio_list || (bio->bi_opf & REQ_NOWAIT);
+}
+
+static enum filter_verdict tracked_disk_judge(struct tracked_disk *tracked_disk,
+					      struct bio *bio)
+{
+	sector_t sector = filter_bio_sector(bio);
+	struct tracker *tracker;
+
+	if (inflight_counts(tracked_disk->inflight, bio))
+		return FILTER_PASS;
+
+	list_for_each_entry_rcu(tracker, &tracked_disk->trackers, link) {
+		struct cow *cow;
+
+		if (!tracker_touched(tracker, sector, bio_sectors(bio)))
+			continue;
+		tracker_mark(tracker, sector, bio_sectors(bio));
+		cow = rcu_dereference(tracker->cow);
+		if (!cow || !cow_must_hold(cow, bio, sector))
+			continue;
+		if (!tracker_must_defer(bio))
+			return FILTER_HOLD;
+		cow_hold_later(cow, bio);
+		return FILTER_TAKEN;
+	}
+	return inflight_enter(tracked_disk->inflight, bio) == INFLIGHT_COUNTED ?
+		FILTER_PASS : FILTER_TAKEN;
+}
+
+static enum filter_verdict tracker_judge(struct bio *bio)
+{
+	enum filter_verdict verdict = FILTER_PASS;
+	struct tracked_disk *tracked_disk;
+
+	if (!op_is_write(bio_op(bio)) || !bio_sectors(bio) || cow_owns_write(bio))
+		return FILTER_PASS;
+	rcu_read_lock();
+	tracked_disk = tracked_disk_find(bio->bi_bdev->bd_disk);
+	if (tracked_disk)
+		verdict = tracked_disk_judge(tracked_disk, bio);
+	rcu_read_unlock();
+	return verdict;
+}
+
+/* The engine that wants this write held, referenced, or NULL. */
+static struct cow *tracker_get_holder(struct bio *bio)
+{
+	sector_t sector = filter_bio_sector(bio);
+	struct tracked_disk *tracked_disk;
+	struct tracker *tracker;
+	struct cow *holder = NULL;
+
+	rcu_read_lock();
+	tracked_disk = tracked_disk_find(bio->bi_bdev->bd_disk);
+	if (!tracked_disk)
+		goto out_unlock;
+	list_for_each_entry_rcu(tracker, &tracked_disk->trackers, link) {
+		struct cow *cow = rcu_dereference(tracker->cow);
+
+		if (cow && tracker_touched(tracker, sector, bio_sectors(bio)) &&
+		    cow_must_hold(cow, bio, sector)) {
+			holder = cow_get(cow);
+			break;
+		}
+	}
+out_unlock:
+	rcu_read_unlock();
+	return holder;
+}
+
+static void tracker_hold(struct bio *bio)
+{
+	struct cow *cow = tracker_get_holder(bio);
+
+	if (!cow) {
+		/* The reason has gone since the verdict; judge it again. */
+		releaser_submit_bio(bio);
+		return;
+	}
+	cow_hold(cow, bio);
+	cow_put(cow);
+}
+
+static const struct filter_ops tracker_filter_ops = {
+	.judge	= tracker_judge,
+	.hold	= tracker_hold,
+};
+
+/*
+ * Disks and trackers, under tracker_mutex
+ */
+
+static struct tracked_disk *tracked_disk_create(struct gendisk *disk)
+{
+	struct tracked_disk *tracked_disk;
+	int ret = -ENOMEM;
+
+	tracked_disk = kzalloc(sizeof(*tracked_disk), GFP_KERNEL);
+	if (!tracked_disk)
+		return ERR_PTR(ret);
+	tracked_disk->inflight = inflight_create();
+	if (!tracked_disk->inflight)
+		goto err_free_disk;
+	if (hash_empty(tracked_disks)) {
+		ret = filter_register(&tracker_filter_ops);
+		if (ret)
+			goto err_destroy_inflight;
+	}
+	tracked_disk->disk = disk;
+	tracked_disk->diskseq = disk->diskseq;
+	INIT_LIST_HEAD(&tracked_disk->trackers);
+	hash_add_rcu(tracked_disks, &tracked_disk->node, (unsigned long)disk);
+	return tracked_disk;
+
+err_destroy_inflight:
+	inflight_destroy(tracked_disk->inflight);
+err_free_disk:
+	kfree(tracked_disk);
+	return ERR_PTR(ret);
+}
+
+/* Waits for readers of RCU, so what was taken off the lists before is unseen. */
+static void tracked_disk_put(struct tracked_disk *tracked_disk)
+{
+	bool is_last = list_empty(&tracked_disk->trackers);
+
+	if (is_last)
+		hash_del_rcu(&tracked_disk->node);
+	synchronize_rcu();
+	if (!is_last)
+		return;
+	inflight_destroy(tracked_disk->inflight);
+	kfree(tracked_disk);
+	if (hash_empty(tracked_disks))
+		filter_unregister();
+}
+
+static struct cbt_map *tracker_map_create(sector_t nr_sectors)
+{
+	return cbt_map_create(nr_sectors, tracking_block_minimum_shift,
+			      tracking_block_maximum_count);
+}
+
+static struct cbt_map *tracker_map(const struct tracker *tracker)
+{
+	return rcu_dereference_protected(tracker->cbt_map, lockdep_is_held(&tracker_mutex));
+}
+
+static struct tracker *tracker_create(struct block_device *origin)
+{
+	struct tracked_disk *tracked_disk;
+	struct tracker *tracker;
+	struct cbt_map *map;
+	int ret = -ENOMEM;
+
+	tracker = kzalloc(sizeof(*tracker), GFP_KERNEL);
+	if (!tracker)
+		return ERR_PTR(ret);
+	tracker->dev = origin->bd_dev;
+	tracker->start = origin->bd_start_sect;
+	tracker->nr_sectors = bdev_nr_sectors(origin);
+	map = tracker_map_create(tracker->nr_sectors);
+	if (IS_ERR(map)) {
+		ret = PTR_ERR(map);
+		goto err_free_tracker;
+	}
+	RCU_INIT_POINTER(tracker->cbt_map, map);
+
+	tracked_disk = tracked_disk_find(origin->bd_disk);
+	if (!tracked_disk)
+		tracked_disk = tracked_disk_create(origin->bd_disk);
+	if (IS_ERR(tracked_disk)) {
+		ret = PTR_ERR(tracked_disk);
+		goto err_destroy_map;
+	}
+	tracker->tracked_disk = tracked_disk;
+	list_add_tail_rcu(&tracker->link, &tracked_disk->trackers);
+	list_add_tail(&tracker->row, &tracker_rows);
+	return tracker;
+
+err_destroy_map:
+	cbt_map_destroy(map);
+err_free_tracker:
+	kfree(tracker);
+	return ERR_PTR(ret);
+}
+
+static void tracker_destroy(struct tracker *tracker)
+{
+	list_del(&tracker->row);
+	list_del_rcu(&tracker->link);
+	tracked_disk_put(tracker->tracked_disk);
+	cbt_map_destroy(tracker_map(tracker));
+	kfree(tracker);
+}
+
+static struct tracker *tracker_find(dev_t dev)
+{
+	struct tracker *tracker;
+
+	lockdep_assert_held(&tracker_mutex);
+	list_for_each_entry(tracker, &tracker_rows, row)
+		if (tracker->dev == dev)
+			return tracker;
+	return NULL;
+}
+
+/* Is this device, just opened under the tracker's number, what it tracks? */
+static bool tracker_follows(const struct tracker *tracker, const struct block_device *bdev)
+{
+	return tracker->tracked_disk->disk == bdev->bd_disk &&
+	       tracker->tracked_disk->diskseq == bdev->bd_disk->diskseq &&
+	       tracker->start == bdev->bd_start_sect;
+}
+
+/* A device of another size needs a new map, and with it a new generation. */
+static int tracker_resize(struct tracker *tracker, sector_t nr_sectors)
+{
+	struct cbt_map *old = tracker_map(tracker), *map;
+
+	if (nr_sectors == tracker->nr_sectors)
+		return 0;
+	if (!nr_sectors)
+		return -ENODEV;
+	map = tracker_map_create(nr_sectors);
+	if (IS_ERR(map))
+		return PTR_ERR(map);
+	rcu_assign_pointer(tracker->cbt_map, map);
+	WRITE_ONCE(tracker->nr_sectors, nr_sectors);
+	synchronize_rcu();
+	cbt_map_destroy(old);
+	return 0;
+}
+
+static int tracker_refresh_locked(struct tracker *tracker)
+{
+	struct bdev_ref ref;
+	int ret = -ENODEV;
+
+	if (bdev_ref_open(&ref, tracker->dev, false))
+		return ret;
+	if (tracker_follows(tracker, ref.bdev))
+		ret = tracker_resize(tracker, bdev_nr_sectors(ref.bdev));
+	bdev_ref_close(&ref);
+	return ret;
+}
+
+static int tracker_check_supported(struct block_device *origin)
+{
+	/* Zones are written and reset by commands that cannot be held. */
+	if (bdev_is_zoned(origin))
+		return -EOPNOTSUPP;
+	/* Stores through a mapping never become bios. */
+	if (blk_queue_dax(bdev_get_queue(origin)))
+		return -EOPNOTSUPP;
+	return bdev_nr_sectors(origin) ? 0 : -ENXIO;
+}
+
+/*
+ * Writes that were on their way before the tracker could be found are in no
+ * count.  Freezing waits for those of filesystems, freezing the queue for those
+ * that have become requests.
+ */
+static int tracker_settle(struct block_device *origin)
+{
+	struct freeze_set *set = freeze_set_create(origin);
+
+	if (!set)
+		return -ENOMEM;
+	freeze_set_freeze(set);
+	queue_wait_idle(bdev_get_queue(origin));
+	freeze_set_thaw(set);
+	freeze_set_destroy(set);
+	return 0;
+}
+
+static struct tracker *tracker_start(struct block_device *origin)
+{
+	struct tracker *tracker;
+	int ret;
+
+	ret = tracker_check_supported(origin);
+	if (ret)
+		return ERR_PTR(ret);
+	tracker = tracker_create(origin);
+	if (IS_ERR(tracker))
+		return tracker;
+	ret = tracker_settle(origin);
+	if (ret) {
+		tracker_destroy(tracker);
+		return ERR_PTR(ret);
+	}
+	return tracker;
+}
+
+static struct tracker *tracker_find_or_start(struct block_device *origin)
+{
+	struct tracker *tracker = tracker_find(origin->bd_dev);
+	int ret;
+
+	if (!tracker)
+		return tracker_start(origin);
+	if (tracker->is_claimed)
+		return ERR_PTR(-EALREADY);
+	if (!tracker_follows(tracker, origin)) {
+		/* What was tracked under this number is gone. */
+		tracker_destroy(tracker);
+		return tracker_start(origin);
+	}
+	ret = tracker_resize(tracker, bdev_nr_sectors(origin));
+	return ret ? ERR_PTR(ret) : tracker;
+}
+
+/**
+ * tracker_claim() - make a device a member of a snapshot, tracked from now on
+ * @dev:	number of the origin
+ *
+ * Return: its tracker, claimed until tracker_unclaim().  -EALREADY: in another
+ *	   snapshot; -EOPNOTSUPP: cannot be protected (zoned, DAX); -ENODEV or
+ *	   -ENXIO: no such device, or nothing in it; -EBUSY: no filter, see
+ *	   filter_register(); -ENOMEM.
+ */
+struct tracker *tracker_claim(dev_t dev)
+{
+	struct tracker *tracker;
+	struct bdev_ref ref;
+	int ret;
+
+	ret = bdev_ref_open(&ref, dev, false);
+	if (ret)
+		return ERR_PTR(ret);
+	mutex_lock(&tracker_mutex);
+	tracker = tracker_find_or_start(ref.bdev);
+	if (!IS_ERR(tracker))
+		tracker->is_claimed = true;
+	mutex_unlock(&tracker_mutex);
+	bdev_ref_close(&ref);
+	return tracker;
+}
+
+/**
+ * tracker_unclaim() - end the membership; tracking goes on
+ * @tracker:	claimed by the caller
+ */
+void tracker_unclaim(struct tracker *tracker)
+{
+	mutex_lock(&tracker_mutex);
+	tracker->is_claimed = false;
+	mutex_unlock(&tracker_mutex);
+}
+
+/**
+ * tracker_dev() - number of the origin
+ * @tracker:	claimed by the caller
+ *
+ * Return: the number.
+ */
+dev_t tracker_dev(const struct tracker *tracker)
+{
+	return tracker->dev;
+}
+
+/**
+ * tracker_disk() - disk that the origin is or is on
+ * @tracker:	claimed by the caller, who has the origin open
+ *
+ * Return: the disk.
+ */
+struct gendisk *tracker_disk(const struct tracker *tracker)
+{
+	return tracker->tracked_disk->disk;
+}
+
+/**
+ * tracker_diskseq() - sequence number of the origin's disk
+ * @tracker:	claimed by the caller
+ *
+ * Return: the number; a younger disk has a higher one.
+ */
+u64 tracker_diskseq(const struct tracker *tracker)
+{
+	return tracker->tracked_disk->diskseq;
+}
+
+/**
+ * tracker_start_sector() - where the origin begins
+ * @tracker:	claimed by the caller
+ *
+ * Return: first sector on the disk, 0 for a whole disk.
+ */
+sector_t tracker_start_sector(const struct tracker *tracker)
+{
+	return tracker->start;
+}
+
+/**
+ * tracker_nr_sectors() - capacity of the origin
+ * @tracker:	claimed by the caller
+ *
+ * Return: sectors, as of the claim or the last tracker_refresh().
+ */
+sector_t tracker_nr_sectors(const struct tracker *tracker)
+{
+	return tracker->nr_sectors;
+}
+
+/**
+ * tracker_cbt_map() - change map of the origin
+ * @tracker:	claimed by the caller
+ *
+ * Return: the map; valid until the claim ends or tracker_refresh() is called.
+ */
+struct cbt_map *tracker_cbt_map(const struct tracker *tracker)
+{
+	/* Only a claimed tracker's claimant replaces its map. */
+	return rcu_dereference_protected(tracker->cbt_map, true);
+}
+
+/**
+ * tracker_inflight() - counter and gate of the origin's disk
+ * @tracker:	claimed by the caller
+ *
+ * Return: the counter, shared by all trackers on the disk.
+ */
+struct inflight *tracker_inflight(const struct tracker *tracker)
+{
+	return tracker->tracked_disk->inflight;
+}
+
+/**
+ * tracker_lock() - keep the trackers and their change maps as they are
+ */
+void tracker_lock(void)
+{
+	mutex_lock(&tracker_mutex);
+}
+
+/**
+ * tracker_unlock() - undo tracker_lock()
+ */
+void tracker_unlock(void)
+{
+	mutex_unlock(&tracker_mutex);
+}
+
+/**
+ * tracker_refresh() - see whether the device is still what is tracked
+ * @tracker:	claimed by the caller, without an engine
+ *
+ * If the capacity has changed, a new change map begins.
+ *
+ * Return: 0, -ENODEV if the device has gone, -ENOMEM.
+ */
+int tracker_refresh(struct tracker *tracker)
+{
+	int ret;
+
+	mutex_lock(&tracker_mutex);
+	ret = tracker_refresh_locked(tracker);
+	mutex_unlock(&tracker_mutex);
+	return ret;
+}
+
+/**
+ * tracker_publish() - the switch: begin an interval and let an engine work
+ * @tracker:	claimed by the caller, its gate closed and drained
+ * @cow:	engine; the tracker holds it until tracker_retire()
+ *
+ * Context: tracker_lock() held.  Neither allocates nor sleeps.
+ */
+void tracker_publish(struct tracker *tracker, struct cow *cow)
+{
+	lockdep_assert_held(&tracker_mutex);
+	cbt_map_switch(tracker_map(tracker));
+	rcu_assign_pointer(tracker->cow, cow);
+}
+
+/**
+ * tracker_retire() - undo the publishing of an engine
+ * @tracker:	claimed by the caller
+ *
+ * When it returns, no bio on its way through the filter knows the engine.
+ *
+ * Context: Process context, sleeps for a grace period of RCU.
+ */
+void tracker_retire(struct tracker *tracker)
+{
+	RCU_INIT_POINTER(tracker->cow, NULL);
+	/* Pairs with rcu_read_lock() in tracker_judge() and tracker_get_holder(). */
+	synchronize_rcu_expedited();
+}
+
+/*
+ * User space's side
+ */
+
+/**
+ * tracker_remove() - stop tracking a device
+ * @dev:	number of the origin
+ *
+ * Return: 0, -ENODATA if it is not tracked, -EBUSY if it is in a snapshot.
+ */
+int tracker_remove(dev_t dev)
+{
+	struct tracker *tracker;
+	int ret = 0;
+
+	mutex_lock(&tracker_mutex);
+	tracker = tracker_find(dev);
+	if (!tracker)
+		ret = -ENODATA;
+	else if (tracker->is_claimed)
+		ret = -EBUSY;
+	else
+		tracker_destroy(tracker);
+	mutex_unlock(&tracker_mutex);
+	return ret;
+}
+
+static void tracker_fill_info(struct tracker *tracker, struct blk_snap_cbt_info *info)
+{
+	struct cbt_map_info map_info;
+
+	memset(info, 0, sizeof(*info));
+	info->dev_id.mj = MAJOR(tracker->dev);
+	info->dev_id.mn = MINOR(tracker->dev);
+	/* A member of a snapshot keeps its map; it is refreshed at the take. */
+	if (!tracker->is_claimed && tracker_refresh_locked(tracker) == -ENODEV)
+		return;
+	cbt_map_info(tracker_map(tracker), &map_info);
+	info->blk_size = map_info.block_bytes;
+	info->device_capacity = map_info.nr_sectors << SECTOR_SHIFT;
+	info->blk_count = map_info.nr_blocks;
+	export_uuid(info->generation_id.b, &map_info.generation);
+	info->snap_number = map_info.snap_number;
+}
+
+/**
+ * tracker_collect() - describe every tracked device
+ * @infos:	array to fill, or NULL to count only
+ * @count:	in: entries of @infos; out: tracked devices
+ *
+ * Return: 0, or -ENOBUFS if @infos is too small; it is untouched then.
+ */
+int tracker_collect(struct blk_snap_cbt_info *infos, u32 *count)
+{
+	struct tracker *tracker;
+	u32 nr_trackers = 0;
+	int ret = 0;
+
+	mutex_lock(&tracker_mutex);
+	list_for_each_entry(tracker, &tracker_rows, row)
+		nr_trackers++;
+	if (infos && nr_trackers > *count)
+		ret = -ENOBUFS;
+	else if (infos)
+		list_for_each_entry(tracker, &tracker_rows, row)
+			tracker_fill_info(tracker, infos++);
+	mutex_unlock(&tracker_mutex);
+	*count = nr_trackers;
+	return ret;
+}
+
+static int tracker_copy_map(struct tracker *tracker, u32 offset, u32 length, u8 __user *buffer)
+{
+	struct cbt_map *map = tracker_map(tracker);
+	struct cbt_map_info info;
+	u32 done = 0;
+
+	cbt_map_info(map, &info);
+	if (!info.snap_number)
+		return -EPERM;
+	if (offset > info.nr_blocks)
+		return -EINVAL;
+	/* The answer is an int. */
+	length = min3(length, info.nr_blocks - offset, (u32)INT_MAX);
+	while (done < length) {
+		u32 nr_bytes = length - done;
+		const u8 *bytes = cbt_map_frozen_bytes(map, offset + done, &nr_bytes);
+		u32 nr_left = copy_to_user(buffer + done, bytes, nr_bytes);
+
+		done += nr_bytes - nr_left;
+		if (nr_left)
+			return done ? done : -EFAULT;
+	}
+	return done;
+}
+
+/**
+ * tracker_read_cbt_map() - copy the frozen change map to user space
+ * @dev:	number of the origin
+ * @offset:	first tracking block
+ * @length:	tracking blocks to copy, one byte each
+ * @buffer:	where to
+ *
+ * Return: bytes copied, fewer than @length at the end of the map, 0 behind it.
+ *	   -ENODATA: not tracked; -EPERM: no snapshot taken yet; -EINVAL: @offset
+ *	   is beyond the end; -EFAULT: nothing could be copied.
+ */
+int tracker_read_cbt_map(dev_t dev, u32 offset, u32 length, u8 __user *buffer)
+{
+	struct tracker *tracker;
+	int ret = -ENODATA;
+
+	mutex_lock(&tracker_mutex);
+	tracker = tracker_find(dev);
+	if (tracker)
+		ret = tracker_copy_map(tracker, offset, length, buffer);
+	mutex_unlock(&tracker_mutex);
+	return ret;
+}
+
+static bool tracker_ranges_valid(const struct tracker *tracker,
+				 const struct blk_snap_block_range *ranges, u32 count)
+{
+	u64 capacity = tracker->nr_sectors;
+	u32 i;
+
+	for (i = 0; i < count; i++) {
+		const struct blk_snap_block_range *range = &ranges[i];
+
+		if (!range->sector_count || range->sector_offset >= capacity ||
+		    range->sector_count > capacity - range->sector_offset)
+			return false;
+	}
+	return true;
+}
+
+/**
+ * tracker_mark_dirty() - mark ranges as changed since the last snapshot
+ * @dev:	number of the origin
+ * @ranges:	what to mark, all or nothing
+ * @count:	number of @ranges
+ *
+ * Return: 0; -ENODEV: not tracked; -EINVAL: a range is empty or not within the
+ *	   device; -ENOMEM: the map could not be marked and a new generation has
+ *	   begun.
+ */
+int tracker_mark_dirty(dev_t dev, const struct blk_snap_block_range *ranges, u32 count)
+{
+	struct tracker *tracker;
+	int ret = -ENODEV;
+	u32 i;
+
+	mutex_lock(&tracker_mutex);
+	tracker = tracker_find(dev);
+	if (!tracker)
+		goto out_unlock;
+	ret = tracker_ranges_valid(tracker, ranges, count) ? 0 : -EINVAL;
+	for (i = 0; i < count && !ret; i++)
+		ret = cbt_map_mark_both(tracker_map(tracker), ranges[i].sector_offset,
+					ranges[i].sector_count);
+out_unlock:
+	mutex_unlock(&tracker_mutex);
+	return ret;
+}
+
+/**
+ * tracker_module_exit() - stop tracking everything
+ *
+ * Context: Process context, sleeps.  No snapshot is left.
+ */
+void tracker_module_exit(void)
+{
+	struct tracker *tracker, *next;
+
+	mutex_lock(&tracker_mutex);
+	list_for_each_entry_safe(tracker, next, &tracker_rows, row)
+		tracker_destroy(tracker);
+	mutex_unlock(&tracker_mutex);
+}
