@@ -14,4 +14,4 @@
 #				suite is left out of the short form
 #	--host			run the script on the host: it starts guests
 
-suite guest-runner guest_runner.sh --host --fast '' --timeout 300
+suite guest-runner guest_runner.sh --host --fast --short --timeout 300

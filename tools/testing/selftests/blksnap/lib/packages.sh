@@ -418,8 +418,11 @@ pkg_need_build()
 	pkg_need gcc gcc libc6-dev
 	pkg_need gcc-12 gcc-12
 	pkg_need /usr/include/blkid/blkid.h libblkid-dev
+	pkg_need /usr/include/json-c/json.h libjson-c-dev
 	pkg_need pkg-config pkg-config
 	pkg_need bc bc
+	# The headers of 6.12 have what it takes to add type information.
+	pkg_need pahole pahole
 	pkg_need /usr/include/libelf.h libelf-dev
 }
 
@@ -427,6 +430,8 @@ pkg_need_check()
 {
 	pkg_need_build
 	pkg_need /usr/include/CUnit/CUnit.h libcunit1-dev
+	# For the 32-bit calls of the module.
+	pkg_need /usr/lib32/libc.a gcc-multilib
 	pkg_need perl perl
 	pkg_need sparse sparse
 	pkg_need shellcheck shellcheck
