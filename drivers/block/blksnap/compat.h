@@ -6,6 +6,10 @@
  * lacks an interface, it is made here from what the older one has: under the
  * same name if the newest interface can be had, under a name of ours if its
  * shape differs too much.  Nothing else in the module tests for a version.
+ *
+ * The question is never how old a kernel is, for distributions carry interfaces
+ * back, but what it has: a macro of its own tells, or a BLKSNAP_HAVE_... that
+ * the Makefile found in its headers.
  */
 #ifndef BLKSNAP_COMPAT_H
 #define BLKSNAP_COMPAT_H
@@ -13,7 +17,6 @@
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
 #include <linux/ftrace.h>
-#include <linux/version.h>
 
 /*
  * Filter: the registers of a traced function
@@ -27,15 +30,6 @@
 #ifndef ftrace_regs_set_instruction_pointer
 #define ftrace_regs_set_instruction_pointer(fregs, ip) \
 	ftrace_instruction_pointer_set(fregs, ip)
-#endif
-
-/*
- * Up to 6.2, mpage and swap wrote single pages through block_device_operations
- * ->rw_page() where a driver had it (brd, zram, pmem), without any bio.  Where
- * that path exists the filter closes it, see filter.c.
- */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
-#define BLKSNAP_HAVE_RW_PAGE
 #endif
 
 /*
@@ -60,7 +54,7 @@ struct bdev_ref {
  * Never exclusive: an origin is mounted while it is snapshotted.
  * Return: 0, or what opening the device returned (-ENXIO, -ENODEV, -EACCES...).
  */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+#ifdef BLKSNAP_HAVE_BDEV_FILE	/* 6.9 */
 
 static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write)
 {
@@ -78,7 +72,7 @@ static inline void bdev_ref_close(struct bdev_ref *ref)
 	bdev_fput(ref->handle);
 }
 
-#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+#elif defined(BLKSNAP_HAVE_BDEV_HANDLE)	/* 6.7 and 6.8 */
 
 static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write)
 {
@@ -96,7 +90,7 @@ static inline void bdev_ref_close(struct bdev_ref *ref)
 	bdev_release(ref->handle);
 }
 
-#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
+#elif defined(BLK_OPEN_READ)	/* 6.5 and 6.6 */
 
 static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write)
 {
@@ -134,7 +128,7 @@ static inline void bdev_ref_close(struct bdev_ref *ref)
 
 #endif
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#ifndef BLKSNAP_HAVE_BDEV_FREEZE
 static inline int bdev_freeze(struct block_device *bdev)
 {
 	return freeze_bdev(bdev);
@@ -151,7 +145,7 @@ static inline int bdev_thaw(struct block_device *bdev)
  *
  * New requests wait meanwhile, so whatever entered the queue before is done.
  */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 14, 0)
+#ifdef BLKSNAP_HAVE_FREEZE_MEMFLAGS
 static inline void queue_wait_idle(struct request_queue *queue)
 {
 	unsigned int memflags = blk_mq_freeze_queue(queue);
@@ -170,7 +164,7 @@ static inline void queue_wait_idle(struct request_queue *queue)
  * Disks: blk_alloc_disk(limits, node), which returns an ERR_PTR on failure.  Of
  * the limits, older kernels take over the block sizes alone.
  */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
+#ifndef BLKSNAP_HAVE_DISK_LIMITS
 static inline struct gendisk *compat_alloc_disk(const struct queue_limits *limits, int node)
 {
 	struct gendisk *disk = blk_alloc_disk(node);

@@ -360,8 +360,7 @@ static unsigned int cow_whole_blocks(const struct cow *cow, const struct bvec_it
 	/* The origin's last block may be short. */
 	if (end == cow->config.nr_sectors)
 		end_block = cow->nr_blocks;
-	return min_t(u64, end_block - block,
-		     max(1U, COW_RUN_MAX_BYTES >> cow->config.block_shift));
+	return min_t(u64, end_block - block, cow_run_max_blocks(cow));
 }
 
 /*

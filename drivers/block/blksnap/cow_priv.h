@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The engine's inside, shared by cow.c, cow_store.c and cow_image.c
+ * The engine's inside, shared by the files cow*.c
  *
- * cow.c holds writes, reads old data and releases; cow_store.c stores what was
- * read; cow_image.c serves the image.  All units here are blocks of the engine
- * unless a name says sectors or bytes; block 0 starts at the origin's first
- * sector, and the last block may be cut short by the origin's end.
+ * cow.c holds and releases writes; cow_copy.c reads old data into memory;
+ * cow_store.c stores what was read; cow_image.c serves the image.
+ *
+ * All units here are blocks of the engine unless a name says sectors or bytes;
+ * block 0 starts at the origin's first sector, and the last block may be cut
+ * short by the origin's end.
  */
 #ifndef BLKSNAP_COW_PRIV_H
 #define BLKSNAP_COW_PRIV_H
@@ -25,7 +27,7 @@
 #include "sparse_map.h"
 
 /* The longest run of blocks read or stored with one bio. */
-#define COW_RUN_MAX_BYTES (1U << 20)
+#define COW_RUN_MAX_SHIFT 20	/* log2 of bytes: with 4 KiB blocks, a full bio */
 
 /**
  * enum cow_copy_state - life of an in-memory copy
@@ -93,7 +95,16 @@ struct cow_copy {
  * @extents:	what is stored, by origin sector
  * @unstored:	copies in state COW_COPIED that wait to be stored
  * @starved:	writes that wait for memory
+ * @store_work:	stores in-memory copies
  * @progress:	woken when a copy has been stored or the engine has failed
+ * @corrupted:	the event that says so
+ * @lock:	guards what follows
+ * @nr_unstored: blocks in @unstored
+ * @nr_copied:	blocks copied so far
+ * @nr_stored_sectors: sectors taken from the storage so far
+ * @nr_held:	writes held at this moment
+ * @nr_held_total: writes held so far
+ * @held_ns:	ends minus beginnings of their being held, summed
  *
  * RCU covers finding an engine through its tracker.
  */
@@ -117,17 +128,17 @@ struct cow {
 	int error;
 	unsigned int nr_io;
 	unsigned int in_memory;
-	unsigned int nr_unstored;	/* blocks in @unstored */
+	unsigned int nr_unstored;
 	struct range_lock copies;
 	struct range_lock readers;
 	struct extent_map extents;
 	struct list_head unstored;
 	struct bio_list starved;
-	u64 nr_copied;			/* blocks */
+	u64 nr_copied;
 	u64 nr_stored_sectors;
 	u64 nr_held;
 	u64 nr_held_total;
-	s64 held_ns;			/* sum of ends minus sum of beginnings */
+	s64 held_ns;
 };
 
 static inline unsigned int cow_sector_shift(const struct cow *cow)
@@ -140,6 +151,11 @@ static inline unsigned int cow_block_bytes(const struct cow *cow)
 	return 1U << cow->config.block_shift;
 }
 
+static inline unsigned int cow_run_max_blocks(const struct cow *cow)
+{
+	return 1U << (COW_RUN_MAX_SHIFT - cow->config.block_shift);
+}
+
 static inline unsigned int cow_copy_blocks(const struct cow_copy *copy)
 {
 	return copy->range.last - copy->range.first + 1;
@@ -150,6 +166,9 @@ extern struct bio_set cow_write_bios;
 u64 cow_next_uncopied(const struct cow *cow, u64 first, u64 last);
 u64 cow_next_copied(const struct cow *cow, u64 first, u64 last);
 sector_t cow_blocks_to_sectors(const struct cow *cow, u64 first, u64 last);
+bool cow_populate(struct cow *cow, u64 first, u64 last, gfp_t gfp);
+void cow_set_copied(struct cow *cow, u64 first, u64 last);
+unsigned int cow_run_blocks(struct cow *cow, u64 first, u64 last);
 
 struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_blocks, gfp_t gfp);
 bool cow_copy_start(struct cow *cow, struct cow_copy *copy);
@@ -161,6 +180,7 @@ void cow_copies_settle(struct cow *cow, u64 first, u64 last, struct bio_list *re
 bool cow_io_begin(struct cow *cow);
 void cow_io_end(struct cow *cow);
 void cow_fail(struct cow *cow, int error);
+void cow_account_held(struct cow *cow, int nr_writes);
 
 void cow_store_work(struct work_struct *work);
 void cow_store_kick(struct cow *cow, bool at_once);

@@ -38,11 +38,6 @@ struct cow_fill {
 	struct bio *bio;		/* collects blocks; earlier bios are chained to it */
 };
 
-static unsigned int cow_batch_blocks(const struct cow *cow)
-{
-	return max(1U, COW_RUN_MAX_BYTES >> cow->config.block_shift);
-}
-
 /**
  * cow_store_kick() - see to it that unstored copies get stored
  * @cow:	the engine
@@ -52,7 +47,7 @@ static unsigned int cow_batch_blocks(const struct cow *cow)
  */
 void cow_store_kick(struct cow *cow, bool at_once)
 {
-	if (at_once || READ_ONCE(cow->nr_unstored) >= cow_batch_blocks(cow))
+	if (at_once || READ_ONCE(cow->nr_unstored) >= cow_run_max_blocks(cow))
 		mod_delayed_work(cow_store_wq, &cow->store_work, 0);
 	else
 		queue_delayed_work(cow_store_wq, &cow->store_work, COW_STORE_DELAY);
@@ -68,7 +63,7 @@ static void cow_collect(struct cow *cow, struct list_head *batch)
 		struct cow_copy *copy = list_first_entry(&cow->unstored, struct cow_copy, link);
 
 		nr_blocks += cow_copy_blocks(copy);
-		if (nr_blocks > cow_batch_blocks(cow) && !list_empty(batch))
+		if (nr_blocks > cow_run_max_blocks(cow) && !list_empty(batch))
 			break;
 		list_move_tail(&copy->link, batch);
 		cow->nr_unstored -= cow_copy_blocks(copy);

@@ -71,6 +71,10 @@ static struct ftrace_ops filter_ftrace_ops = {
 #ifdef BLKSNAP_HAVE_RW_PAGE
 
 /*
+ * Up to 6.2, mpage and swap write single pages through block_device_operations
+ * ->rw_page() where a driver has it (brd, zram, pmem), without any bio.  So that
+ * path is closed.
+ *
  * Runs in place of bdev_write_page() while the filter is registered.  Its
  * callers take the answer for "this driver has no ->rw_page()" and submit a
  * bio, which the filter sees.
@@ -95,11 +99,11 @@ static struct ftrace_ops filter_write_page_ops = {
 
 static int filter_close_write_page(void)
 {
-	static char name[] = "bdev_write_page";
+	unsigned char name[] = "bdev_write_page";
 	int ret;
 
 	/* By name, for it is not exported. */
-	ret = ftrace_set_filter(&filter_write_page_ops, name, strlen(name), 1);
+	ret = ftrace_set_filter(&filter_write_page_ops, name, sizeof(name) - 1, 1);
 	if (!ret)
 		ret = register_ftrace_function(&filter_write_page_ops);
 	if (ret)
@@ -189,7 +193,7 @@ void filter_unregister(void)
 	 * grow any more, so once the sum is zero everybody has left.
 	 */
 	while (filter_count_holders())
-		msleep(1);
+		usleep_range(500, 1000);
 	/* The last instructions of filter_hold(), after its count. */
 	synchronize_rcu_tasks();
 	ftrace_free_filter(&filter_ftrace_ops);

@@ -42,6 +42,7 @@
  * @starved:	bios that found no memory for a context
  * @released:	bios let go by the gate
  * @reap:	frees a destroyed counter once it is zero
+ * @lock:	guards what follows
  * @gates:	how many times the gate is closed
  * @kept:	bios that met the closed gate
  *

@@ -24,7 +24,6 @@
 #include <linux/rculist.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "cbt_map.h"
 #include "compat.h"
@@ -33,59 +32,15 @@
 #include "freeze_set.h"
 #include "inflight.h"
 #include "releaser.h"
-#include "tracker.h"
-
-/**
- * struct tracked_disk - a disk with at least one tracker
- * @node:	in tracked_disks, under RCU
- * @disk:	address of the disk; only compared, for the disk may be gone
- * @diskseq:	tells whether what is at that address is still this disk
- * @inflight:	writes in flight on the whole disk
- * @trackers:	on this disk, under RCU
- *
- * Owned by its trackers: made with the first, freed with the last.
- */
-struct tracked_disk {
-	struct hlist_node node;
-	struct gendisk *disk;
-	u64 diskseq;
-	struct inflight *inflight;
-	struct list_head trackers;
-};
-
-/**
- * struct tracker - follows the writes to one range of a disk
- * @link:	in @tracked_disk's trackers, under RCU
- * @row:	in tracker_rows
- * @tracked_disk: the disk the range is on
- * @dev:	number under which user space knows the origin
- * @start:	first sector on the disk
- * @nr_sectors:	length; changes with the capacity of the device
- * @cbt_map:	what changed; replaced when the capacity changes
- * @cow:	engine while a snapshot is held
- * @is_claimed:	member of a snapshot, created or taken
- *
- * Owned by tracker_rows; not freed while it is claimed.
- */
-struct tracker {
-	struct list_head link;
-	struct list_head row;
-	struct tracked_disk *tracked_disk;
-	dev_t dev;
-	sector_t start;
-
-	sector_t nr_sectors;
-	struct cbt_map __rcu *cbt_map;
-	struct cow __rcu *cow;
-	bool is_claimed;
-};
+#include "tracker_priv.h"
 
 /* Enough for the disks of a large server in short chains. */
 #define TRACKED_DISK_HASH_BITS 6
 
 static DEFINE_HASHTABLE(tracked_disks, TRACKED_DISK_HASH_BITS);
-static DEFINE_MUTEX(tracker_mutex);
-static LIST_HEAD(tracker_rows);
+/* Guards trackers and disks; see tracker_priv.h. */
+DEFINE_MUTEX(tracker_mutex);
+LIST_HEAD(tracker_rows);
 
 /*
  * The verdict
@@ -267,7 +222,14 @@ static struct cbt_map *tracker_map_create(sector_t nr_sectors)
 			      tracking_block_maximum_count);
 }
 
-static struct cbt_map *tracker_map(const struct tracker *tracker)
+/**
+ * tracker_map() - change map of a tracker
+ * @tracker:	any row
+ *
+ * Context: tracker_mutex held.
+ * Return: the map.
+ */
+struct cbt_map *tracker_map(const struct tracker *tracker)
 {
 	return rcu_dereference_protected(tracker->cbt_map, lockdep_is_held(&tracker_mutex));
 }
@@ -311,7 +273,13 @@ err_free_tracker:
 	return ERR_PTR(ret);
 }
 
-static void tracker_destroy(struct tracker *tracker)
+/**
+ * tracker_destroy() - stop tracking and forget what has changed
+ * @tracker:	row that is not claimed
+ *
+ * Context: tracker_mutex held; sleeps.
+ */
+void tracker_destroy(struct tracker *tracker)
 {
 	list_del(&tracker->row);
 	list_del_rcu(&tracker->link);
@@ -320,7 +288,14 @@ static void tracker_destroy(struct tracker *tracker)
 	kfree(tracker);
 }
 
-static struct tracker *tracker_find(dev_t dev)
+/**
+ * tracker_find() - find a tracker by its device's number
+ * @dev:	number of the origin
+ *
+ * Context: tracker_mutex held.
+ * Return: the tracker, whether its device still exists or not; or NULL.
+ */
+struct tracker *tracker_find(dev_t dev)
 {
 	struct tracker *tracker;
 
@@ -358,7 +333,14 @@ static int tracker_resize(struct tracker *tracker, sector_t nr_sectors)
 	return 0;
 }
 
-static int tracker_refresh_locked(struct tracker *tracker)
+/**
+ * tracker_refresh_locked() - tracker_refresh() for who holds the mutex
+ * @tracker:	row without an engine
+ *
+ * Context: tracker_mutex held; sleeps.
+ * Return: as tracker_refresh().
+ */
+int tracker_refresh_locked(struct tracker *tracker)
 {
 	struct bdev_ref ref;
 	int ret = -ENODEV;
@@ -614,171 +596,6 @@ void tracker_retire(struct tracker *tracker)
 	RCU_INIT_POINTER(tracker->cow, NULL);
 	/* Pairs with rcu_read_lock() in tracker_judge() and tracker_get_holder(). */
 	synchronize_rcu_expedited();
-}
-
-/*
- * User space's side
- */
-
-/**
- * tracker_remove() - stop tracking a device
- * @dev:	number of the origin
- *
- * Return: 0, -ENODATA if it is not tracked, -EBUSY if it is in a snapshot.
- */
-int tracker_remove(dev_t dev)
-{
-	struct tracker *tracker;
-	int ret = 0;
-
-	mutex_lock(&tracker_mutex);
-	tracker = tracker_find(dev);
-	if (!tracker)
-		ret = -ENODATA;
-	else if (tracker->is_claimed)
-		ret = -EBUSY;
-	else
-		tracker_destroy(tracker);
-	mutex_unlock(&tracker_mutex);
-	return ret;
-}
-
-static void tracker_fill_info(struct tracker *tracker, struct blk_snap_cbt_info *info)
-{
-	struct cbt_map_info map_info;
-
-	memset(info, 0, sizeof(*info));
-	info->dev_id.mj = MAJOR(tracker->dev);
-	info->dev_id.mn = MINOR(tracker->dev);
-	/* A member of a snapshot keeps its map; it is refreshed at the take. */
-	if (!tracker->is_claimed && tracker_refresh_locked(tracker) == -ENODEV)
-		return;
-	cbt_map_info(tracker_map(tracker), &map_info);
-	info->blk_size = map_info.block_bytes;
-	info->device_capacity = map_info.nr_sectors << SECTOR_SHIFT;
-	info->blk_count = map_info.nr_blocks;
-	export_uuid(info->generation_id.b, &map_info.generation);
-	info->snap_number = map_info.snap_number;
-}
-
-/**
- * tracker_collect() - describe every tracked device
- * @infos:	array to fill, or NULL to count only
- * @count:	in: entries of @infos; out: tracked devices
- *
- * Return: 0, or -ENOBUFS if @infos is too small; it is untouched then.
- */
-int tracker_collect(struct blk_snap_cbt_info *infos, u32 *count)
-{
-	struct tracker *tracker;
-	u32 nr_trackers = 0;
-	int ret = 0;
-
-	mutex_lock(&tracker_mutex);
-	list_for_each_entry(tracker, &tracker_rows, row)
-		nr_trackers++;
-	if (infos && nr_trackers > *count)
-		ret = -ENOBUFS;
-	else if (infos)
-		list_for_each_entry(tracker, &tracker_rows, row)
-			tracker_fill_info(tracker, infos++);
-	mutex_unlock(&tracker_mutex);
-	*count = nr_trackers;
-	return ret;
-}
-
-static int tracker_copy_map(struct tracker *tracker, u32 offset, u32 length, u8 __user *buffer)
-{
-	struct cbt_map *map = tracker_map(tracker);
-	struct cbt_map_info info;
-	u32 done = 0;
-
-	cbt_map_info(map, &info);
-	if (!info.snap_number)
-		return -EPERM;
-	if (offset > info.nr_blocks)
-		return -EINVAL;
-	/* The answer is an int. */
-	length = min3(length, info.nr_blocks - offset, (u32)INT_MAX);
-	while (done < length) {
-		u32 nr_bytes = length - done;
-		const u8 *bytes = cbt_map_frozen_bytes(map, offset + done, &nr_bytes);
-		u32 nr_left = copy_to_user(buffer + done, bytes, nr_bytes);
-
-		done += nr_bytes - nr_left;
-		if (nr_left)
-			return done ? done : -EFAULT;
-	}
-	return done;
-}
-
-/**
- * tracker_read_cbt_map() - copy the frozen change map to user space
- * @dev:	number of the origin
- * @offset:	first tracking block
- * @length:	tracking blocks to copy, one byte each
- * @buffer:	where to
- *
- * Return: bytes copied, fewer than @length at the end of the map, 0 behind it.
- *	   -ENODATA: not tracked; -EPERM: no snapshot taken yet; -EINVAL: @offset
- *	   is beyond the end; -EFAULT: nothing could be copied.
- */
-int tracker_read_cbt_map(dev_t dev, u32 offset, u32 length, u8 __user *buffer)
-{
-	struct tracker *tracker;
-	int ret = -ENODATA;
-
-	mutex_lock(&tracker_mutex);
-	tracker = tracker_find(dev);
-	if (tracker)
-		ret = tracker_copy_map(tracker, offset, length, buffer);
-	mutex_unlock(&tracker_mutex);
-	return ret;
-}
-
-static bool tracker_ranges_valid(const struct tracker *tracker,
-				 const struct blk_snap_block_range *ranges, u32 count)
-{
-	u64 capacity = tracker->nr_sectors;
-	u32 i;
-
-	for (i = 0; i < count; i++) {
-		const struct blk_snap_block_range *range = &ranges[i];
-
-		if (!range->sector_count || range->sector_offset >= capacity ||
-		    range->sector_count > capacity - range->sector_offset)
-			return false;
-	}
-	return true;
-}
-
-/**
- * tracker_mark_dirty() - mark ranges as changed since the last snapshot
- * @dev:	number of the origin
- * @ranges:	what to mark, all or nothing
- * @count:	number of @ranges
- *
- * Return: 0; -ENODEV: not tracked; -EINVAL: a range is empty or not within the
- *	   device; -ENOMEM: the map could not be marked and a new generation has
- *	   begun.
- */
-int tracker_mark_dirty(dev_t dev, const struct blk_snap_block_range *ranges, u32 count)
-{
-	struct tracker *tracker;
-	int ret = -ENODEV;
-	u32 i;
-
-	mutex_lock(&tracker_mutex);
-	tracker = tracker_find(dev);
-	if (!tracker)
-		goto out_unlock;
-	ret = tracker_ranges_valid(tracker, ranges, count) ? 0 : -EINVAL;
-	for (i = 0; i < count && !ret; i++)
-		ret = cbt_map_mark_both(tracker_map(tracker), ranges[i].sector_offset,
-					ranges[i].sector_count);
-out_unlock:
-	mutex_unlock(&tracker_mutex);
-	return ret;
 }
 
 /**
