@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Events of a snapshot on their way to user space
+ *
+ * A list, a lock and a wait queue.  Every waiter that wakes up tries to take
+ * the first event off the list; one gets it, the others go on waiting.  What a
+ * waiter takes with it is a copy, so the event itself is free to be raised
+ * again at once.
+ *
+ * An event is either out of the queue (link points to itself) or in it, and a
+ * queue is open until it is closed, for ever.
+ */
+#include "blksnap.h"
+
+#include <linux/jiffies.h>
+#include <linux/ktime.h>
+#include <linux/math64.h>
+#include <linux/minmax.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#include "event_queue.h"
+
+/**
+ * event_init() - prepare an event embedded in the object it reports about
+ * @event:	the event
+ * @code:	one of enum blk_snap_event_codes
+ *
+ * Context: Any.
+ */
+void event_init(struct event *event, u32 code)
+{
+	memset(event, 0, sizeof(*event));
+	INIT_LIST_HEAD(&event->link);
+	event->code = code;
+}
+
+/**
+ * event_alloc() - make room for the copy of an event
+ *
+ * Context: Process context.
+ * Return: the copy for event_queue_wait(), or NULL.
+ */
+struct event *event_alloc(void)
+{
+	struct event *copy = kzalloc(sizeof(*copy), GFP_KERNEL);
+
+	if (copy) {
+		INIT_LIST_HEAD(&copy->link);
+		copy->is_copy = true;
+	}
+	return copy;
+}
+
+/**
+ * event_free() - free a copy that was not handed to event_queue_return()
+ * @copy:	from event_alloc(), or NULL
+ *
+ * Context: Any.
+ */
+void event_free(struct event *copy)
+{
+	kfree(copy);
+}
+
+/**
+ * event_queue_init() - prepare an embedded queue
+ * @queue:	the queue, empty and open afterwards
+ *
+ * Context: Any.
+ */
+void event_queue_init(struct event_queue *queue)
+{
+	init_waitqueue_head(&queue->waiters);
+	spin_lock_init(&queue->lock);
+	INIT_LIST_HEAD(&queue->events);
+	queue->is_closed = false;
+}
+
+static void __event_queue_remove(struct event_queue *queue, struct event *event)
+	__must_hold(&queue->lock)
+{
+	lockdep_assert_held(&queue->lock);
+	list_del_init(&event->link);
+	if (event->is_copy)
+		event_free(event);
+}
+
+/**
+ * event_queue_close() - empty a queue for ever and send its waiters away
+ * @queue:	the queue
+ *
+ * From here on event_queue_raise() does nothing and event_queue_wait() returns
+ * -ESRCH.
+ *
+ * Context: Process context.
+ */
+void event_queue_close(struct event_queue *queue)
+{
+	struct event *event, *next;
+
+	spin_lock_irq(&queue->lock);
+	queue->is_closed = true;
+	list_for_each_entry_safe(event, next, &queue->events, link)
+		__event_queue_remove(queue, event);
+	spin_unlock_irq(&queue->lock);
+	wake_up_all(&queue->waiters);
+}
+
+/**
+ * event_queue_drop() - take all events of a kind out of the queue
+ * @queue:	the queue
+ * @code:	one of enum blk_snap_event_codes
+ *
+ * The owners of these events may go when the call has returned, provided that
+ * they raise them no more.
+ *
+ * Context: Process context.
+ */
+void event_queue_drop(struct event_queue *queue, u32 code)
+{
+	struct event *event, *next;
+
+	spin_lock_irq(&queue->lock);
+	list_for_each_entry_safe(event, next, &queue->events, link)
+		if (event->code == code)
+			__event_queue_remove(queue, event);
+	spin_unlock_irq(&queue->lock);
+}
+
+/**
+ * event_queue_raise() - tell user space about something
+ * @queue:	where it waits until it is fetched
+ * @event:	initialised; nothing changes if it waits there already
+ * @payload:	structure that belongs to the code of @event
+ * @payload_bytes: its size, at most EVENT_PAYLOAD_BYTES
+ *
+ * Context: Any.  Takes and releases queue->lock with interrupts disabled.
+ */
+void event_queue_raise(struct event_queue *queue, struct event *event,
+		       const void *payload, size_t payload_bytes)
+{
+	unsigned long flags;
+	bool is_new;
+
+	if (WARN_ON_ONCE(payload_bytes > sizeof(event->payload)))
+		return;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	is_new = !queue->is_closed && list_empty(&event->link);
+	if (is_new) {
+		event->time_label = ktime_get_ns();
+		memset(event->payload, 0, sizeof(event->payload));
+		memcpy(event->payload, payload, payload_bytes);
+		list_add_tail(&event->link, &queue->events);
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+
+	if (is_new)
+		wake_up(&queue->waiters);
+}
+
+/* Returns -EAGAIN if there is nothing to fetch. */
+static int event_queue_fetch(struct event_queue *queue, struct event *copy)
+{
+	struct event *event;
+	int ret = -EAGAIN;
+
+	spin_lock_irq(&queue->lock);
+	event = list_first_entry_or_null(&queue->events, struct event, link);
+	if (event) {
+		copy->code = event->code;
+		copy->time_label = event->time_label;
+		memcpy(copy->payload, event->payload, sizeof(copy->payload));
+		__event_queue_remove(queue, event);
+		ret = 0;
+	} else if (queue->is_closed) {
+		ret = -ESRCH;
+	}
+	spin_unlock_irq(&queue->lock);
+	return ret;
+}
+
+/*
+ * msecs_to_jiffies() takes everything above INT_MAX for "for ever".  One more
+ * jiffy, because the current one is partly over.
+ */
+static long event_timeout_jiffies(u32 timeout_ms)
+{
+	u64 timeout;
+
+	if (!timeout_ms)
+		return 0;
+	timeout = DIV_ROUND_UP_ULL((u64)timeout_ms * HZ, MSEC_PER_SEC) + 1;
+	return min_t(u64, timeout, MAX_SCHEDULE_TIMEOUT - 1);
+}
+
+/**
+ * event_queue_wait() - fetch the next event
+ * @queue:	where to wait
+ * @timeout_ms:	how long at most, in milliseconds; 0 only looks
+ * @copy:	out: the event, from event_alloc(); untouched on error
+ *
+ * Context: Process context.  Sleeps with no lock held.
+ * Return: 0; -ENOENT if no event came in time, -EINTR if a signal did, -ESRCH
+ *	   if the queue is closed.
+ */
+int event_queue_wait(struct event_queue *queue, u32 timeout_ms, struct event *copy)
+{
+	long left;
+	int ret;
+
+	left = wait_event_interruptible_timeout(queue->waiters,
+						(ret = event_queue_fetch(queue, copy)) != -EAGAIN,
+						event_timeout_jiffies(timeout_ms));
+	if (ret != -EAGAIN)
+		return ret;
+	/* Never -ERESTARTSYS: a restarted call would wait its whole time again. */
+	return left < 0 ? -EINTR : -ENOENT;
+}
+
+/**
+ * event_queue_return() - put back an event that could not be delivered
+ * @queue:	where it came from
+ * @copy:	filled by event_queue_wait(); the queue owns it from here on
+ *
+ * It is the first to be fetched again.
+ *
+ * Context: Process context.
+ */
+void event_queue_return(struct event_queue *queue, struct event *copy)
+{
+	bool is_closed;
+
+	spin_lock_irq(&queue->lock);
+	is_closed = queue->is_closed;
+	if (!is_closed)
+		list_add(&copy->link, &queue->events);
+	spin_unlock_irq(&queue->lock);
+
+	if (is_closed)
+		event_free(copy);
+	else
+		wake_up(&queue->waiters);
+}
+
+/**
+ * event_queue_poll() - the poll() of a file that watches a queue
+ * @queue:	the queue; it has to live until @file is released
+ * @file:	the file that is polled
+ * @table:	from the caller of poll()
+ *
+ * Context: Process context.
+ * Return: EPOLLIN | EPOLLRDNORM while an event waits, EPOLLERR | EPOLLHUP once
+ *	   the queue is closed.
+ */
+__poll_t event_queue_poll(struct event_queue *queue, struct file *file,
+			  struct poll_table_struct *table)
+{
+	__poll_t mask = 0;
+
+	poll_wait(file, &queue->waiters, table);
+
+	spin_lock_irq(&queue->lock);
+	if (queue->is_closed)
+		mask = EPOLLERR | EPOLLHUP;
+	else if (!list_empty(&queue->events))
+		mask = EPOLLIN | EPOLLRDNORM;
+	spin_unlock_irq(&queue->lock);
+	return mask;
+}
