@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The disk through which a snapshot's image of one origin is read
+ *
+ * A gendisk without a queue of its own: each bio goes to the engine in the
+ * context of its submitter.  The snapshot creates the image before the take,
+ * adds it to the system when there is something to see, and destroys it; the
+ * openers may keep the disk longer.  So the image is freed by the disk:
+ *
+ *	created -> added -> deleted, maybe open -> freed
+ *
+ * The minor number is given back in the last step only.  A new disk with the
+ * number of one that is still open would be safe for the block layer, which
+ * has unhashed the old one, but not for those who know a device by its number:
+ * mounting the new image would find the superblock of the old one.
+ */
+#include "blksnap.h"
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/err.h>
+#include <linux/kdev_t.h>
+#include <linux/major.h>
+#include <linux/module.h>
+#include <linux/rcupdate.h>
+#include <linux/slab.h>
+#include <linux/sysfs.h>
+#include <linux/wait.h>
+#include <linux/xarray.h>
+#include <linux/blksnap.h>
+
+#include "compat.h"
+#include "cow.h"
+#include "diff_storage.h"
+#include "snapimage.h"
+
+/**
+ * struct snapimage - the image of one origin
+ * @disk:	the disk, with a reference of the snapshot until
+ *		snapimage_destroy()
+ * @cow:	with a reference, until the image is freed
+ * @storage:	for sysfs, whose files are gone when @disk is deleted
+ * @origin_dev:	number of the origin
+ * @nr_sectors:	capacity
+ * @minor:	number of the image
+ * @was_frozen:	the filesystem on the origin was frozen at the take
+ * @is_added:	@disk is part of the system; written under the lock of snapimages
+ *
+ * Held by the snapshot until snapimage_destroy(), then by @disk.
+ */
+struct snapimage {
+	struct gendisk *disk;
+	struct cow *cow;
+	struct diff_storage *storage;
+	dev_t origin_dev;
+	sector_t nr_sectors;
+	u32 minor;
+	bool was_frozen;
+	bool is_added;
+};
+
+static int snapimage_major;
+
+/* All images by minor number, also those that only their openers still have. */
+static DEFINE_XARRAY_ALLOC(snapimages);
+static DECLARE_WAIT_QUEUE_HEAD(snapimage_freed);
+
+static void snapimage_free(struct snapimage *image)
+{
+	cow_put(image->cow);		/* of snapimage_create() */
+	/* From here on nothing sleeps, see snapimage_module_exit(). */
+	xa_erase(&snapimages, image->minor);
+	kfree(image);
+	wake_up(&snapimage_freed);
+}
+
+static void snapimage_submit_bio(struct bio *bio)
+{
+	struct snapimage *image = bio->bi_bdev->bd_disk->private_data;
+
+	/* An empty flush, if somebody has declared a write cache in sysfs. */
+	if (!bio_sectors(bio)) {
+		bio_endio(bio);
+		return;
+	}
+	cow_submit_image_bio(image->cow, bio);
+}
+
+/* Called by the block layer only if the disk was added. */
+static void snapimage_free_disk(struct gendisk *disk)
+{
+	snapimage_free(disk->private_data);
+}
+
+static const struct block_device_operations snapimage_fops = {
+	.owner = THIS_MODULE,
+	.submit_bio = snapimage_submit_bio,
+	.free_disk = snapimage_free_disk,
+};
+
+static struct snapimage *snapimage_of_device(struct device *dev)
+{
+	return dev_to_disk(dev)->private_data;
+}
+
+static ssize_t origin_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	dev_t origin_dev = snapimage_of_device(dev)->origin_dev;
+
+	return sysfs_emit(buf, "%u:%u\n", MAJOR(origin_dev), MINOR(origin_dev));
+}
+static DEVICE_ATTR_RO(origin);
+
+static ssize_t filesystem_frozen_show(struct device *dev, struct device_attribute *attr,
+				      char *buf)
+{
+	return sysfs_emit(buf, "%d\n", snapimage_of_device(dev)->was_frozen);
+}
+static DEVICE_ATTR_RO(filesystem_frozen);
+
+static ssize_t error_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct cow_stats stats;
+
+	cow_stats(snapimage_of_device(dev)->cow, &stats);
+	return sysfs_emit(buf, "%d\n", -stats.error);
+}
+static DEVICE_ATTR_RO(error);
+
+static ssize_t storage_bytes_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	u64 capacity = diff_storage_capacity(snapimage_of_device(dev)->storage);
+
+	return sysfs_emit(buf, "%llu\n", capacity << SECTOR_SHIFT);
+}
+static DEVICE_ATTR_RO(storage_bytes);
+
+static ssize_t storage_free_bytes_show(struct device *dev, struct device_attribute *attr,
+				       char *buf)
+{
+	u64 nr_free = diff_storage_free_sectors(snapimage_of_device(dev)->storage);
+
+	return sysfs_emit(buf, "%llu\n", nr_free << SECTOR_SHIFT);
+}
+static DEVICE_ATTR_RO(storage_free_bytes);
+
+/* One file for each of the engine's figures. */
+#define SNAPIMAGE_STAT_SHOW(name)						\
+static ssize_t name##_show(struct device *dev, struct device_attribute *attr,	\
+			   char *buf)						\
+{										\
+	struct cow_stats stats;							\
+										\
+	cow_stats(snapimage_of_device(dev)->cow, &stats);			\
+	return sysfs_emit(buf, "%llu\n", stats.name);				\
+}
+
+SNAPIMAGE_STAT_SHOW(copied_bytes)
+static DEVICE_ATTR_RO(copied_bytes);
+
+SNAPIMAGE_STAT_SHOW(stored_bytes)
+static DEVICE_ATTR_RO(stored_bytes);
+
+SNAPIMAGE_STAT_SHOW(memory_bytes)
+static DEVICE_ATTR_RO(memory_bytes);
+
+SNAPIMAGE_STAT_SHOW(held_writes)
+static DEVICE_ATTR_RO(held_writes);
+
+SNAPIMAGE_STAT_SHOW(held_writes_total)
+static DEVICE_ATTR_RO(held_writes_total);
+
+SNAPIMAGE_STAT_SHOW(held_ns_total)
+static DEVICE_ATTR_RO(held_ns_total);
+
+static struct attribute *snapimage_attrs[] = {
+	&dev_attr_origin.attr,
+	&dev_attr_filesystem_frozen.attr,
+	&dev_attr_error.attr,
+	&dev_attr_copied_bytes.attr,
+	&dev_attr_stored_bytes.attr,
+	&dev_attr_memory_bytes.attr,
+	&dev_attr_held_writes.attr,
+	&dev_attr_held_writes_total.attr,
+	&dev_attr_held_ns_total.attr,
+	&dev_attr_storage_bytes.attr,
+	&dev_attr_storage_free_bytes.attr,
+	NULL
+};
+
+static const struct attribute_group snapimage_attr_group = {
+	.name = "blksnap",
+	.attrs = snapimage_attrs,
+};
+
+static const struct attribute_group *snapimage_attr_groups[] = {
+	&snapimage_attr_group,
+	NULL
+};
+
+/*
+ * The image is a disk of its own: it has no partitions, though its data may
+ * contain a partition table, and no write cache, discard or write-zeroes.
+ */
+static struct gendisk *snapimage_alloc_disk(struct snapimage *image,
+					    struct block_device *origin)
+{
+	struct queue_limits limits = {
+		.logical_block_size = bdev_logical_block_size(origin),
+		.physical_block_size = bdev_physical_block_size(origin),
+	};
+	struct gendisk *disk;
+
+	disk = blk_alloc_disk(&limits, NUMA_NO_NODE);
+	if (IS_ERR(disk))
+		return disk;
+	disk->major = snapimage_major;
+	disk->first_minor = image->minor;
+	disk->minors = 1;
+	disk->flags |= GENHD_FL_NO_PART;
+	disk->fops = &snapimage_fops;
+	disk->private_data = image;
+	snprintf(disk->disk_name, sizeof(disk->disk_name), "%s%u", BLK_SNAP_IMAGE_NAME,
+		 image->minor);
+	set_capacity(disk, image->nr_sectors);
+	return disk;
+}
+
+/**
+ * snapimage_create() - prepare an image that nobody can see yet
+ * @config:	what it shows
+ *
+ * Context: Process context, sleeps.
+ * Return: the image, for snapimage_add() and snapimage_destroy();
+ *	   ERR_PTR(-ENOMEM), or ERR_PTR(-EBUSY) if all minor numbers are taken.
+ */
+struct snapimage *snapimage_create(const struct snapimage_config *config)
+{
+	struct snapimage *image;
+	int ret;
+
+	image = kzalloc(sizeof(*image), GFP_KERNEL);
+	if (!image)
+		return ERR_PTR(-ENOMEM);
+	image->cow = cow_get(config->cow);	/* put by snapimage_free() */
+	image->storage = config->storage;
+	image->origin_dev = config->origin_dev;
+	image->nr_sectors = config->nr_sectors;
+
+	ret = xa_alloc(&snapimages, &image->minor, image, XA_LIMIT(0, MINORMASK), GFP_KERNEL);
+	if (ret)
+		goto err_free_image;
+	image->disk = snapimage_alloc_disk(image, config->origin);
+	if (IS_ERR(image->disk)) {
+		ret = PTR_ERR(image->disk);
+		goto err_erase_minor;
+	}
+	return image;
+
+err_erase_minor:
+	xa_erase(&snapimages, image->minor);
+err_free_image:
+	cow_put(image->cow);
+	kfree(image);
+	return ERR_PTR(ret);
+}
+
+static void snapimage_set_added(struct snapimage *image, bool is_added)
+{
+	xa_lock(&snapimages);
+	image->is_added = is_added;
+	xa_unlock(&snapimages);
+}
+
+/**
+ * snapimage_add() - show an image to the system
+ * @image:	not added yet
+ * @was_frozen:	what the file filesystem_frozen in sysfs is to say
+ *
+ * Context: Process context, sleeps; the engine answers already.
+ * Return: 0, or the errno of adding the disk; the image can only be destroyed
+ *	   then.
+ */
+int snapimage_add(struct snapimage *image, bool was_frozen)
+{
+	int ret;
+
+	image->was_frozen = was_frozen;
+	ret = device_add_disk(NULL, image->disk, snapimage_attr_groups);
+	if (!ret)
+		snapimage_set_added(image, true);
+	return ret;
+}
+
+/**
+ * snapimage_destroy() - take an image away from the system
+ * @image:	added or not; the caller may not use it afterwards
+ *
+ * The engine has been shut down before, so that nobody waits for it here.
+ * Those who have the image open keep a disk whose I/O fails.
+ *
+ * Context: Process context, sleeps.
+ */
+void snapimage_destroy(struct snapimage *image)
+{
+	struct gendisk *disk = image->disk;
+
+	if (!image->is_added) {
+		put_disk(disk);
+		snapimage_free(image);
+		return;
+	}
+
+	snapimage_set_added(image, false);
+	del_gendisk(disk);
+	/*
+	 * A deleted disk is empty, so whoever is reading it would take the
+	 * image for complete at the point reached.  With its capacity it is a
+	 * dead disk of the right size: reading and writing fail with -EIO.
+	 */
+	set_capacity(disk, image->nr_sectors);
+	put_disk(disk);
+}
+
+/**
+ * snapimage_dev() - number of an image
+ * @image:	the image
+ *
+ * Context: Any.
+ * Return: the device number.
+ */
+dev_t snapimage_dev(const struct snapimage *image)
+{
+	return MKDEV(snapimage_major, image->minor);
+}
+
+/**
+ * snapimage_origin() - is a device an image, and of which origin?
+ * @image_dev:	number of any device
+ * @origin_dev:	out: number of the origin, if it is one
+ *
+ * Context: Process context.
+ * Return: true if @image_dev is an image that is there.
+ */
+bool snapimage_origin(dev_t image_dev, dev_t *origin_dev)
+{
+	struct snapimage *image;
+	bool is_image;
+
+	if (MAJOR(image_dev) != snapimage_major)
+		return false;
+
+	xa_lock(&snapimages);
+	image = xa_load(&snapimages, MINOR(image_dev));
+	is_image = image && image->is_added;
+	if (is_image)
+		*origin_dev = image->origin_dev;
+	xa_unlock(&snapimages);
+	return is_image;
+}
+
+/**
+ * snapimage_module_init() - get a major number for the images
+ *
+ * Context: Module load.
+ * Return: 0, or -EBUSY if there is none left, or -ENOMEM.
+ */
+int __init snapimage_module_init(void)
+{
+	int major = register_blkdev(0, BLK_SNAP_IMAGE_NAME);
+
+	if (major < 0)
+		return major;
+	snapimage_major = major;
+	return 0;
+}
+
+/**
+ * snapimage_module_exit() - wait for the last image and give the number back
+ *
+ * Open images keep the module, but the block layer lets go of it a moment
+ * before it frees the disk.
+ *
+ * Context: Module unload, after the last snapshot.
+ */
+void snapimage_module_exit(void)
+{
+	wait_event(snapimage_freed, xa_empty(&snapimages));
+	/* Who has freed the last one may still have to return from it. */
+	synchronize_rcu_tasks();
+	unregister_blkdev(snapimage_major, BLK_SNAP_IMAGE_NAME);
+	xa_destroy(&snapimages);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The disk through which a snapshot's image of one origin is read
+ *
+ * A bio-based gendisk that passes every bio to the engine.  The snapshot owns
+ * the image; openers keep the disk and the engine's memory, not the data: once
+ * the engine is shut down their I/O fails.
+ *
+ * An image has its minor number, and with it its name, from snapimage_create()
+ * until the last opener has closed it, which may be long after
+ * snapimage_destroy().  The number is the lowest that no image has.
+ *
+ * Context: everything declared here is control path and sleeps.  No function
+ * takes a lock that the I/O path of the image needs.
+ */
+#ifndef BLKSNAP_SNAPIMAGE_H
+#define BLKSNAP_SNAPIMAGE_H
+
+#include <linux/types.h>
+
+struct block_device;
+struct cow;
+struct diff_storage;
+struct snapimage;
+
+/**
+ * struct snapimage_config - what an image shows
+ * @origin:	lends its block sizes; not used after snapimage_create()
+ * @origin_dev:	number of the origin, as user space named it
+ * @nr_sectors:	capacity of the origin when the engine was created
+ * @cow:	does the I/O; the image takes a reference of its own
+ * @storage:	of the snapshot, for sysfs; has to stay until
+ *		snapimage_destroy() has returned
+ */
+struct snapimage_config {
+	struct block_device *origin;
+	dev_t origin_dev;
+	sector_t nr_sectors;
+	struct cow *cow;
+	struct diff_storage *storage;
+};
+
+int snapimage_module_init(void);
+void snapimage_module_exit(void);
+
+struct snapimage *snapimage_create(const struct snapimage_config *config);
+int snapimage_add(struct snapimage *image, bool was_frozen);
+void snapimage_destroy(struct snapimage *image);
+
+dev_t snapimage_dev(const struct snapimage *image);
+bool snapimage_origin(dev_t image_dev, dev_t *origin_dev);
+
+#endif /* BLKSNAP_SNAPIMAGE_H */
