@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Snapshots: one function per ioctl of theirs
+ *
+ * A snapshot has members (claimed trackers), a difference storage and an event
+ * queue from its creation, and engines and images from its take to its
+ * destruction.  All functions are called by ctrl.c in user context, with
+ * arguments already copied in, and sleep.  User arrays that are filled may be
+ * of any length and are passed on as user pointers.
+ *
+ * Every snapshot that is not destroyed has a reference on the module, so the
+ * module is not unloaded.  Destroying, appending and taking wait for each
+ * other; a take may have to wait for a filesystem to freeze.  Listing and
+ * waiting for events never wait for them.
+ *
+ * Functions with an id look the snapshot up by themselves.  Those that watch a
+ * snapshot get a reference with snapshot_find() once and keep it for as long as
+ * they like: it keeps the event queue, not the snapshot.
+ */
+#ifndef BLKSNAP_SNAPSHOT_H
+#define BLKSNAP_SNAPSHOT_H
+
+#include <linux/poll.h>
+#include <linux/types.h>
+#include <linux/uuid.h>
+#include <linux/blksnap.h>
+
+struct event;
+struct snapshot;
+
+/* Devices of one snapshot; more are refused, for each one costs a take time. */
+#define SNAPSHOT_MEMBERS_MAX 1024U
+
+int snapshot_create(const dev_t *devs, u32 count, uuid_t *id);
+int snapshot_destroy(const uuid_t *id);
+int snapshot_append_storage(const uuid_t *id, dev_t dev,
+			    const struct blk_snap_block_range *ranges, u32 count);
+int snapshot_take(const uuid_t *id);
+int snapshot_collect(struct blk_snap_uuid __user *ids, u32 *count);
+int snapshot_collect_images(const uuid_t *id, struct blk_snap_image_info __user *infos,
+			    u32 *count);
+
+struct snapshot *snapshot_find(const uuid_t *id);
+struct snapshot *snapshot_get(struct snapshot *snapshot);
+void snapshot_put(struct snapshot *snapshot);
+int snapshot_wait_event(struct snapshot *snapshot, u32 timeout_ms, struct event *copy);
+void snapshot_return_event(struct snapshot *snapshot, struct event *copy);
+__poll_t snapshot_poll(struct snapshot *snapshot, struct file *file,
+		       struct poll_table_struct *table);
+
+#endif /* BLKSNAP_SNAPSHOT_H */

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Storage that user space appends to a snapshot
+ *
+ * A range is checked against its device, against the ranges of all snapshots,
+ * and against the origins of the snapshots that are taken.  Then it is cut to
+ * the blocks of the engines, if it lies on a member of its own snapshot, and
+ * excluded from their images before an engine can write on it:
+ *
+ *	checked -> cut -> excluded -> part of the storage
+ *
+ * Lock order: snapshot->lock -> snapshots_lock.
+ */
+#include "blksnap.h"
+
+#include <linux/blkdev.h>
+#include <linux/err.h>
+#include <linux/limits.h>
+#include <linux/lockdep.h>
+#include <linux/math.h>
+#include <linux/minmax.h>
+#include <linux/slab.h>
+
+#include "compat.h"
+#include "cow.h"
+#include "diff_storage.h"
+#include "snapimage.h"
+#include "snapshot_priv.h"
+#include "tracker.h"
+
+/* A device that storage was appended on; one per device and snapshot. */
+struct storage_device {
+	struct list_head link;
+	dev_t dev;
+	struct bdev_ref ref;
+};
+
+/**
+ * snapshot_close_storage_devices() - let go of what storage lay on
+ * @snapshot:	locked by the caller, its storage is destroyed
+ *
+ * Context: Process context, sleeps.
+ */
+void snapshot_close_storage_devices(struct snapshot *snapshot)
+{
+	struct storage_device *device, *next;
+
+	list_for_each_entry_safe(device, next, &snapshot->storage_devices, link) {
+		list_del(&device->link);
+		bdev_ref_close(&device->ref);
+		kfree(device);
+	}
+}
+
+static int storage_device_check(struct block_device *bdev)
+{
+	if (bdev_read_only(bdev))
+		return -EROFS;
+	/* Copies are written anywhere, in units of DIFF_STORAGE_ALIGN_SECTORS. */
+	if (bdev_is_zoned(bdev) ||
+	    bdev_logical_block_size(bdev) > DIFF_STORAGE_ALIGN_SECTORS << SECTOR_SHIFT)
+		return -EINVAL;
+	return 0;
+}
+
+static struct storage_device *storage_device_open(dev_t dev)
+{
+	struct storage_device *device;
+	dev_t origin_dev;
+	int ret;
+
+	if (!dev)
+		return ERR_PTR(-ENODEV);
+	/* Copies on an image would have to be copied, too. */
+	if (snapimage_origin(dev, &origin_dev))
+		return ERR_PTR(-EINVAL);
+	device = kzalloc(sizeof(*device), GFP_KERNEL);
+	if (!device)
+		return ERR_PTR(-ENOMEM);
+	device->dev = dev;
+	ret = bdev_ref_open(&device->ref, dev, true);
+	if (ret)
+		goto err_free;
+	ret = storage_device_check(device->ref.bdev);
+	if (ret)
+		goto err_close;
+	return device;
+
+err_close:
+	bdev_ref_close(&device->ref);
+err_free:
+	kfree(device);
+	return ERR_PTR(ret);
+}
+
+static struct storage_device *snapshot_find_storage_device(struct snapshot *snapshot, dev_t dev)
+{
+	struct storage_device *device;
+
+	lockdep_assert_held(&snapshot->lock);
+	list_for_each_entry(device, &snapshot->storage_devices, link)
+		if (device->dev == dev)
+			return device;
+	return NULL;
+}
+
+static struct diff_range storage_user_range(struct block_device *bdev,
+					    const struct blk_snap_block_range *range)
+{
+	return (struct diff_range){
+		.bdev = bdev,
+		.sector = range->sector_offset,
+		.nr_sectors = range->sector_count,
+	};
+}
+
+static int storage_check_range(struct block_device *bdev,
+			       const struct blk_snap_block_range *range)
+{
+	u64 capacity = bdev_nr_sectors(bdev);
+	u64 block_sectors = bdev_logical_block_size(bdev) >> SECTOR_SHIFT;
+
+	if (!range->sector_count || range->sector_offset > capacity ||
+	    range->sector_count > capacity - range->sector_offset)
+		return -EINVAL;
+	return (range->sector_offset | range->sector_count) & (block_sectors - 1) ? -EINVAL : 0;
+}
+
+/* The part of [*start, *end) on a disk that lies on a member; false if none does. */
+static bool member_clip(const struct snapshot_member *member, sector_t *start, sector_t *end)
+{
+	sector_t first = tracker_start_sector(member->tracker);
+
+	*start = max(*start, first);
+	*end = min(*end, first + tracker_nr_sectors(member->tracker));
+	return *start < *end;
+}
+
+/* Is @range on the origin of an engine of @snapshot? */
+static bool snapshot_protects_range(struct snapshot *snapshot, const struct diff_range *range)
+{
+	const struct snapshot_member *member;
+	sector_t start, end;
+	u32 i;
+
+	lockdep_assert_held(&snapshots_lock);
+	if (snapshot->state != SNAPSHOT_TAKING && snapshot->state != SNAPSHOT_TAKEN)
+		return false;
+	for (i = 0; i < snapshot->nr_members; i++) {
+		member = &snapshot->members[i];
+		start = range->bdev->bd_start_sect + range->sector;
+		end = start + range->nr_sectors;
+		if (range->bdev->bd_disk == tracker_disk(member->tracker) &&
+		    member_clip(member, &start, &end))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Nobody else may use the range.  Nor may it lie on the origin of another
+ * snapshot that is taken: that one does not copy what our engines overwrite, and
+ * whether it needs the old data nobody can tell.  (For its own snapshot user
+ * space vouches that it does not.)
+ */
+static int __snapshot_check_place(struct snapshot *snapshot, const struct diff_range *range)
+{
+	struct snapshot *other;
+
+	lockdep_assert_held(&snapshots_lock);
+	list_for_each_entry(other, &snapshots, link) {
+		if (diff_storage_overlaps(other->storage, range))
+			return -EINVAL;
+		if (other != snapshot && snapshot_protects_range(other, range))
+			return -EBUSY;
+	}
+	return 0;
+}
+
+static int __snapshot_check_places(struct snapshot *snapshot, struct block_device *bdev,
+				   const struct blk_snap_block_range *ranges, u32 count)
+{
+	struct diff_range range;
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; i < count && !ret; i++) {
+		range = storage_user_range(bdev, &ranges[i]);
+		ret = __snapshot_check_place(snapshot, &range);
+	}
+	return ret;
+}
+
+/**
+ * struct storage_pieces - what the ranges of an append are cut into
+ * @ranges:	room for the pieces, or NULL while they are only counted
+ * @nr_ranges:	how many there are
+ */
+struct storage_pieces {
+	struct diff_range *ranges;
+	size_t nr_ranges;
+};
+
+/* The sectors [start, end) of a disk, as a range of @bdev on that disk. */
+static void storage_pieces_add(struct storage_pieces *pieces, struct block_device *bdev,
+			       sector_t start, sector_t end)
+{
+	if (pieces->ranges)
+		pieces->ranges[pieces->nr_ranges] = (struct diff_range){
+			.bdev = bdev,
+			.sector = start - bdev->bd_start_sect,
+			.nr_sectors = end - start,
+		};
+	pieces->nr_ranges++;
+}
+
+/*
+ * Belongs to the storage, so that nobody else can append it, but holds nothing:
+ * of a range shorter than the alignment nothing is handed out.
+ */
+static void storage_pieces_add_unused(struct storage_pieces *pieces, struct block_device *bdev,
+				      sector_t start, sector_t end)
+{
+	sector_t piece_end;
+
+	for (; start < end; start = piece_end) {
+		piece_end = min(end, start + DIFF_STORAGE_ALIGN_SECTORS - 1);
+		storage_pieces_add(pieces, bdev, start, piece_end);
+	}
+}
+
+/*
+ * Move start and end inwards to the blocks in which the engine of a member
+ * copies.  Then no block is storage and live data at the same time, and all of
+ * the storage can be excluded from the image.  The ends of the member are ends
+ * of blocks.
+ */
+static void snapshot_member_trim(const struct snapshot_member *member, sector_t *start,
+				 sector_t *end)
+{
+	struct tracker *tracker = member->tracker;
+	sector_t first = tracker_start_sector(tracker);
+	sector_t behind = first + tracker_nr_sectors(tracker);
+	sector_t block = 1ULL << (cow_block_shift(tracker_nr_sectors(tracker)) - SECTOR_SHIFT);
+
+	if (*start > first && *start < behind)
+		*start = min(first + round_up(*start - first, block), behind);
+	if (*end > first && *end < behind)
+		*end = first + round_down(*end - first, block);
+}
+
+/*
+ * A disk and a partition of it may be members both, with blocks that do not
+ * match if the partition is not aligned.  Each trims once; a block of the first
+ * one that is shared after that is not excluded from the image, and the image
+ * may change there in the storage's own part.
+ */
+static void snapshot_cut_range(struct snapshot *snapshot, const struct diff_range *range,
+			       struct storage_pieces *pieces)
+{
+	struct block_device *bdev = range->bdev;
+	sector_t first = bdev->bd_start_sect + range->sector;
+	sector_t behind = first + range->nr_sectors;
+	sector_t start = first, end = behind;
+	u32 i;
+
+	for (i = 0; i < snapshot->nr_members; i++)
+		if (tracker_disk(snapshot->members[i].tracker) == bdev->bd_disk)
+			snapshot_member_trim(&snapshot->members[i], &start, &end);
+	if (start >= end) {
+		storage_pieces_add_unused(pieces, bdev, first, behind);
+		return;
+	}
+	storage_pieces_add_unused(pieces, bdev, first, start);
+	storage_pieces_add(pieces, bdev, start, end);
+	storage_pieces_add_unused(pieces, bdev, end, behind);
+}
+
+static int snapshot_cut_ranges(struct snapshot *snapshot, struct block_device *bdev,
+			       const struct blk_snap_block_range *ranges, u32 count,
+			       struct storage_pieces *pieces)
+{
+	struct diff_range range;
+	u32 i;
+
+	for (i = 0; i < count; i++) {
+		range = storage_user_range(bdev, &ranges[i]);
+		snapshot_cut_range(snapshot, &range, pieces);
+	}
+	if (pieces->nr_ranges > UINT_MAX)
+		return -ENOMEM;
+	pieces->ranges = kvcalloc(pieces->nr_ranges, sizeof(*pieces->ranges),
+				  GFP_KERNEL | __GFP_NOWARN);
+	if (!pieces->ranges)
+		return -ENOMEM;
+	pieces->nr_ranges = 0;
+	for (i = 0; i < count; i++) {
+		range = storage_user_range(bdev, &ranges[i]);
+		snapshot_cut_range(snapshot, &range, pieces);
+	}
+	return 0;
+}
+
+/* The image of @member has no use for the range, whoever stores in it. */
+static void snapshot_member_exclude(struct snapshot_member *member,
+				    const struct diff_range *range)
+{
+	sector_t start = range->bdev->bd_start_sect + range->sector;
+	sector_t end = start + range->nr_sectors;
+
+	if (range->bdev->bd_disk == tracker_disk(member->tracker) &&
+	    member_clip(member, &start, &end))
+		cow_exclude(member->cow, start, end - start);
+}
+
+/**
+ * snapshot_exclude_storage() - keep what is storage out of an image
+ * @member:	has an engine
+ * @storage:	of any snapshot
+ *
+ * Context: Process context, sleeps; the caller holds snapshots_lock.
+ */
+void snapshot_exclude_storage(struct snapshot_member *member, struct diff_storage *storage)
+{
+	struct gendisk *disk = tracker_disk(member->tracker);
+	struct diff_range range;
+	unsigned int cursor = 0;
+
+	lockdep_assert_held(&snapshots_lock);
+	while (diff_storage_next_on_disk(storage, disk, &cursor, &range))
+		snapshot_member_exclude(member, &range);
+}
+
+/*
+ * Once a range is part of the storage an engine may write on it at any time, so
+ * it is excluded from the images before.  Excluding waits for reads of the
+ * images, hence without snapshots_lock.  Should the append fail after it, the
+ * ranges stay excluded: what the images show there is of no use to anybody, as
+ * user space vouched by appending them.
+ */
+static int snapshot_exclude_pieces(struct snapshot *snapshot, struct block_device *bdev,
+				   const struct blk_snap_block_range *ranges, u32 count,
+				   const struct storage_pieces *pieces)
+{
+	size_t i;
+	u32 j;
+	int ret;
+
+	/* Nothing is excluded for an append that is refused. */
+	mutex_lock(&snapshots_lock);
+	ret = __snapshot_check_places(snapshot, bdev, ranges, count);
+	mutex_unlock(&snapshots_lock);
+	if (ret)
+		return ret;
+	for (i = 0; i < pieces->nr_ranges; i++)
+		for (j = 0; j < snapshot->nr_members; j++)
+			snapshot_member_exclude(&snapshot->members[j], &pieces->ranges[i]);
+	return 0;
+}
+
+static int snapshot_append_ranges(struct snapshot *snapshot, struct block_device *bdev,
+				  const struct blk_snap_block_range *ranges, u32 count)
+{
+	struct storage_pieces pieces = { };
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; i < count && !ret; i++)
+		ret = storage_check_range(bdev, &ranges[i]);
+	if (ret)
+		return ret;
+	ret = snapshot_cut_ranges(snapshot, bdev, ranges, count, &pieces);
+	if (ret)
+		return ret;
+	if (snapshot->state == SNAPSHOT_TAKEN)
+		ret = snapshot_exclude_pieces(snapshot, bdev, ranges, count, &pieces);
+	if (ret)
+		goto out_free;
+
+	mutex_lock(&snapshots_lock);
+	ret = __snapshot_check_places(snapshot, bdev, ranges, count);
+	if (!ret)
+		ret = diff_storage_append(snapshot->storage, pieces.ranges, pieces.nr_ranges);
+	mutex_unlock(&snapshots_lock);
+
+out_free:
+	kvfree(pieces.ranges);
+	return ret;
+}
+
+/**
+ * snapshot_append_storage() - add difference storage to a snapshot
+ * @id:		identifier of the snapshot
+ * @dev:	device that the ranges lie on; 0 is one that cannot exist
+ * @ranges:	the ranges; all are added or none
+ * @count:	how many; 0 changes nothing
+ *
+ * The device is opened for writing, as often as there are snapshots that store
+ * on it, and stays open until they are destroyed.  It may be mounted.
+ *
+ * Context: Process context, sleeps.
+ * Return: 0; -ESRCH if there is no such snapshot; -ENODEV, -ENXIO or what else
+ *	   opening the device gives; -EROFS if it is read-only; -EINVAL if it is
+ *	   an image, zoned, or has blocks larger than 4 KiB, or if a range is
+ *	   empty, beyond its end, not aligned to its logical blocks or overlaps
+ *	   with another range of any snapshot; -EBUSY if a range lies on a device
+ *	   of which another snapshot is taken; -ENOMEM; -EINTR if the caller was
+ *	   killed.
+ */
+int snapshot_append_storage(const uuid_t *id, dev_t dev,
+			    const struct blk_snap_block_range *ranges, u32 count)
+{
+	struct storage_device *device, *new_device = NULL;
+	struct snapshot *snapshot;
+	int ret = 0;
+
+	snapshot = snapshot_find_locked(id, -ESRCH);
+	if (IS_ERR(snapshot))
+		return PTR_ERR(snapshot);
+	if (!count)
+		goto out_unlock;
+
+	device = snapshot_find_storage_device(snapshot, dev);
+	if (!device) {
+		new_device = storage_device_open(dev);
+		if (IS_ERR(new_device)) {
+			ret = PTR_ERR(new_device);
+			goto out_unlock;
+		}
+		device = new_device;
+		list_add(&device->link, &snapshot->storage_devices);
+	}
+	ret = snapshot_append_ranges(snapshot, device->ref.bdev, ranges, count);
+	if (ret && new_device) {
+		list_del(&new_device->link);
+		bdev_ref_close(&new_device->ref);
+		kfree(new_device);
+	}
+
+out_unlock:
+	snapshot_unlock_put(snapshot);
+	return ret;
+}
