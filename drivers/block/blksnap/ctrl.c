@@ -1,0 +1,717 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The control node /dev/blksnap
+ *
+ * Each ioctl is copied in, checked for what can be seen from here, handed to
+ * one function of the tracker's or the snapshot's, and copied out.  Structures
+ * with pointers have two layouts: the functions named ctrl_compat_...() read
+ * and write that of 32-bit programs and share everything else.
+ *
+ * The only state is that of a file: which snapshot poll() is about, NULL until
+ * the first WAIT_EVENT and constant from then on, so it needs no lock.
+ */
+#include "blksnap.h"
+
+#include <linux/atomic.h>
+#include <linux/capability.h>
+#include <linux/compat.h>
+#include <linux/err.h>
+#include <linux/fs.h>
+#include <linux/kdev_t.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/overflow.h>
+#include <linux/poll.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+#include <linux/uuid.h>
+#include <linux/blksnap.h>
+
+#include "ctrl.h"
+#include "event_queue.h"
+#include "snapimage.h"
+#include "snapshot.h"
+#include "tracker.h"
+
+/* Ranges of one call: 4 MiB of them, a few GiB of the most scattered file. */
+#define CTRL_RANGES_MAX 262144U
+
+/* Copies an array of cbt_info in the layout of the caller. */
+typedef int (*ctrl_put_infos_fn)(void __user *array, const struct blk_snap_cbt_info *infos,
+				 u32 count);
+
+/* The uapi header cannot say that its pointers lead to user space. */
+static void __user *ctrl_user_ptr(const void *ptr)
+{
+	return (void __user *)(uintptr_t)ptr;
+}
+
+/*
+ * Numbers that do not fit into a dev_t must not become another device's.  They
+ * become 0, which is no device, so each call gives its own errno for that.
+ */
+static dev_t ctrl_dev(const struct blk_snap_dev *dev)
+{
+	if (dev->mj > MAJOR(~0U) || dev->mn > MINORMASK)
+		return 0;
+	return MKDEV(dev->mj, dev->mn);
+}
+
+static long ctrl_version(struct blk_snap_version __user *arg)
+{
+	static const struct blk_snap_version version = {
+		.major = BLKSNAP_VERSION_MAJOR,
+		.minor = BLKSNAP_VERSION_MINOR,
+		.revision = BLKSNAP_VERSION_REVISION,
+		.build = BLKSNAP_VERSION_BUILD,
+	};
+
+	return copy_to_user(arg, &version, sizeof(version)) ? -EFAULT : 0;
+}
+
+static long ctrl_tracker_remove(const struct blk_snap_tracker_remove __user *arg)
+{
+	struct blk_snap_tracker_remove args;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	return tracker_remove(ctrl_dev(&args.dev_id));
+}
+
+static int ctrl_put_infos(void __user *array, const struct blk_snap_cbt_info *infos, u32 count)
+{
+	return copy_to_user(array, infos, array_size(count, sizeof(*infos))) ? -EFAULT : 0;
+}
+
+/*
+ * All trackers, or NULL if there are none or only the number is wanted.  The
+ * array is as large as what there is, whatever @room the caller claims to have.
+ */
+static struct blk_snap_cbt_info *ctrl_read_infos(u32 room, u32 *count)
+{
+	struct blk_snap_cbt_info *infos;
+	int ret;
+
+	for (;;) {
+		*count = 0;
+		ret = tracker_collect(NULL, count);
+		if (ret)
+			return ERR_PTR(ret);
+		if (!room || !*count)
+			return NULL;
+		if (*count > room)
+			return ERR_PTR(-ENOBUFS);
+		infos = kvcalloc(*count, sizeof(*infos), GFP_KERNEL);
+		if (!infos)
+			return ERR_PTR(-ENOMEM);
+		ret = tracker_collect(infos, count);
+		if (!ret)
+			return infos;
+		kvfree(infos);
+		/* -ENOBUFS: another device was tracked meanwhile. */
+		if (ret != -ENOBUFS)
+			return ERR_PTR(ret);
+	}
+}
+
+static int ctrl_collect_trackers(void __user *array, u32 *count, ctrl_put_infos_fn put_infos)
+{
+	u32 room = array ? *count : 0;
+	struct blk_snap_cbt_info *infos;
+	int ret = 0;
+
+	infos = ctrl_read_infos(room, count);
+	if (IS_ERR(infos))
+		return PTR_ERR(infos);
+	if (infos)
+		ret = put_infos(array, infos, *count);
+	kvfree(infos);
+	return ret;
+}
+
+static long ctrl_tracker_collect(struct blk_snap_tracker_collect __user *arg)
+{
+	struct blk_snap_tracker_collect args, out;
+	int ret;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	memset(&out, 0, sizeof(out));
+	out.count = args.count;
+	out.cbt_info_array = args.cbt_info_array;
+	ret = ctrl_collect_trackers(ctrl_user_ptr(args.cbt_info_array), &out.count,
+				    ctrl_put_infos);
+	if (ret && ret != -ENOBUFS)
+		return ret;
+	return copy_to_user(arg, &out, sizeof(out)) ? -EFAULT : ret;
+}
+
+static long ctrl_tracker_read_cbt_map(const struct blk_snap_tracker_read_cbt_bitmap __user *arg)
+{
+	struct blk_snap_tracker_read_cbt_bitmap args;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	return tracker_read_cbt_map(ctrl_dev(&args.dev_id), args.offset, args.length,
+				    ctrl_user_ptr(args.buff));
+}
+
+static struct blk_snap_block_range *ctrl_copy_ranges(const void __user *array, u32 count)
+{
+	if (count > CTRL_RANGES_MAX)
+		return ERR_PTR(-E2BIG);
+	return vmemdup_user(array, array_size(count, sizeof(struct blk_snap_block_range)));
+}
+
+static int ctrl_mark_dirty_blocks(const struct blk_snap_dev *dev_id, const void __user *array,
+				  u32 count)
+{
+	struct blk_snap_block_range *ranges;
+	dev_t dev = ctrl_dev(dev_id);
+	int ret;
+
+	ranges = ctrl_copy_ranges(array, count);
+	if (IS_ERR(ranges))
+		return PTR_ERR(ranges);
+	/* An image means its origin; anything else is left as it is. */
+	snapimage_origin(dev, &dev);
+	ret = tracker_mark_dirty(dev, ranges, count);
+	kvfree(ranges);
+	return ret;
+}
+
+static long
+ctrl_tracker_mark_dirty_blocks(const struct blk_snap_tracker_mark_dirty_blocks __user *arg)
+{
+	struct blk_snap_tracker_mark_dirty_blocks args;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	return ctrl_mark_dirty_blocks(&args.dev_id, ctrl_user_ptr(args.dirty_blocks_array),
+				      args.count);
+}
+
+/* Without a single device, or with more than a snapshot may have: -EINVAL. */
+static dev_t *ctrl_copy_devs(const void __user *array, u32 count)
+{
+	struct blk_snap_dev *dev_ids;
+	dev_t *devs;
+	u32 i;
+
+	if (!count || count > SNAPSHOT_MEMBERS_MAX)
+		return ERR_PTR(-EINVAL);
+	dev_ids = vmemdup_user(array, array_size(count, sizeof(*dev_ids)));
+	if (IS_ERR(dev_ids))
+		return ERR_CAST(dev_ids);
+	devs = kvcalloc(count, sizeof(*devs), GFP_KERNEL);
+	for (i = 0; devs && i < count; i++)
+		devs[i] = ctrl_dev(&dev_ids[i]);
+	kvfree(dev_ids);
+	return devs ?: ERR_PTR(-ENOMEM);
+}
+
+static int ctrl_create_snapshot(const void __user *array, u32 count, uuid_t *id)
+{
+	dev_t *devs;
+	int ret;
+
+	devs = ctrl_copy_devs(array, count);
+	if (IS_ERR(devs))
+		return PTR_ERR(devs);
+	ret = snapshot_create(devs, count, id);
+	kvfree(devs);
+	return ret;
+}
+
+static long ctrl_snapshot_create(struct blk_snap_snapshot_create __user *arg)
+{
+	struct blk_snap_snapshot_create args, out;
+	uuid_t id;
+	int ret;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	ret = ctrl_create_snapshot(ctrl_user_ptr(args.dev_id_array), args.count, &id);
+	if (ret)
+		return ret;
+
+	memset(&out, 0, sizeof(out));
+	out.count = args.count;
+	out.dev_id_array = args.dev_id_array;
+	export_uuid(out.id.b, &id);
+	if (copy_to_user(arg, &out, sizeof(out))) {
+		/* Nobody would know the snapshot to destroy it. */
+		snapshot_destroy(&id);
+		return -EFAULT;
+	}
+	return 0;
+}
+
+static long ctrl_snapshot_destroy(const struct blk_snap_snapshot_destroy __user *arg)
+{
+	struct blk_snap_snapshot_destroy args;
+	uuid_t id;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	import_uuid(&id, args.id.b);
+	return snapshot_destroy(&id);
+}
+
+static int ctrl_append_storage(const struct blk_snap_uuid *user_id,
+			       const struct blk_snap_dev *dev_id, const void __user *array,
+			       u32 count)
+{
+	struct blk_snap_block_range *ranges;
+	uuid_t id;
+	int ret;
+
+	ranges = ctrl_copy_ranges(array, count);
+	if (IS_ERR(ranges))
+		return PTR_ERR(ranges);
+	import_uuid(&id, user_id->b);
+	ret = snapshot_append_storage(&id, ctrl_dev(dev_id), ranges, count);
+	kvfree(ranges);
+	return ret;
+}
+
+static long
+ctrl_snapshot_append_storage(const struct blk_snap_snapshot_append_storage __user *arg)
+{
+	struct blk_snap_snapshot_append_storage args;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	return ctrl_append_storage(&args.id, &args.dev_id, ctrl_user_ptr(args.ranges),
+				   args.count);
+}
+
+static long ctrl_snapshot_take(const struct blk_snap_snapshot_take __user *arg)
+{
+	struct blk_snap_snapshot_take args;
+	uuid_t id;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	import_uuid(&id, args.id.b);
+	return snapshot_take(&id);
+}
+
+static long ctrl_snapshot_collect(struct blk_snap_snapshot_collect __user *arg)
+{
+	struct blk_snap_snapshot_collect args, out;
+	int ret;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	memset(&out, 0, sizeof(out));
+	out.count = args.count;
+	out.ids = args.ids;
+	ret = snapshot_collect(ctrl_user_ptr(args.ids), &out.count);
+	if (ret && ret != -ENODATA)
+		return ret;
+	return copy_to_user(arg, &out, sizeof(out)) ? -EFAULT : ret;
+}
+
+static long ctrl_snapshot_collect_images(struct blk_snap_snapshot_collect_images __user *arg)
+{
+	struct blk_snap_snapshot_collect_images args, out;
+	uuid_t id;
+	int ret;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	memset(&out, 0, sizeof(out));
+	out.id = args.id;
+	out.count = args.count;
+	out.image_info_array = args.image_info_array;
+	import_uuid(&id, args.id.b);
+	ret = snapshot_collect_images(&id, ctrl_user_ptr(args.image_info_array), &out.count);
+	if (ret && ret != -ENODATA)
+		return ret;
+	return copy_to_user(arg, &out, sizeof(out)) ? -EFAULT : ret;
+}
+
+/* The snapshot for WAIT_EVENT, which @file will poll unless it has one already. */
+static struct snapshot *ctrl_watch_snapshot(struct file *file, const struct blk_snap_uuid *user_id)
+{
+	struct snapshot *snapshot;
+	uuid_t id;
+
+	import_uuid(&id, user_id->b);
+	snapshot = snapshot_find(&id);
+	if (!snapshot || READ_ONCE(file->private_data))
+		return snapshot;
+
+	/* Two threads may wait on the file for the first time at once. */
+	snapshot_get(snapshot);
+	if (cmpxchg(&file->private_data, NULL, snapshot))
+		snapshot_put(snapshot);
+	return snapshot;
+}
+
+static long ctrl_snapshot_wait_event(struct file *file,
+				     struct blk_snap_snapshot_event __user *arg)
+{
+	struct blk_snap_snapshot_event *args;
+	struct snapshot *snapshot;
+	struct event *event;
+	long ret;
+
+	/* All that can fail is done before an event is fetched. */
+	args = kzalloc(sizeof(*args), GFP_KERNEL);
+	event = event_alloc();
+	ret = -ENOMEM;
+	if (!args || !event)
+		goto out_free;
+	ret = -EFAULT;
+	if (copy_from_user(args, arg, offsetof(struct blk_snap_snapshot_event, code)))
+		goto out_free;
+	ret = -ESRCH;
+	snapshot = ctrl_watch_snapshot(file, &args->id);
+	if (!snapshot)
+		goto out_free;
+
+	ret = snapshot_wait_event(snapshot, args->timeout_ms, event);
+	if (ret)
+		goto out_put;
+	args->code = event->code;
+	args->time_label = event->time_label;
+	memcpy(args->data, event->payload, sizeof(event->payload));
+	if (copy_to_user(arg, args, sizeof(*args))) {
+		snapshot_return_event(snapshot, event);
+		event = NULL;
+		ret = -EFAULT;
+	}
+
+out_put:
+	snapshot_put(snapshot);
+out_free:
+	event_free(event);
+	kfree(args);
+	return ret;
+}
+
+/* The calls whose argument is the same for all programs. */
+static long ctrl_ioctl_common(struct file *file, unsigned int cmd, void __user *arg)
+{
+	switch (cmd) {
+	case IOCTL_BLK_SNAP_VERSION:
+		return ctrl_version(arg);
+	case IOCTL_BLK_SNAP_TRACKER_REMOVE:
+		return ctrl_tracker_remove(arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_DESTROY:
+		return ctrl_snapshot_destroy(arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_TAKE:
+		return ctrl_snapshot_take(arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_WAIT_EVENT:
+		return ctrl_snapshot_wait_event(file, arg);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static long ctrl_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	void __user *user_arg = (void __user *)arg;
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+
+	switch (cmd) {
+	case IOCTL_BLK_SNAP_TRACKER_COLLECT:
+		return ctrl_tracker_collect(user_arg);
+	case IOCTL_BLK_SNAP_TRACKER_READ_CBT_MAP:
+		return ctrl_tracker_read_cbt_map(user_arg);
+	case IOCTL_BLK_SNAP_TRACKER_MARK_DIRTY_BLOCKS:
+		return ctrl_tracker_mark_dirty_blocks(user_arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_CREATE:
+		return ctrl_snapshot_create(user_arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_APPEND_STORAGE:
+		return ctrl_snapshot_append_storage(user_arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_COLLECT:
+		return ctrl_snapshot_collect(user_arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_COLLECT_IMAGES:
+		return ctrl_snapshot_collect_images(user_arg);
+	default:
+		return ctrl_ioctl_common(file, cmd, user_arg);
+	}
+}
+
+#ifdef CONFIG_COMPAT
+/*
+ * The arguments of 32-bit programs, where they differ.  None has a hole, except
+ * behind snap_number.
+ */
+struct ctrl_compat_cbt_info {
+	struct blk_snap_dev dev_id;
+	u32 blk_size;
+	compat_u64 device_capacity;
+	u32 blk_count;
+	struct blk_snap_uuid generation_id;
+	u8 snap_number;
+};
+
+struct ctrl_compat_tracker_collect {
+	u32 count;
+	compat_uptr_t cbt_info_array;
+};
+
+struct ctrl_compat_tracker_read_cbt_bitmap {
+	struct blk_snap_dev dev_id;
+	u32 offset;
+	u32 length;
+	compat_uptr_t buff;
+};
+
+struct ctrl_compat_tracker_mark_dirty_blocks {
+	struct blk_snap_dev dev_id;
+	u32 count;
+	compat_uptr_t dirty_blocks_array;
+};
+
+struct ctrl_compat_snapshot_create {
+	u32 count;
+	compat_uptr_t dev_id_array;
+	struct blk_snap_uuid id;
+};
+
+struct ctrl_compat_snapshot_append_storage {
+	struct blk_snap_uuid id;
+	struct blk_snap_dev dev_id;
+	u32 count;
+	compat_uptr_t ranges;
+};
+
+struct ctrl_compat_snapshot_collect {
+	u32 count;
+	compat_uptr_t ids;
+};
+
+struct ctrl_compat_snapshot_collect_images {
+	struct blk_snap_uuid id;
+	u32 count;
+	compat_uptr_t image_info_array;
+};
+
+#define CTRL_COMPAT_TRACKER_COLLECT \
+	_IOW(BLK_SNAP, blk_snap_ioctl_tracker_collect, struct ctrl_compat_tracker_collect)
+#define CTRL_COMPAT_TRACKER_READ_CBT_MAP \
+	_IOR(BLK_SNAP, blk_snap_ioctl_tracker_read_cbt_map, \
+	     struct ctrl_compat_tracker_read_cbt_bitmap)
+#define CTRL_COMPAT_TRACKER_MARK_DIRTY_BLOCKS \
+	_IOR(BLK_SNAP, blk_snap_ioctl_tracker_mark_dirty_blocks, \
+	     struct ctrl_compat_tracker_mark_dirty_blocks)
+#define CTRL_COMPAT_SNAPSHOT_CREATE \
+	_IOW(BLK_SNAP, blk_snap_ioctl_snapshot_create, struct ctrl_compat_snapshot_create)
+#define CTRL_COMPAT_SNAPSHOT_APPEND_STORAGE \
+	_IOW(BLK_SNAP, blk_snap_ioctl_snapshot_append_storage, \
+	     struct ctrl_compat_snapshot_append_storage)
+#define CTRL_COMPAT_SNAPSHOT_COLLECT \
+	_IOW(BLK_SNAP, blk_snap_ioctl_snapshot_collect, struct ctrl_compat_snapshot_collect)
+#define CTRL_COMPAT_SNAPSHOT_COLLECT_IMAGES \
+	_IOW(BLK_SNAP, blk_snap_ioctl_snapshot_collect_images, \
+	     struct ctrl_compat_snapshot_collect_images)
+
+static int ctrl_compat_put_infos(void __user *array, const struct blk_snap_cbt_info *infos,
+				 u32 count)
+{
+	struct ctrl_compat_cbt_info __user *entry = array;
+	struct ctrl_compat_cbt_info out;
+	u32 i;
+
+	memset(&out, 0, sizeof(out));
+	for (i = 0; i < count; i++) {
+		out.dev_id = infos[i].dev_id;
+		out.blk_size = infos[i].blk_size;
+		out.device_capacity = infos[i].device_capacity;
+		out.blk_count = infos[i].blk_count;
+		out.generation_id = infos[i].generation_id;
+		out.snap_number = infos[i].snap_number;
+		if (copy_to_user(&entry[i], &out, sizeof(out)))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+static long ctrl_compat_tracker_collect(struct ctrl_compat_tracker_collect __user *arg)
+{
+	struct ctrl_compat_tracker_collect args;
+	int ret;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	ret = ctrl_collect_trackers(compat_ptr(args.cbt_info_array), &args.count,
+				    ctrl_compat_put_infos);
+	if (ret && ret != -ENOBUFS)
+		return ret;
+	return copy_to_user(arg, &args, sizeof(args)) ? -EFAULT : ret;
+}
+
+static long ctrl_compat_tracker_read_cbt_map(const void __user *arg)
+{
+	struct ctrl_compat_tracker_read_cbt_bitmap args;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	return tracker_read_cbt_map(ctrl_dev(&args.dev_id), args.offset, args.length,
+				    compat_ptr(args.buff));
+}
+
+static long ctrl_compat_tracker_mark_dirty_blocks(const void __user *arg)
+{
+	struct ctrl_compat_tracker_mark_dirty_blocks args;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	return ctrl_mark_dirty_blocks(&args.dev_id, compat_ptr(args.dirty_blocks_array),
+				      args.count);
+}
+
+static long ctrl_compat_snapshot_create(struct ctrl_compat_snapshot_create __user *arg)
+{
+	struct ctrl_compat_snapshot_create args;
+	uuid_t id;
+	int ret;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	ret = ctrl_create_snapshot(compat_ptr(args.dev_id_array), args.count, &id);
+	if (ret)
+		return ret;
+	export_uuid(args.id.b, &id);
+	if (copy_to_user(arg, &args, sizeof(args))) {
+		/* Nobody would know the snapshot to destroy it. */
+		snapshot_destroy(&id);
+		return -EFAULT;
+	}
+	return 0;
+}
+
+static long ctrl_compat_snapshot_append_storage(const void __user *arg)
+{
+	struct ctrl_compat_snapshot_append_storage args;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	return ctrl_append_storage(&args.id, &args.dev_id, compat_ptr(args.ranges), args.count);
+}
+
+static long ctrl_compat_snapshot_collect(struct ctrl_compat_snapshot_collect __user *arg)
+{
+	struct ctrl_compat_snapshot_collect args;
+	int ret;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	ret = snapshot_collect(compat_ptr(args.ids), &args.count);
+	if (ret && ret != -ENODATA)
+		return ret;
+	return copy_to_user(arg, &args, sizeof(args)) ? -EFAULT : ret;
+}
+
+static long
+ctrl_compat_snapshot_collect_images(struct ctrl_compat_snapshot_collect_images __user *arg)
+{
+	struct ctrl_compat_snapshot_collect_images args;
+	uuid_t id;
+	int ret;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	import_uuid(&id, args.id.b);
+	ret = snapshot_collect_images(&id, compat_ptr(args.image_info_array), &args.count);
+	if (ret && ret != -ENODATA)
+		return ret;
+	return copy_to_user(arg, &args, sizeof(args)) ? -EFAULT : ret;
+}
+
+static long ctrl_compat_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	void __user *user_arg = compat_ptr(arg);
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+
+	switch (cmd) {
+	case CTRL_COMPAT_TRACKER_COLLECT:
+		return ctrl_compat_tracker_collect(user_arg);
+	case CTRL_COMPAT_TRACKER_READ_CBT_MAP:
+		return ctrl_compat_tracker_read_cbt_map(user_arg);
+	case CTRL_COMPAT_TRACKER_MARK_DIRTY_BLOCKS:
+		return ctrl_compat_tracker_mark_dirty_blocks(user_arg);
+	case CTRL_COMPAT_SNAPSHOT_CREATE:
+		return ctrl_compat_snapshot_create(user_arg);
+	case CTRL_COMPAT_SNAPSHOT_APPEND_STORAGE:
+		return ctrl_compat_snapshot_append_storage(user_arg);
+	case CTRL_COMPAT_SNAPSHOT_COLLECT:
+		return ctrl_compat_snapshot_collect(user_arg);
+	case CTRL_COMPAT_SNAPSHOT_COLLECT_IMAGES:
+		return ctrl_compat_snapshot_collect_images(user_arg);
+	default:
+		return ctrl_ioctl_common(file, cmd, user_arg);
+	}
+}
+#endif /* CONFIG_COMPAT */
+
+static int ctrl_open(struct inode *inode, struct file *file)
+{
+	/* Until here it is the miscdevice. */
+	file->private_data = NULL;
+	return nonseekable_open(inode, file);
+}
+
+static int ctrl_release(struct inode *inode, struct file *file)
+{
+	if (file->private_data)
+		snapshot_put(file->private_data);	/* of ctrl_watch_snapshot() */
+	return 0;
+}
+
+static __poll_t ctrl_poll(struct file *file, struct poll_table_struct *table)
+{
+	struct snapshot *snapshot = READ_ONCE(file->private_data);
+
+	return snapshot ? snapshot_poll(snapshot, file, table) : EPOLLERR;
+}
+
+static const struct file_operations ctrl_fops = {
+	.owner = THIS_MODULE,
+	.open = ctrl_open,
+	.release = ctrl_release,
+	.poll = ctrl_poll,
+	.unlocked_ioctl = ctrl_ioctl,
+#ifdef CONFIG_COMPAT
+	.compat_ioctl = ctrl_compat_ioctl,
+#endif
+};
+
+static struct miscdevice ctrl_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = BLK_SNAP_CTL,
+	.fops = &ctrl_fops,
+	.mode = 0600,
+};
+
+/**
+ * ctrl_module_init() - let user space in
+ *
+ * Context: Module load, when everything else is ready.
+ * Return: 0, or the errno of registering the node.
+ */
+int __init ctrl_module_init(void)
+{
+	return misc_register(&ctrl_device);
+}
+
+/**
+ * ctrl_module_exit() - remove the node
+ *
+ * Context: Module unload, before everything else: nobody has the node open.
+ */
+void ctrl_module_exit(void)
+{
+	misc_deregister(&ctrl_device);
+}

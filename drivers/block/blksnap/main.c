@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Module parameters, loading and unloading
+ *
+ * The parameters are limits of the whole module, constant once it is loaded.
+ * The units are started from the bottom to the top and stopped in the reverse
+ * order, so each finds below it what it calls.
+ */
+#include "blksnap.h"
+
+#include <linux/kernel.h>
+#include <linux/limits.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/stringify.h>
+
+#include "cow.h"
+#include "ctrl.h"
+#include "extent_map.h"
+#include "inflight.h"
+#include "releaser.h"
+#include "snapimage.h"
+#include "tracker.h"
+
+#define BLKSNAP_VERSION							\
+	__stringify(BLKSNAP_VERSION_MAJOR) "."				\
+	__stringify(BLKSNAP_VERSION_MINOR) "."				\
+	__stringify(BLKSNAP_VERSION_REVISION) "."			\
+	__stringify(BLKSNAP_VERSION_BUILD)
+
+/* 64 KiB: a map of 16 KiB for each GiB of the origin. */
+unsigned int tracking_block_minimum_shift = 16;
+module_param(tracking_block_minimum_shift, uint, 0444);
+MODULE_PARM_DESC(tracking_block_minimum_shift,
+		 "Smallest tracking block, as log2 of bytes (12 to 30, default 16)");
+
+/* 16 MiB for each of the two maps of an origin, if all of it is written. */
+unsigned int tracking_block_maximum_count = 16777216;
+module_param(tracking_block_maximum_count, uint, 0444);
+MODULE_PARM_DESC(tracking_block_maximum_count,
+		 "Tracking blocks of one origin; larger blocks are used beyond (1024 to 268435456, default 16777216)");
+
+/* 4 KiB: what most filesystems write at least. */
+unsigned int copy_block_minimum_shift = 12;
+module_param(copy_block_minimum_shift, uint, 0444);
+MODULE_PARM_DESC(copy_block_minimum_shift,
+		 "Smallest block that is copied, as log2 of bytes (12 to 20, default 12)");
+
+/* A bitmap of 32 MiB, for 1 TiB in blocks of 4 KiB. */
+unsigned int copy_block_maximum_count = 268435456;
+module_param(copy_block_maximum_count, uint, 0444);
+MODULE_PARM_DESC(copy_block_maximum_count,
+		 "Copied blocks of one origin; larger blocks are used beyond (65536 to 1073741824, default 268435456)");
+
+/* 1 GiB: agents append that much for each low_free_space event. */
+unsigned int diff_storage_minimum = 2097152;
+module_param(diff_storage_minimum, uint, 0444);
+MODULE_PARM_DESC(diff_storage_minimum,
+		 "Difference storage to ask for, in sectors of 512 bytes; asked for again when half of it is left (2048 or more, default 2097152)");
+
+/* Enough to keep slow storage busy, and bounded if there are many origins. */
+unsigned int copy_memory_maximum = 64;
+module_param(copy_memory_maximum, uint, 0444);
+MODULE_PARM_DESC(copy_memory_maximum,
+		 "Memory for copies not stored yet, in MiB for each origin; writes are held beyond (4 to 4096, default 64)");
+
+bool copy_discarded;
+module_param(copy_discarded, bool, 0444);
+MODULE_PARM_DESC(copy_discarded,
+		 "Copy what is discarded during a snapshot, and discard it, rather than skip the discard (default N)");
+
+/* Both limits inclusive. */
+struct parameter_range {
+	const char *name;
+	const unsigned int *value;
+	unsigned int minimum;
+	unsigned int maximum;
+};
+
+#define PARAMETER_RANGE(name, minimum, maximum) { #name, &(name), minimum, maximum }
+
+static const struct parameter_range parameter_ranges[] __initconst = {
+	PARAMETER_RANGE(tracking_block_minimum_shift, 12, 30),
+	PARAMETER_RANGE(tracking_block_maximum_count, 1U << 10, 1U << 28),
+	PARAMETER_RANGE(copy_block_minimum_shift, 12, 20),
+	PARAMETER_RANGE(copy_block_maximum_count, 1U << 16, 1U << 30),
+	PARAMETER_RANGE(diff_storage_minimum, 2048, UINT_MAX),
+	PARAMETER_RANGE(copy_memory_maximum, 4, 4096),
+};
+
+static int __init blksnap_check_parameters(void)
+{
+	const struct parameter_range *range;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(parameter_ranges); i++) {
+		range = &parameter_ranges[i];
+		if (*range->value < range->minimum || *range->value > range->maximum) {
+			pr_err("parameter %s=%u: valid is %u to %u\n", range->name,
+			       *range->value, range->minimum, range->maximum);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static int __init blksnap_init(void)
+{
+	int ret;
+
+	ret = blksnap_check_parameters();
+	if (ret)
+		return ret;
+	ret = extent_map_module_init();
+	if (ret)
+		return ret;
+	ret = releaser_module_init();
+	if (ret)
+		goto err_exit_extent_map;
+	ret = inflight_module_init();
+	if (ret)
+		goto err_exit_releaser;
+	ret = cow_module_init();
+	if (ret)
+		goto err_exit_inflight;
+	ret = snapimage_module_init();
+	if (ret)
+		goto err_exit_cow;
+	ret = ctrl_module_init();
+	if (ret)
+		goto err_exit_snapimage;
+
+	pr_info("version " BLKSNAP_VERSION " loaded\n");
+	return 0;
+
+err_exit_snapimage:
+	snapimage_module_exit();
+err_exit_cow:
+	cow_module_exit();
+err_exit_inflight:
+	inflight_module_exit();
+err_exit_releaser:
+	releaser_module_exit();
+err_exit_extent_map:
+	extent_map_module_exit();
+	return ret;
+}
+
+/* No snapshot is held and no image open, or the module could not be unloaded. */
+static void __exit blksnap_exit(void)
+{
+	ctrl_module_exit();
+	snapimage_module_exit();
+	tracker_module_exit();
+	cow_module_exit();
+	inflight_module_exit();
+	releaser_module_exit();
+	extent_map_module_exit();
+}
+
+module_init(blksnap_init);
+module_exit(blksnap_exit);
+
+MODULE_DESCRIPTION("Block device snapshots and change tracking");
+MODULE_VERSION(BLKSNAP_VERSION);
+MODULE_LICENSE("GPL");
