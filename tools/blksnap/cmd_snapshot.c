@@ -581,9 +581,9 @@ static void print_images(const struct blk_snap_image_info *images,
 {
 	static const struct column columns[] = {
 		{ "ORIGIN", "origin", COLUMN_TEXT },
-		{ "NUMBER", "origin_number", COLUMN_TEXT },
+		{ "MAJ:MIN", "origin_number", COLUMN_TEXT },
 		{ "IMAGE", "image", COLUMN_TEXT },
-		{ "NUMBER", "image_number", COLUMN_TEXT },
+		{ "MAJ:MIN", "image_number", COLUMN_TEXT },
 	};
 	struct json_object *result = json_object_new_object();
 	struct json_object *rows = images_to_json(images, nr_images);

@@ -31,12 +31,14 @@ int open_module(int *fd)
 /**
  * add_cbt_info() - add the state of the change tracking to a result
  * @object:	the result
- * @info:	the state
+ * @info:	the state; of a device that has gone away, only its number is added
  */
 void add_cbt_info(struct json_object *object,
 		  const struct blk_snap_cbt_info *info)
 {
 	add_dev(object, "device", "device_number", info->dev_id);
+	if (!info->blk_count)
+		return;
 	add_number(object, "capacity_bytes", info->device_capacity);
 	add_number(object, "block_size_bytes", info->blk_size);
 	add_number(object, "block_count", info->blk_count);
@@ -98,7 +100,7 @@ static void print_trackers(const struct blk_snap_cbt_info *infos,
 {
 	static const struct column columns[] = {
 		{ "DEVICE", "device", COLUMN_TEXT },
-		{ "NUMBER", "device_number", COLUMN_TEXT },
+		{ "MAJ:MIN", "device_number", COLUMN_TEXT },
 		{ "SIZE", "capacity_bytes", COLUMN_SIZE },
 		{ "BLOCK", "block_size_bytes", COLUMN_SIZE },
 		{ "BLOCKS", "block_count", COLUMN_NUMBER },
@@ -157,7 +159,7 @@ const struct command command_tracker_list = {
 		"BLOCK is the size of a tracking block, BLOCKS their number.  SNAPSHOTS is the\n"
 		"number of the last snapshot of the GENERATION: keep both with a backup, they\n"
 		"are what 'blksnap cbt extents' asks for.  Of a device that has gone away only\n"
-		"the NUMBER is left.\n",
+		"MAJ:MIN is left.\n",
 	.run = run_tracker_list,
 };
 

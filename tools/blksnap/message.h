@@ -25,9 +25,12 @@ enum exit_code {
 
 const char *call_error_text(int call, int error);
 
-int __printf(2, 3) fail(enum exit_code code, const char *format, ...);
-int __printf(2, 3) fail_errno(int error, const char *format, ...);
-int __printf(3, 4) fail_call(int call, int ret, const char *format, ...);
+__attribute__((PRINTF_LIKE(2, 3)))
+int fail(enum exit_code code, const char *format, ...);
+__attribute__((PRINTF_LIKE(2, 3)))
+int fail_errno(int error, const char *format, ...);
+__attribute__((PRINTF_LIKE(3, 4)))
+int fail_call(int call, int ret, const char *format, ...);
 int fail_memory(void);
 
 #endif /* MESSAGE_H */

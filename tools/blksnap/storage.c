@@ -418,7 +418,7 @@ static int allocate_file(int fd, const char *path, uint64_t size_bytes)
 	} while (err == EINTR);
 	if (err == EOPNOTSUPP)
 		return fail(EXIT_FAILED,
-			    "'%s': the filesystem cannot reserve blocks for it",
+			    "'%s': the filesystem cannot reserve blocks, as ext2 and ext3 cannot",
 			    path);
 	if (err)
 		return fail_errno(err, "cannot reserve %ju bytes for '%s'",

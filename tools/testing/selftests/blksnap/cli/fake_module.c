@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A module that is not there
+ *
+ * Preloaded into the command-line tool, this library answers the calls on
+ * /dev/blksnap.  What it answers is told by the environment, what it was asked
+ * is written to a log, so that a test sees the arguments as the module would.
+ *
+ *	FAKE_LOG=FILE		append a line for each call
+ *	FAKE_OPEN=ERRNO		the control node cannot be opened
+ *	FAKE_FAIL=CALL:ERRNO	this call fails
+ *	FAKE_MAP=N,N,...	bytes of the change map of device 4000:1
+ *	FAKE_TRACKERS=N		number of tracked devices; all but the first have
+ *				gone away
+ *	FAKE_GROW=N		so many array fetches find one entry more than
+ *				the fetch before
+ *	FAKE_LIE=small		an array is said to be too small, but the count
+ *				that is needed is the count that was given
+ *	FAKE_LIE=large		an array is said to be filled with more entries
+ *				than it has room for
+ *	FAKE_RENEW=N		the generation changes with each of the first N
+ *				lists of trackers
+ *	FAKE_TAKES=N		the last snapshot changes with each of the first N
+ *				lists of trackers
+ *	FAKE_IMAGES=DEV,...	origins of the snapshot, which is taken then
+ *	FAKE_EVENTS=E,...	what the waits end with: low, corrupted, other,
+ *				timeout, signal, destroyed; at last timeout
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <linux/blksnap.h>
+
+#include "util.h"
+
+#define BLOCK_SIZE 65536
+#define NR_SNAPSHOTS 2
+#define MAP_SIZE_MAX 4096
+#define FAKE_FD_MIN 900	/* no file of the tool gets so high a number */
+
+static unsigned int nr_lists;
+static unsigned int nr_grown;
+static unsigned int nr_waits;
+
+static const char *setting(const char *name, const char *otherwise)
+{
+	const char *value = getenv(name);
+
+	return value ? value : otherwise;
+}
+
+__attribute__((PRINTF_LIKE(1, 2)))
+static void note(const char *format, ...)
+{
+	const char *path = getenv("FAKE_LOG");
+	va_list args;
+	FILE *file;
+
+	if (!path)
+		return;
+	file = fopen(path, "a");
+	if (!file)
+		abort();
+	va_start(args, format);
+	vfprintf(file, format, args);
+	va_end(args);
+	fclose(file);
+}
+
+static int error_number(const char *name, size_t length)
+{
+	const char *known;
+	int i;
+
+	for (i = 1; i < 200; i++) {
+		known = strerrorname_np(i);
+		if (known && strlen(known) == length &&
+		    !strncmp(known, name, length))
+			return i;
+	}
+	abort();
+}
+
+static int fake_open(void)
+{
+	const char *error = getenv("FAKE_OPEN");
+
+	if (error) {
+		errno = error_number(error, strlen(error));
+		return -1;
+	}
+	return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, FAKE_FD_MIN);
+}
+
+int open(const char *path, int flags, ...)
+{
+	int (*real)(const char *path, int flags, ...) = dlsym(RTLD_NEXT, "open");
+	mode_t mode;
+	va_list args;
+
+	if (!strcmp(path, "/dev/" BLK_SNAP_CTL))
+		return fake_open();
+	va_start(args, flags);
+	mode = flags & O_CREAT ? va_arg(args, int) : 0;
+	va_end(args);
+	return real(path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...)
+{
+	mode_t mode;
+	va_list args;
+
+	va_start(args, flags);
+	mode = flags & O_CREAT ? va_arg(args, int) : 0;
+	va_end(args);
+	return open(path, flags | O_LARGEFILE, mode);
+}
+
+/* Fails with the errno that FAKE_FAIL names for this call. */
+static int outcome(const char *call)
+{
+	const char *fail = setting("FAKE_FAIL", "");
+	size_t length = strlen(call);
+
+	if (strncmp(fail, call, length) || fail[length] != ':')
+		return 0;
+	errno = error_number(fail + length + 1, strlen(fail) - length - 1);
+	return -1;
+}
+
+static void note_id(const struct blk_snap_uuid *id)
+{
+	size_t i;
+
+	note(" ");
+	for (i = 0; i < sizeof(id->b); i++)
+		note("%02x", id->b[i]);
+}
+
+static void note_dev(struct blk_snap_dev dev)
+{
+	note(" %u:%u", dev.mj, dev.mn);
+}
+
+static void note_ranges(const struct blk_snap_block_range *ranges,
+			unsigned int nr_ranges)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_ranges; i++)
+		note(" %llu+%llu", (unsigned long long)ranges[i].sector_offset,
+		     (unsigned long long)ranges[i].sector_count);
+}
+
+static void make_id(struct blk_snap_uuid *id, unsigned char first)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(id->b); i++)
+		id->b[i] = first + i;
+}
+
+static unsigned int read_map(unsigned char *map)
+{
+	const char *text = setting("FAKE_MAP", "0,1,2,2,0,3");
+	unsigned int length = 0;
+
+	while (*text) {
+		if (length == MAP_SIZE_MAX)
+			abort();
+		map[length++] = strtoul(text, (char **)&text, 10);
+		if (*text)
+			text++;
+	}
+	return length;
+}
+
+static unsigned char last_number(void)
+{
+	unsigned char map[MAP_SIZE_MAX];
+	unsigned int length = read_map(map), i;
+	unsigned char last = 0;
+
+	for (i = 0; i < length; i++) {
+		if (map[i] > last)
+			last = map[i];
+	}
+	return last;
+}
+
+/*
+ * The beginning of each "collect": returns 1 if entries are to be filled in, 0
+ * if only the count was asked for, -1 if there is too little room for them.
+ */
+static int begin_collect(const char *call, __u32 *count, const void *entries,
+			 unsigned int nr_entries, int too_small_error)
+{
+	__u32 room = entries ? *count : 0;
+
+	note("%s room %u\n", call, *count);
+	if (outcome(call))
+		return -1;
+	if (!room) {
+		*count = nr_entries;
+		return 0;
+	}
+	if (!strcmp(setting("FAKE_LIE", ""), "large")) {
+		*count = room + 1;
+		return 0;
+	}
+	if (!strcmp(setting("FAKE_LIE", ""), "small")) {
+		errno = too_small_error;
+		return -1;
+	}
+	if (nr_grown < strtoul(setting("FAKE_GROW", "0"), NULL, 10)) {
+		nr_grown++;
+		*count = room + 1;
+		errno = too_small_error;
+		return -1;
+	}
+	if (room < nr_entries) {
+		*count = nr_entries;
+		errno = too_small_error;
+		return -1;
+	}
+	*count = nr_entries;
+	return 1;
+}
+
+static int fake_tracker_collect(struct blk_snap_tracker_collect *arg)
+{
+	unsigned int nr = strtoul(setting("FAKE_TRACKERS", "2"), NULL, 10);
+	unsigned char map[MAP_SIZE_MAX];
+	struct blk_snap_cbt_info *info;
+	unsigned int renewed, takes;
+	int ret;
+
+	ret = begin_collect("tracker_collect", &arg->count, arg->cbt_info_array,
+			    nr, ENOBUFS);
+	if (ret <= 0)
+		return ret;
+	memset(arg->cbt_info_array, 0, nr * sizeof(*info));
+	renewed = strtoul(setting("FAKE_RENEW", "0"), NULL, 10);
+	takes = strtoul(setting("FAKE_TAKES", "0"), NULL, 10);
+	while (nr--) {
+		info = &arg->cbt_info_array[nr];
+		info->dev_id.mj = 4000;
+		info->dev_id.mn = nr + 1;
+	}
+	if (!arg->count)
+		return 0;
+	info = arg->cbt_info_array;
+	info->blk_size = BLOCK_SIZE;
+	info->blk_count = read_map(map);
+	/* The last block is cut off by the end of the device. */
+	info->device_capacity = (__u64)info->blk_count * BLOCK_SIZE - 4096;
+	info->snap_number = last_number();
+	make_id(&info->generation_id, 0x10);
+	if (++nr_lists <= renewed)
+		info->generation_id.b[0] = nr_lists;
+	if (nr_lists <= takes)
+		info->snap_number = 10 + nr_lists;
+	return 0;
+}
+
+static int fake_read_cbt_map(struct blk_snap_tracker_read_cbt_bitmap *arg)
+{
+	unsigned char map[MAP_SIZE_MAX];
+	unsigned int nr_bytes = read_map(map);
+
+	note("tracker_read_cbt_map");
+	note_dev(arg->dev_id);
+	note(" %u+%u\n", arg->offset, arg->length);
+	if (outcome("tracker_read_cbt_map"))
+		return -1;
+	if (arg->offset > nr_bytes) {
+		errno = EINVAL;
+		return -1;
+	}
+	nr_bytes -= arg->offset;
+	if (nr_bytes > arg->length)
+		nr_bytes = arg->length;
+	/* A short count is allowed at any time. */
+	if (nr_bytes > 4)
+		nr_bytes = 4;
+	memcpy(arg->buff, map + arg->offset, nr_bytes);
+	return nr_bytes;
+}
+
+static int fake_mark(const struct blk_snap_tracker_mark_dirty_blocks *arg)
+{
+	note("tracker_mark_dirty_blocks");
+	note_dev(arg->dev_id);
+	note_ranges(arg->dirty_blocks_array, arg->count);
+	note("\n");
+	return outcome("tracker_mark_dirty_blocks");
+}
+
+static int fake_remove(const struct blk_snap_tracker_remove *arg)
+{
+	note("tracker_remove");
+	note_dev(arg->dev_id);
+	note("\n");
+	return outcome("tracker_remove");
+}
+
+static int fake_version(struct blk_snap_version *arg)
+{
+	*arg = (struct blk_snap_version) { 2, 1, 3, 4 };
+	return outcome("version");
+}
+
+static int fake_create(struct blk_snap_snapshot_create *arg)
+{
+	unsigned int i;
+
+	note("snapshot_create");
+	for (i = 0; i < arg->count; i++)
+		note_dev(arg->dev_id_array[i]);
+	note("\n");
+	make_id(&arg->id, 0xa0);
+	return outcome("snapshot_create");
+}
+
+static int fake_destroy(const struct blk_snap_snapshot_destroy *arg)
+{
+	note("snapshot_destroy");
+	note_id(&arg->id);
+	note("\n");
+	return outcome("snapshot_destroy");
+}
+
+static int fake_take(const struct blk_snap_snapshot_take *arg)
+{
+	note("snapshot_take");
+	note_id(&arg->id);
+	note("\n");
+	return outcome("snapshot_take");
+}
+
+static int fake_append(const struct blk_snap_snapshot_append_storage *arg)
+{
+	note("snapshot_append_storage");
+	note_id(&arg->id);
+	note_dev(arg->dev_id);
+	note_ranges(arg->ranges, arg->count);
+	note("\n");
+	return outcome("snapshot_append_storage");
+}
+
+static int fake_collect(struct blk_snap_snapshot_collect *arg)
+{
+	int ret = begin_collect("snapshot_collect", &arg->count, arg->ids,
+				NR_SNAPSHOTS, ENODATA);
+	unsigned int i;
+
+	for (i = 0; ret > 0 && i < NR_SNAPSHOTS; i++)
+		make_id(&arg->ids[i], 0xa0 + 0x10 * i);
+	return ret < 0 ? ret : 0;
+}
+
+static int fake_collect_images(struct blk_snap_snapshot_collect_images *arg)
+{
+	const char *text = setting("FAKE_IMAGES", "");
+	unsigned int nr_images = 0, i;
+	int ret;
+
+	for (i = 0; text[i]; i++)
+		nr_images += text[i] == ':';
+	if (!outcome("snapshot_collect_images") && !nr_images) {
+		errno = ENODEV;
+		return -1;
+	}
+	ret = begin_collect("snapshot_collect_images", &arg->count,
+			    arg->image_info_array, nr_images, ENODATA);
+	for (i = 0; ret > 0 && i < nr_images; i++) {
+		struct blk_snap_image_info *image = &arg->image_info_array[i];
+
+		image->orig_dev_id.mj = strtoul(text, (char **)&text, 10);
+		image->orig_dev_id.mn = strtoul(text + 1, (char **)&text, 10);
+		image->image_dev_id.mj = 3999;
+		image->image_dev_id.mn = i;
+		if (*text)
+			text++;
+	}
+	return ret < 0 ? ret : 0;
+}
+
+static int event_is(const char *name, const char *text)
+{
+	return !strncmp(text, name, strlen(name));
+}
+
+static int fill_event(struct blk_snap_snapshot_event *arg, const char *text)
+{
+	struct blk_snap_event_low_free_space low = { .requested_nr_sect = 2048 };
+	struct blk_snap_event_corrupted corrupted = {
+		.orig_dev_id = { 4000, 1 },
+		.err_code = ENOSPC,
+	};
+
+	arg->time_label = 12003004000LL;
+	memset(arg->data, 0, sizeof(arg->data));
+	if (event_is("low", text)) {
+		arg->code = blk_snap_event_code_low_free_space;
+		memcpy(arg->data, &low, sizeof(low));
+	} else if (event_is("corrupted", text)) {
+		arg->code = blk_snap_event_code_corrupted;
+		memcpy(arg->data, &corrupted, sizeof(corrupted));
+	} else if (event_is("other", text)) {
+		arg->code = 77;
+	} else {
+		abort();
+	}
+	return 0;
+}
+
+static int fake_wait_event(struct blk_snap_snapshot_event *arg)
+{
+	const char *text = setting("FAKE_EVENTS", "");
+	unsigned int i;
+
+	/* The time that is left differs from run to run; 0 and no end do not. */
+	note("snapshot_wait_event");
+	note_id(&arg->id);
+	note(" %s\n", !arg->timeout_ms ? "now" :
+		      arg->timeout_ms == 0xffffffff ? "forever" : "some time");
+	if (outcome("snapshot_wait_event"))
+		return -1;
+	for (i = 0; i < nr_waits && *text; i++) {
+		text += strcspn(text, ",");
+		text += *text == ',';
+	}
+	nr_waits++;
+	if (!*text || event_is("timeout", text)) {
+		usleep(arg->timeout_ms > 20 ? 20000 : arg->timeout_ms * 1000);
+		errno = ENOENT;
+	} else if (event_is("signal", text)) {
+		errno = EINTR;
+	} else if (event_is("destroyed", text)) {
+		errno = ESRCH;
+	} else {
+		return fill_event(arg, text);
+	}
+	return -1;
+}
+
+static int fake_ioctl(unsigned int request, void *arg)
+{
+	switch (request) {
+	case IOCTL_BLK_SNAP_VERSION:
+		return fake_version(arg);
+	case IOCTL_BLK_SNAP_TRACKER_REMOVE:
+		return fake_remove(arg);
+	case IOCTL_BLK_SNAP_TRACKER_COLLECT:
+		return fake_tracker_collect(arg);
+	case IOCTL_BLK_SNAP_TRACKER_READ_CBT_MAP:
+		return fake_read_cbt_map(arg);
+	case IOCTL_BLK_SNAP_TRACKER_MARK_DIRTY_BLOCKS:
+		return fake_mark(arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_CREATE:
+		return fake_create(arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_DESTROY:
+		return fake_destroy(arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_APPEND_STORAGE:
+		return fake_append(arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_TAKE:
+		return fake_take(arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_COLLECT:
+		return fake_collect(arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_COLLECT_IMAGES:
+		return fake_collect_images(arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_WAIT_EVENT:
+		return fake_wait_event(arg);
+	default:
+		errno = ENOTTY;
+		return -1;
+	}
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	int (*real)(int fd, unsigned long request, ...) =
+		dlsym(RTLD_NEXT, "ioctl");
+	va_list args;
+	void *arg;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	if (fd >= FAKE_FD_MIN)
+		return fake_ioctl(request, arg);
+	return real(fd, request, arg);
+}
