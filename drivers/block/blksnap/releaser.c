@@ -3,9 +3,9 @@
  * Submission of held bios from workers
  *
  * Submitting may sleep: a throttled cgroup, a full tag set.  So a releaser has
- * several work items that share one list and each take one bio at a time.  A
- * worker that leaves bios behind starts the next work item before it submits:
- * if it falls asleep, the others go on.
+ * several workers that share one list and each take one bio at a time.  While
+ * there are bios in the list, one more worker than those that run is queued: if
+ * all that run are asleep in a submission, that one goes on.
  *
  * Lock order: releaser->lock is a leaf.
  */
@@ -18,22 +18,42 @@
 /* Not shared with the storing of copies, which releases may have to wait for. */
 static struct workqueue_struct *releaser_wq;
 
-static void releaser_kick(struct releaser *releaser)
+/* Chooses a worker to be queued by the caller, if there is need and one left. */
+static struct releaser_worker *releaser_choose(struct releaser *releaser)
 {
-	unsigned int next = READ_ONCE(releaser->next_work);
+	unsigned int nr;
 
-	WRITE_ONCE(releaser->next_work, (next + 1) % RELEASER_WORKERS);
-	queue_work(releaser_wq, &releaser->works[next].work);
+	lockdep_assert_held(&releaser->lock);
+	if (releaser->is_spare_queued || bio_list_empty(&releaser->bios))
+		return NULL;
+	nr = find_first_zero_bit(&releaser->busy, RELEASER_WORKERS);
+	if (nr == RELEASER_WORKERS)
+		return NULL;
+	__set_bit(nr, &releaser->busy);
+	releaser->is_spare_queued = true;
+	return &releaser->workers[nr];
 }
 
-static struct bio *releaser_pop(struct releaser *releaser, bool *has_more)
+static void releaser_queue(struct releaser_worker *worker)
 {
+	if (worker)
+		queue_work(releaser_wq, &worker->work);
+}
+
+/* The next bio for a worker, who is done when there is none. */
+static struct bio *releaser_pop(struct releaser_worker *worker)
+{
+	struct releaser *releaser = worker->releaser;
+	struct releaser_worker *spare;
 	struct bio *bio;
 
 	spin_lock_irq(&releaser->lock);
 	bio = bio_list_pop(&releaser->bios);
-	*has_more = !bio_list_empty(&releaser->bios);
+	if (!bio)
+		__clear_bit(worker - releaser->workers, &releaser->busy);
+	spare = releaser_choose(releaser);
 	spin_unlock_irq(&releaser->lock);
+	releaser_queue(spare);
 	return bio;
 }
 
@@ -43,14 +63,14 @@ static void releaser_work(struct work_struct *work)
 	struct releaser *releaser = worker->releaser;
 	struct blk_plug plug;
 	struct bio *bio;
-	bool has_more;
+
+	spin_lock_irq(&releaser->lock);
+	releaser->is_spare_queued = false;
+	spin_unlock_irq(&releaser->lock);
 
 	blk_start_plug(&plug);
-	while ((bio = releaser_pop(releaser, &has_more))) {
-		if (has_more)
-			releaser_kick(releaser);
+	while ((bio = releaser_pop(worker)))
 		releaser->fn(releaser->data, bio);
-	}
 	blk_finish_plug(&plug);
 }
 
@@ -67,12 +87,23 @@ void releaser_init(struct releaser *releaser, releaser_fn fn, void *data)
 	releaser->fn = fn;
 	releaser->data = data;
 	for (i = 0; i < RELEASER_WORKERS; i++) {
-		releaser->works[i].releaser = releaser;
-		INIT_WORK(&releaser->works[i].work, releaser_work);
+		releaser->workers[i].releaser = releaser;
+		INIT_WORK(&releaser->workers[i].work, releaser_work);
 	}
 	spin_lock_init(&releaser->lock);
 	bio_list_init(&releaser->bios);
-	releaser->next_work = 0;
+	releaser->busy = 0;
+	releaser->is_spare_queued = false;
+}
+
+static bool releaser_is_idle(struct releaser *releaser)
+{
+	bool is_idle;
+
+	spin_lock_irq(&releaser->lock);
+	is_idle = !releaser->busy && bio_list_empty(&releaser->bios);
+	spin_unlock_irq(&releaser->lock);
+	return is_idle;
 }
 
 /**
@@ -85,15 +116,14 @@ void releaser_init(struct releaser *releaser, releaser_fn fn, void *data)
 void releaser_drain(struct releaser *releaser)
 {
 	unsigned int i;
-	bool is_idle;
 
 	do {
 		for (i = 0; i < RELEASER_WORKERS; i++)
-			flush_work(&releaser->works[i].work);
-		is_idle = true;
-		for (i = 0; i < RELEASER_WORKERS; i++)
-			is_idle &= !work_busy(&releaser->works[i].work);
-	} while (!is_idle);
+			flush_work(&releaser->workers[i].work);
+	} while (!releaser_is_idle(releaser));
+	/* The last worker may have cleared its bit, but not returned yet. */
+	for (i = 0; i < RELEASER_WORKERS; i++)
+		flush_work(&releaser->workers[i].work);
 }
 
 /**
@@ -105,12 +135,10 @@ void releaser_drain(struct releaser *releaser)
  */
 void releaser_add(struct releaser *releaser, struct bio *bio)
 {
-	unsigned long flags;
+	struct bio_list bios = BIO_EMPTY_LIST;
 
-	spin_lock_irqsave(&releaser->lock, flags);
-	bio_list_add(&releaser->bios, bio);
-	spin_unlock_irqrestore(&releaser->lock, flags);
-	releaser_kick(releaser);
+	bio_list_add(&bios, bio);
+	releaser_add_list(releaser, &bios);
 }
 
 /**
@@ -122,15 +150,17 @@ void releaser_add(struct releaser *releaser, struct bio *bio)
  */
 void releaser_add_list(struct releaser *releaser, struct bio_list *bios)
 {
+	struct releaser_worker *worker;
 	unsigned long flags;
 
 	if (bio_list_empty(bios))
 		return;
 	spin_lock_irqsave(&releaser->lock, flags);
 	bio_list_merge(&releaser->bios, bios);
+	worker = releaser_choose(releaser);
 	spin_unlock_irqrestore(&releaser->lock, flags);
 	bio_list_init(bios);
-	releaser_kick(releaser);
+	releaser_queue(worker);
 }
 
 /**

@@ -20,19 +20,34 @@
 
 typedef void (*releaser_fn)(void *data, struct bio *bio);
 
+struct releaser;
+
 struct releaser_worker {
 	struct work_struct work;
 	struct releaser *releaser;
 };
 
+/**
+ * struct releaser - bios to be handled by workers
+ * @fn:		called for each bio
+ * @data:	handed to @fn
+ * @workers:	share the list
+ * @lock:	guards what follows; irq-safe
+ * @bios:	not taken by a worker yet
+ * @busy:	bit mask of workers that are queued or running
+ * @is_spare_queued: one of them has not started yet
+ *
+ * Embedded in its owner, who has to releaser_drain() it before it goes.
+ */
 struct releaser {
 	releaser_fn fn;
 	void *data;
-	struct releaser_worker works[RELEASER_WORKERS];
-	unsigned int next_work;		/* a hint: whose turn it is */
+	struct releaser_worker workers[RELEASER_WORKERS];
 
 	spinlock_t lock;		/* everything below */
 	struct bio_list bios;
+	unsigned long busy;
+	bool is_spare_queued;
 };
 
 int releaser_module_init(void);
