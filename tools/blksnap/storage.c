@@ -255,8 +255,8 @@ static int file_map_read(struct file_map *map, int fd, const char *path)
 	uint64_t next = map->start;
 	int ret = EXIT_OK;
 
-	batch = malloc(sizeof(*batch) +
-		       FIEMAP_BATCH * sizeof(batch->fm_extents[0]));
+	batch = calloc(1, sizeof(*batch) +
+			  FIEMAP_BATCH * sizeof(batch->fm_extents[0]));
 	if (!batch)
 		return fail_memory();
 	while (next < map->end && !ret) {
