@@ -53,6 +53,8 @@ headers_install:
 clean:
 	if test -e "$(KDIR)/Makefile"; then $(kbuild) clean; fi
 	$(MAKE) -C tools/blksnap clean
+	$(MAKE) -C $(selftests)/unit clean
+	$(MAKE) -C $(selftests)/cli clean
 	$(RM) -r build
 
 help:

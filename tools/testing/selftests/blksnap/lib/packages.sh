@@ -433,6 +433,7 @@ pkg_need_check()
 	# For the 32-bit calls of the module.
 	pkg_need /usr/lib32/libc.a gcc-multilib
 	pkg_need perl perl
+	pkg_need python3 python3
 	pkg_need sparse sparse
 	pkg_need shellcheck shellcheck
 	pkg_need git git
