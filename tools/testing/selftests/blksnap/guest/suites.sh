@@ -15,3 +15,24 @@
 #	--host			run the script on the host: it starts guests
 
 suite guest-runner guest_runner.sh --host --fast --short --timeout 300
+
+null_blk='--module blksnap --kmod null_blk'
+# shellcheck disable=SC2086 # options and their values
+{
+suite ioctl test_ioctl $null_blk --fast --fast --timeout 300
+suite ioctl32 test_ioctl32 $null_blk --fast --fast --timeout 300
+suite oracle test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
+	--program e2fsck --arguments '--rounds 1000' --fast '--rounds 24' \
+	--timeout 3600
+suite oracle-virtio test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
+	--program e2fsck --disk 16M --disk 16M --disk 128M \
+	--arguments '--rounds 120 --device /dev/vda --device /dev/vdb --storage /dev/vdc' \
+	--timeout 1200
+suite life test_life $null_blk --arguments '--rounds 100' \
+	--fast '--rounds 5' --timeout 600
+suite io test_io $null_blk --kmod dm-mod --program dmsetup --memory 1536 \
+	--disk 64M --arguments '--device /dev/vda' \
+	--fast '--device /dev/vda' --timeout 300
+suite latency test_io $null_blk --icount --arguments '--filter latency' \
+	--timeout 300
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Tests of test_io that live in a file of their own
+ */
+#ifndef TEST_IO_H
+#define TEST_IO_H
+
+#include "blksnap_test.h"
+
+extern const struct ktap_test latency_tests[];
+void latency_tear_down(void);
+
+#endif /* TEST_IO_H */
