@@ -162,9 +162,11 @@ static u32 cbt_nr_on_page(u32 first, u32 end)
 }
 
 /*
- * A page of the active map that may be written.  Unshared it stays until the
- * next switch, therefore the answer does not grow old.  If the page read here
- * is already unshared by somebody else, sparse_map_replace() finds that out.
+ * A page of the active map that may be written.  Once unshared it stays so
+ * until the next switch: the answer does not grow old.  If somebody else
+ * unshares the page after it was read here, sparse_map_replace() finds that
+ * out; and then the frozen map may have a page where the active one was still
+ * seen to have none.
  */
 static void *cbt_map_own_page(struct cbt_map *map, unsigned long index, gfp_t gfp)
 {
