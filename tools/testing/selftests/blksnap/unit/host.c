@@ -19,6 +19,7 @@ static unsigned int nr_bad_of_1000;
 static u64 fail_state;
 static unsigned int nr_warnings;
 static __thread unsigned int nr_locks_held;
+static __thread bool is_sleep_forbidden;
 
 void host_reset(void)
 {
@@ -73,6 +74,16 @@ unsigned int host_nr_locks_held(void)
 	return nr_locks_held;
 }
 
+void host_forbid_sleep(bool is_forbidden)
+{
+	is_sleep_forbidden = is_forbidden;
+}
+
+static bool may_sleep(void)
+{
+	return !nr_locks_held && !is_sleep_forbidden;
+}
+
 bool host_warn_if(bool condition, const char *file, int line)
 {
 	/* Said aloud only if a test asks for it: many provoke warnings. */
@@ -99,7 +110,7 @@ static bool alloc_has_to_fail(void)
 
 static bool alloc_is_allowed(gfp_t gfp)
 {
-	WARN_ON_ONCE((gfp & __GFP_DIRECT_RECLAIM) && nr_locks_held);
+	WARN_ON_ONCE((gfp & __GFP_DIRECT_RECLAIM) && !may_sleep());
 	if (!alloc_has_to_fail())
 		return true;
 	__atomic_add_fetch(&nr_failed_allocs, 1, __ATOMIC_RELAXED);
@@ -141,7 +152,7 @@ void host_free(const void *memory)
 /* kvfree() sleeps if the memory comes from vmalloc(). */
 void host_free_sleeping(const void *memory)
 {
-	WARN_ON_ONCE(nr_locks_held);
+	WARN_ON_ONCE(!may_sleep());
 	host_free(memory);
 }
 

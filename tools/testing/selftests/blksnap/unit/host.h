@@ -23,6 +23,9 @@ unsigned long host_nr_failed_allocs(void);
 /* Allocated at this moment. */
 long host_nr_objects(void);
 
+/* From now on, or no longer, this thread is where nobody may sleep. */
+void host_forbid_sleep(bool is_forbidden);
+
 /* Warnings since the last call. */
 unsigned int host_take_warnings(void);
 

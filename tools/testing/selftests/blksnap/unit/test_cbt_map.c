@@ -23,9 +23,12 @@ static struct cbt_map *make_map(void)
 	return map;
 }
 
+/* As for a write, where nobody may sleep. */
 static void mark_block(struct cbt_map *map, u32 block)
 {
+	host_forbid_sleep(true);
 	cbt_map_mark(map, block * BLOCK_SECTORS, BLOCK_SECTORS);
+	host_forbid_sleep(false);
 }
 
 static int mark_block_in_both(struct cbt_map *map, u32 block)
@@ -221,13 +224,22 @@ static void test_change_may_span_pages_of_the_map(void)
 	cbt_map_destroy(map);
 }
 
-static void test_change_beyond_the_device_is_clipped(void)
+static void test_change_beyond_the_device_is_ignored(void)
 {
 	struct cbt_map *map = make_map();
 
 	cbt_map_mark(map, NR_SECTORS, 8);
 	cbt_map_mark(map, U64_MAX, U64_MAX);
 	CU_ASSERT_EQUAL(cbt_map_mark_both(map, NR_SECTORS, 8), 0);
+	take(map);
+	CU_ASSERT_EQUAL(nr_frozen_blocks_marked(map), 0);
+	cbt_map_destroy(map);
+}
+
+static void test_change_is_clipped_at_the_end_of_the_device(void)
+{
+	struct cbt_map *map = make_map();
+
 	cbt_map_mark(map, NR_SECTORS - 1, U64_MAX);
 	take(map);
 	CU_ASSERT_EQUAL(frozen(map, NR_BLOCKS - 1), 1);
@@ -368,8 +380,10 @@ static void test_map_may_be_destroyed_unreaped(void)
 static void test_mark_in_both_before_the_first_take_is_a_mark(void)
 {
 	struct cbt_map *map = make_map();
+	long nr_objects = host_nr_objects();
 
 	CU_ASSERT_EQUAL(mark_block_in_both(map, 1), 0);
+	CU_ASSERT_EQUAL(host_nr_objects(), nr_objects + 1);
 	CU_ASSERT_EQUAL(frozen(map, 1), 0);
 	CU_ASSERT_EQUAL(snap_number(map), 0);
 	take(map);
@@ -953,7 +967,8 @@ CU_TestInfo cbt_map_tests[] = {
 	TEST(test_change_of_one_sector_marks_its_block),
 	TEST(test_change_marks_every_block_it_touches),
 	TEST(test_change_may_span_pages_of_the_map),
-	TEST(test_change_beyond_the_device_is_clipped),
+	TEST(test_change_beyond_the_device_is_ignored),
+	TEST(test_change_is_clipped_at_the_end_of_the_device),
 	TEST(test_empty_change_marks_nothing),
 	TEST(test_number_grows_with_each_take),
 	TEST(test_later_change_takes_the_later_number),

@@ -346,6 +346,19 @@ static void test_append_without_memory_changes_nothing(void)
 	diff_storage_destroy(storage);
 }
 
+static void test_many_appends_seldom_grow_the_array(void)
+{
+	struct diff_storage *storage = make_storage(0);
+	unsigned long nr_allocs = host_nr_allocs();
+	u64 i;
+
+	for (i = 0; i < 1024; i++)
+		CU_ASSERT_EQUAL(append(storage, &whole, i * 16, 8), 0);
+	/* 1024 batches, and arrays of 16, 32 ... 1024 entries */
+	CU_ASSERT_EQUAL(host_nr_allocs(), nr_allocs + 1024 + 7);
+	diff_storage_destroy(storage);
+}
+
 /* Overlaps */
 
 static void test_overlap_is_found_at_both_ends(void)
@@ -836,6 +849,7 @@ CU_TestInfo diff_storage_tests[] = {
 	TEST(test_ranges_that_overlap_each_other_are_refused),
 	TEST(test_append_is_all_or_nothing),
 	TEST(test_append_without_memory_changes_nothing),
+	TEST(test_many_appends_seldom_grow_the_array),
 	TEST(test_overlap_is_found_at_both_ends),
 	TEST(test_partition_overlaps_its_disk),
 	TEST(test_disk_overlaps_its_partition),

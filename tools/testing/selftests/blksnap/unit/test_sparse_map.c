@@ -62,6 +62,7 @@ static void test_init_without_memory_can_be_undone(void)
 {
 	struct sparse_map map;
 
+	memset(&map, 0xa5, sizeof(map));
 	host_fail_alloc_after(0);
 	CU_ASSERT_EQUAL(sparse_map_init(&map, PAGE_SIZE), -ENOMEM);
 	sparse_map_exit(&map);
