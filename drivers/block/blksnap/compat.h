@@ -141,23 +141,11 @@ static inline int bdev_thaw(struct block_device *bdev)
 #endif
 
 /*
- * queue_wait_idle() - wait until every request of a queue has completed
- *
- * New requests wait meanwhile, so whatever entered the queue before is done.
+ * From 6.14 on, freezing and unfreezing a queue comes with a memory allocation
+ * scope; without it, unfreezing has a name of its own there.
  */
-#ifdef BLKSNAP_HAVE_FREEZE_MEMFLAGS
-static inline void queue_wait_idle(struct request_queue *queue)
-{
-	unsigned int memflags = blk_mq_freeze_queue(queue);
-
-	blk_mq_unfreeze_queue(queue, memflags);
-}
-#else
-static inline void queue_wait_idle(struct request_queue *queue)
-{
-	blk_mq_freeze_queue(queue);
-	blk_mq_unfreeze_queue(queue);
-}
+#ifndef BLKSNAP_HAVE_FREEZE_MEMFLAGS
+#define blk_mq_unfreeze_queue_nomemrestore(queue) blk_mq_unfreeze_queue(queue)
 #endif
 
 /*

@@ -38,6 +38,15 @@
 /* Copies in reserve, likewise: each reads at least one block. */
 #define COW_COPY_RESERVE 8
 
+/* How often a write that waits for memory is tried again without progress. */
+#define COW_STARVED_INTERVAL (HZ / 5)
+
+/*
+ * How long writes may wait for a storage that stores nothing: less than the 30 s
+ * after which drivers and clusters give a device up.
+ */
+#define COW_STALL_TIMEOUT (20 * HZ)
+
 /* Excluding large ranges is done in pieces, for it needs the lock. */
 #define COW_EXCLUDE_BLOCKS 4096U
 
@@ -128,9 +137,9 @@ static bool cow_is_idle(struct cow *cow)
 }
 
 /**
- * cow_account_held() - account for the time that writes are held
+ * cow_account_held() - account for the time that writes spend on lists
  * @cow:	the engine
- * @nr_writes:	so many begin to be held, or end if it is negative
+ * @nr_writes:	so many are put on a list, or taken off if it is negative
  *
  * Context: Any, cow->lock held.
  */
@@ -138,22 +147,21 @@ void cow_account_held(struct cow *cow, int nr_writes)
 {
 	lockdep_assert_held(&cow->lock);
 	cow->nr_held += nr_writes;
-	if (nr_writes > 0)
-		cow->nr_held_total += nr_writes;
 	cow->held_ns -= nr_writes * (s64)ktime_get_ns();
 }
 
 /**
- * cow_fail() - break the snapshot of this origin, once
+ * cow_break() - break the snapshot of this origin, once
  * @cow:	the engine
  * @error:	negative errno; -ESHUTDOWN ends the engine without an event
  *
  * Every held write is released to the origin, those that wait for a copy as
- * soon as it has been read.
+ * soon as it has been read.  Image reads under way fail, too: what they read from
+ * the origin may not be the old data any more.
  *
  * Context: Any.
  */
-void cow_fail(struct cow *cow, int error)
+void cow_break(struct cow *cow, int error)
 {
 	struct bio_list ready;
 	unsigned long flags;
@@ -211,8 +219,9 @@ bool cow_must_hold(struct cow *cow, const struct bio *bio, sector_t sector)
 	return cow_next_uncopied(cow, span.first, span.last) <= span.last;
 }
 
-static void cow_trace_hold(const struct cow *cow, struct bio *bio)
+static void cow_note_hold(struct cow *cow, struct bio *bio)
 {
+	atomic64_inc(&cow->nr_held_total);
 	trace_blksnap_hold(cow->origin_dev, filter_bio_sector(bio) - cow->config.start,
 			   bio_sectors(bio));
 }
@@ -224,6 +233,22 @@ static void cow_release(void *data, struct bio *bio)
 	trace_blksnap_release(cow->origin_dev, filter_bio_sector(bio) - cow->config.start,
 			      bio_sectors(bio));
 	releaser_submit_bio(bio);
+}
+
+/*
+ * Writes that wait for memory are tried again when a batch has been stored, and
+ * from time to time.
+ */
+static void cow_add_starved(struct cow *cow, struct bio *bio)
+{
+	lockdep_assert_held(&cow->lock);
+	if (!cow->is_starving) {
+		cow->is_starving = true;
+		cow->starving_since = jiffies;
+	}
+	bio_list_add(&cow->starved, bio);
+	cow_store_kick(cow, true);
+	queue_delayed_work(releaser_wq, &cow->starved_work, COW_STARVED_INTERVAL);
 }
 
 /*
@@ -263,12 +288,10 @@ static enum cow_step cow_next_step(struct cow *cow, struct bio *bio,
 		return COW_STEP_RELEASE;
 
 	cow_account_held(cow, 1);
-	if (waits_for) {
+	if (waits_for)
 		bio_list_add(&waits_for->waiters, bio);
-	} else {
-		bio_list_add(&cow->starved, bio);
-		cow_store_kick(cow, true);
-	}
+	else
+		cow_add_starved(cow, bio);
 	return COW_STEP_WAIT;
 }
 
@@ -279,24 +302,42 @@ static bool cow_may_skip(struct cow *cow, const struct bio *bio, const struct co
 	       cow_next_uncopied(cow, span->first, span->last) <= span->last;
 }
 
-/* Reads a run of blocks; false if that has to be tried again in a worker. */
+/* Reads a run of blocks; false if there is no memory at the moment. */
 static bool cow_read_run(struct cow *cow, u64 first, unsigned int nr_blocks, gfp_t gfp)
 {
 	struct cow_copy *copy = cow_copy_alloc(cow, first, nr_blocks, gfp);
 
-	if (copy) {
-		if (cow_copy_start(cow, copy))
-			cow_copy_read(copy);
-		return true;
-	}
-	if (gfp == GFP_NOWAIT)
+	if (!copy)
 		return false;
-	cow_fail(cow, -ENOMEM);
+	if (cow_copy_start(cow, copy))
+		cow_copy_read(copy);
 	return true;
 }
 
-static void cow_judge_held(struct cow *cow, struct bio *bio, gfp_t gfp)
+/* Puts off a write for which there is no memory; a worker may reclaim some. */
+static void cow_put_off(struct cow *cow, struct bio *bio, bool is_worker)
 {
+	unsigned long flags;
+	bool is_over;
+
+	spin_lock_irqsave(&cow->lock, flags);
+	/* Nobody looks after the lists of an engine that is being shut down. */
+	is_over = cow->error;
+	if (!is_over) {
+		cow_account_held(cow, 1);
+		if (is_worker)
+			cow_add_starved(cow, bio);
+		else
+			releaser_add(&cow->later, bio);
+	}
+	spin_unlock_irqrestore(&cow->lock, flags);
+	if (is_over)
+		cow_release(cow, bio);
+}
+
+static void cow_judge_held(struct cow *cow, struct bio *bio, bool is_worker)
+{
+	gfp_t gfp = is_worker ? GFP_NOIO : GFP_NOWAIT;
 	struct cow_span span;
 	enum cow_step step;
 
@@ -317,7 +358,7 @@ static void cow_judge_held(struct cow *cow, struct bio *bio, gfp_t gfp)
 		step = cow_next_step(cow, bio, &span, &first, &nr_blocks);
 		spin_unlock_irqrestore(&cow->lock, flags);
 		if (step == COW_STEP_READ && !cow_read_run(cow, first, nr_blocks, gfp)) {
-			cow_hold_later(cow, bio);
+			cow_put_off(cow, bio, is_worker);
 			return;
 		}
 	} while (step == COW_STEP_READ);
@@ -339,8 +380,8 @@ static void cow_judge_held(struct cow *cow, struct bio *bio, gfp_t gfp)
  */
 void cow_hold(struct cow *cow, struct bio *bio)
 {
-	cow_trace_hold(cow, bio);
-	cow_judge_held(cow, bio, GFP_NOWAIT);
+	cow_note_hold(cow, bio);
+	cow_judge_held(cow, bio, false);
 }
 
 /**
@@ -354,7 +395,7 @@ void cow_hold_later(struct cow *cow, struct bio *bio)
 {
 	unsigned long flags;
 
-	cow_trace_hold(cow, bio);
+	cow_note_hold(cow, bio);
 	spin_lock_irqsave(&cow->lock, flags);
 	cow_account_held(cow, 1);
 	spin_unlock_irqrestore(&cow->lock, flags);
@@ -369,7 +410,45 @@ static void cow_judge_later(void *data, struct bio *bio)
 	spin_lock_irq(&cow->lock);
 	cow_account_held(cow, -1);
 	spin_unlock_irq(&cow->lock);
-	cow_judge_held(cow, bio, GFP_NOIO);
+	cow_judge_held(cow, bio, true);
+}
+
+/**
+ * cow_retry_starved() - judge the writes again that wait for memory
+ * @cow:	the engine
+ *
+ * Context: Process context.
+ */
+void cow_retry_starved(struct cow *cow)
+{
+	struct bio_list bios;
+
+	/* They still count as held, until a worker has them. */
+	spin_lock_irq(&cow->lock);
+	bios = cow->starved;
+	bio_list_init(&cow->starved);
+	spin_unlock_irq(&cow->lock);
+	releaser_add_list(&cow->later, &bios);
+}
+
+/*
+ * The origin does not wait for a storage that hangs: then the snapshot breaks.
+ * (Its memory may hang with it, but the writes go on.)
+ */
+static void cow_starved_work(struct work_struct *work)
+{
+	struct cow *cow = container_of(to_delayed_work(work), struct cow, starved_work);
+	bool is_stalled;
+
+	spin_lock_irq(&cow->lock);
+	is_stalled = cow->is_starving &&
+		     time_after(jiffies, cow->starving_since + COW_STALL_TIMEOUT);
+	spin_unlock_irq(&cow->lock);
+	if (is_stalled) {
+		cow_break(cow, -ETIMEDOUT);
+		cow_store_drop(cow);
+	}
+	cow_retry_starved(cow);
 }
 
 /*
@@ -418,10 +497,11 @@ err_exit_block_pool:
 static void cow_init_state(struct cow *cow)
 {
 	kref_init(&cow->kref);
-	releaser_init(&cow->later, cow_judge_later, cow);
-	releaser_init(&cow->ready, cow_release, cow);
-	releaser_init(&cow->image_writes, cow_image_write, cow);
+	releaser_init(&cow->later, releaser_wq, cow_judge_later, cow);
+	releaser_init(&cow->ready, releaser_wq, cow_release, cow);
+	releaser_init(&cow->image_writes, cow_image_wq, cow_image_write, cow);
 	INIT_DELAYED_WORK(&cow->store_work, cow_store_work);
+	INIT_DELAYED_WORK(&cow->starved_work, cow_starved_work);
 	init_waitqueue_head(&cow->progress);
 	event_init(&cow->corrupted, blk_snap_event_code_corrupted);
 	spin_lock_init(&cow->lock);
@@ -498,20 +578,19 @@ void cow_put(struct cow *cow)
 	kref_put(&cow->kref, cow_free);
 }
 
-static void cow_exclude_blocks(struct cow *cow, u64 first, u64 last)
+static int cow_exclude_blocks(struct cow *cow, u64 first, u64 last)
 {
 	u64 block;
 
-	if (!cow_populate(cow, first, last, GFP_KERNEL)) {
-		cow_fail(cow, -ENOMEM);
-		return;
-	}
+	if (!cow_populate(cow, first, last, GFP_KERNEL))
+		return -ENOMEM;
 	spin_lock_irq(&cow->lock);
 	for (block = first; block <= last; block++)
 		/* What is being copied already will be stored. */
 		if (!range_lock_first(&cow->copies, block, block))
 			cow_set_copied(cow, block, block);
 	spin_unlock_irq(&cow->lock);
+	return 0;
 }
 
 static bool cow_has_reader(struct cow *cow, u64 first, u64 last)
@@ -534,44 +613,62 @@ static bool cow_has_reader(struct cow *cow, u64 first, u64 last)
  * the image reads as zeros there.  Only whole blocks are left out.
  *
  * Context: Process context, sleeps until no image read is under way there.
+ * Return: 0, or -ENOMEM: a part of it may have been excluded.
  */
-void cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors)
+int cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors)
 {
 	sector_t start = cow->config.start, end = start + cow->config.nr_sectors;
 	sector_t from = max(sector, start), to = min(sector + nr_sectors, end);
 	u64 first, last, block;
+	int ret = 0;
 
 	if (from >= to)
-		return;
+		return 0;
 	first = (from - start + (1U << cow_sector_shift(cow)) - 1) >> cow_sector_shift(cow);
 	/* One behind the last whole block; the origin's last block may be short. */
 	last = to == end ? cow->nr_blocks : (to - start) >> cow_sector_shift(cow);
 	if (first >= last)
-		return;
+		return 0;
 	last--;
-	for (block = first; block <= last; block += COW_EXCLUDE_BLOCKS) {
-		cow_exclude_blocks(cow, block, min(last, block + COW_EXCLUDE_BLOCKS - 1));
+	for (block = first; block <= last && !ret; block += COW_EXCLUDE_BLOCKS) {
+		ret = cow_exclude_blocks(cow, block,
+					 min(last, block + COW_EXCLUDE_BLOCKS - 1));
 		cond_resched();
 	}
 	while (cow_has_reader(cow, first, last))
 		msleep(20);
+	return ret;
 }
 
 /**
- * cow_shutdown() - end the image and the use of everything in the config
- * @cow:	engine that the tracker has retired
+ * cow_stop() - end the image and the protection of the origin
+ * @cow:	any engine
  *
- * In this order: fail without an event, which ends new I/O and releases held
- * writes; wait for the I/O under way; let the workers finish; drop the copies
- * in memory.
+ * To be called before the tracker retires the engine: from here on image I/O
+ * fails, and only then writes may pass that the engine does not see.
+ *
+ * Context: Any.
+ */
+void cow_stop(struct cow *cow)
+{
+	cow_break(cow, -ESHUTDOWN);
+}
+
+/**
+ * cow_shutdown() - end the use of everything in the config
+ * @cow:	engine that has been stopped, then retired by its tracker
+ *
+ * In this order: wait for the I/O under way; let the workers finish what they
+ * were given; drop the copies in memory.
  *
  * Context: Process context, sleeps as long as the origin and the storage take
  *	    for what they were asked.
  */
 void cow_shutdown(struct cow *cow)
 {
-	cow_fail(cow, -ESHUTDOWN);
+	cow_stop(cow);
 	wait_event(cow->progress, cow_is_idle(cow));
+	cancel_delayed_work_sync(&cow->starved_work);
 	releaser_drain(&cow->image_writes);
 	releaser_drain(&cow->later);
 	releaser_drain(&cow->ready);
@@ -593,7 +690,7 @@ void cow_stats(struct cow *cow, struct cow_stats *stats)
 	stats->stored_bytes = cow->nr_stored_sectors << SECTOR_SHIFT;
 	stats->memory_bytes = (u64)cow->in_memory << cow->config.block_shift;
 	stats->held_writes = cow->nr_held;
-	stats->held_writes_total = cow->nr_held_total;
+	stats->held_writes_total = atomic64_read(&cow->nr_held_total);
 	stats->held_ns_total = cow->held_ns + cow->nr_held * ktime_get_ns();
 	stats->error = cow->error;
 	spin_unlock_irq(&cow->lock);
@@ -604,7 +701,7 @@ void cow_stats(struct cow *cow, struct cow_stats *stats)
  * @bio:	any bio
  *
  * Return: true for a write to a difference storage, which is neither tracked
- *	   nor held wherever it goes.
+ *	   nor held.  What a stacking driver makes of it is not recognised.
  */
 bool cow_owns_write(const struct bio *bio)
 {

@@ -47,12 +47,12 @@ struct cow_config {
 
 /* A moment's figures, for sysfs. */
 struct cow_stats {
-	u64 copied_bytes;	/* old data saved, in memory or stored */
+	u64 copied_bytes;	/* kept for the image, in memory or stored */
 	u64 stored_bytes;	/* taken from the difference storage */
 	u64 memory_bytes;	/* in-memory copies */
-	u64 held_writes;	/* kept back at this moment */
+	u64 held_writes;	/* on a list at this moment */
 	u64 held_writes_total;
-	u64 held_ns_total;	/* time of held writes, summed */
+	u64 held_ns_total;	/* time that writes spent on lists, summed */
 	int error;		/* 0, or the negative errno that broke the snapshot */
 };
 
@@ -62,7 +62,9 @@ void cow_module_exit(void);
 unsigned int cow_block_shift(sector_t nr_sectors);
 
 struct cow *cow_create(const struct cow_config *config);
-void cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors);
+int cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors);
+void cow_break(struct cow *cow, int error);
+void cow_stop(struct cow *cow);
 void cow_shutdown(struct cow *cow);
 struct cow *cow_get(struct cow *cow);
 void cow_put(struct cow *cow);

@@ -157,11 +157,12 @@ void cow_copy_put(struct cow_copy *copy)
 }
 
 /* Adds the memory of one block, with zeros behind the origin's end. */
-static bool cow_copy_add_block(struct cow_copy *copy, u64 block, gfp_t gfp)
+static bool cow_copy_add_block(struct cow_copy *copy, u64 block)
 {
 	struct cow *cow = copy->cow;
 	unsigned int nr_bytes = cow_blocks_to_sectors(cow, block, block) << SECTOR_SHIFT;
-	struct page *page = mempool_alloc(&cow->block_pool, gfp | __GFP_NOWARN);
+	/* Takes from the reserve, but never waits for it. */
+	struct page *page = mempool_alloc(&cow->block_pool, GFP_NOWAIT | __GFP_NOWARN);
 
 	if (!page)
 		return false;
@@ -176,13 +177,12 @@ static bool cow_copy_add_block(struct cow_copy *copy, u64 block, gfp_t gfp)
  * @cow:	the engine
  * @first:	first block
  * @nr_blocks:	how many, at most a run; the copy may get fewer
- * @gfp:	GFP_NOWAIT, or GFP_NOIO to wait for at least one block
+ * @gfp:	GFP_NOWAIT, or GFP_NOIO to reclaim memory for the bits
  *
- * Only the first block is waited for: a run put together from the reserve by
- * several waiters could leave each of them without enough.
+ * The memory of blocks comes from the reserve if there is no other, and is back
+ * there when copies have been stored; nobody waits for it here.
  *
- * Return: the copy, which nobody knows yet, or NULL: with GFP_NOIO only if there
- *	   is no memory for the bits of the blocks.
+ * Return: the copy, which nobody knows yet, or NULL.
  */
 struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_blocks, gfp_t gfp)
 {
@@ -193,7 +193,7 @@ struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_bloc
 	if (!cow_populate(cow, first, first + nr_blocks - 1,
 			  gfp | __GFP_NORETRY | __GFP_NOWARN))
 		return NULL;
-	bio = bio_alloc_bioset(NULL, nr_blocks, REQ_OP_READ, gfp, &cow->copy_bios);
+	bio = bio_alloc_bioset(NULL, nr_blocks, REQ_OP_READ, GFP_NOWAIT, &cow->copy_bios);
 	if (!bio)
 		return NULL;
 	copy = container_of(bio, struct cow_copy, bio);
@@ -206,7 +206,7 @@ struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_bloc
 	copy->extent = NULL;
 
 	for (i = 0; i < nr_blocks; i++)
-		if (!cow_copy_add_block(copy, first + i, i ? GFP_NOWAIT : gfp))
+		if (!cow_copy_add_block(copy, first + i))
 			break;
 	if (!i) {
 		bio_put(bio);
@@ -276,6 +276,7 @@ bool cow_copy_start(struct cow *cow, struct cow_copy *copy)
 	if (nr_blocks) {
 		range_lock_add(&cow->copies, &copy->range, first, first + nr_blocks - 1);
 		cow->in_memory += nr_blocks;
+		cow->is_starving = false;
 		cow->nr_io++;
 	}
 	spin_unlock_irqrestore(&cow->lock, flags);
@@ -316,8 +317,11 @@ void cow_copies_settle(struct cow *cow, u64 first, u64 last, struct bio_list *re
 			continue;
 		}
 		copy->state = COW_COPIED;
-		cow_set_copied(cow, range->first, range->last);
-		cow->nr_copied += cow_copy_blocks(copy);
+		/* The old data of a failed engine may be none. */
+		if (!cow->error) {
+			cow_set_copied(cow, range->first, range->last);
+			cow->nr_copied += cow_copy_blocks(copy);
+		}
 		cow->nr_unstored += cow_copy_blocks(copy);
 		list_add_tail(&copy->link, &cow->unstored);
 		if (!bio_list_empty(&copy->waiters)) {
@@ -354,7 +358,7 @@ static void cow_read_end_io(struct bio *bio)
 	struct cow *cow = copy->cow;
 
 	if (bio->bi_status)
-		cow_fail(cow, blk_status_to_errno(bio->bi_status));
+		cow_break(cow, blk_status_to_errno(bio->bi_status));
 	trace_blksnap_copy_done(cow->origin_dev, copy->range.first << cow_sector_shift(cow),
 				cow_blocks_to_sectors(cow, copy->range.first,
 						      copy->range.last));

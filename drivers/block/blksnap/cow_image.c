@@ -23,6 +23,7 @@
 #include "blksnap.h"
 
 #include <linux/blkdev.h>
+#include <linux/delay.h>
 #include <linux/highmem.h>
 
 #include "cbt_map.h"
@@ -34,6 +35,7 @@
 #define COW_IMAGE_RESERVE 64
 
 enum cow_piece_kind {
+	COW_PIECE_FAILED,	/* the engine has an error */
 	COW_PIECE_SHARED,
 	COW_PIECE_MEMORY,
 	COW_PIECE_STORED,
@@ -70,6 +72,9 @@ struct cow_image_read {
 
 	struct bio clone;	/* last, bio_set's front pad ends here */
 };
+
+/* Image writes sleep until something is stored, so they have their own. */
+struct workqueue_struct *cow_image_wq;
 
 static struct bio_set cow_read_bios;
 static struct bio_set cow_split_bios;
@@ -155,6 +160,10 @@ static void cow_find_piece(struct cow *cow, sector_t sector, sector_t nr_sectors
 
 	lockdep_assert_held(&cow->lock);
 	piece->nr_sectors = nr_sectors;
+	if (cow->error) {
+		piece->kind = COW_PIECE_FAILED;
+		return;
+	}
 	copied = cow_next_copied(cow, first, last);
 	if (copied > first)
 		cow_find_shared(cow, sector, first, copied - 1, piece);
@@ -179,17 +188,22 @@ static void cow_register_read(struct cow *cow, const struct bio *bio,
 	spin_unlock_irqrestore(&cow->lock, flags);
 }
 
-static void cow_unregister_read(struct cow_image_read *read)
+/* Returns false if what was read may not be the old data. */
+static bool cow_unregister_read(struct cow_image_read *read)
 {
 	struct bio_list ready = BIO_EMPTY_LIST;
 	struct cow *cow = read->cow;
 	unsigned long flags;
+	bool is_valid;
 
 	spin_lock_irqsave(&cow->lock, flags);
+	/* A failed engine has let writes to these blocks pass. */
+	is_valid = !cow->error;
 	range_lock_del(&cow->readers, &read->range);
 	cow_copies_settle(cow, read->range.first, read->range.last, &ready);
 	spin_unlock_irqrestore(&cow->lock, flags);
 	releaser_add_list(&cow->ready, &ready);
+	return is_valid;
 }
 
 static void cow_image_read_end_io(struct bio *clone)
@@ -200,8 +214,8 @@ static void cow_image_read_end_io(struct bio *clone)
 
 	if (clone->bi_status)
 		parent->bi_status = clone->bi_status;
-	if (read->is_shared)
-		cow_unregister_read(read);
+	if (read->is_shared && !cow_unregister_read(read))
+		parent->bi_status = BLK_STS_IOERR;
 	bio_put(clone);
 	cow_io_end(cow);
 	bio_endio(parent);
@@ -294,8 +308,10 @@ static void cow_image_read(struct cow *cow, struct bio *bio)
 	if (piece.kind == COW_PIECE_MEMORY) {
 		cow_read_memory(piece.copy, bio);
 		cow_copy_put(piece.copy);
-	} else {
+	} else if (piece.kind == COW_PIECE_ZERO) {
 		zero_fill_bio(bio);
+	} else {
+		bio->bi_status = BLK_STS_IOERR;
 	}
 	cow_io_end(cow);
 	bio_endio(bio);
@@ -379,8 +395,11 @@ static int cow_image_copy(struct cow *cow, struct bio *bio, struct bvec_iter *it
 	}
 	copy = cow_copy_alloc(cow, cow_sector_block(cow, iter->bi_sector),
 			      max(1U, nr_whole), GFP_NOIO);
-	if (!copy)
-		return -ENOMEM;
+	if (!copy) {
+		/* The caller looks again; memory comes back as copies are stored. */
+		msleep(20);
+		return 0;
+	}
 	if (!cow_copy_start(cow, copy))
 		return 0;
 	if (!nr_whole) {
@@ -416,18 +435,16 @@ static int cow_image_overwrite(struct cow *cow, struct bio *bio, struct bvec_ite
 static int cow_image_write_piece(struct cow *cow, struct bio *bio, struct bvec_iter *iter)
 {
 	struct cow_piece piece;
-	int error;
 
 	spin_lock_irq(&cow->lock);
-	error = cow->error;
 	cow_find_piece(cow, iter->bi_sector, iter->bi_size >> SECTOR_SHIFT, &piece);
 	spin_unlock_irq(&cow->lock);
 	if (piece.kind == COW_PIECE_MEMORY)
 		cow_copy_put(piece.copy);
-	if (error)
-		return -EIO;
 
 	switch (piece.kind) {
+	case COW_PIECE_FAILED:
+		return -EIO;
 	case COW_PIECE_SHARED:
 		if (!cow_is_copying(cow, cow_sector_block(cow, iter->bi_sector)))
 			return cow_image_copy(cow, bio, iter);
@@ -499,7 +516,7 @@ void cow_submit_image_bio(struct cow *cow, struct bio *bio)
 }
 
 /**
- * cow_image_module_init() - set up the biosets of all images
+ * cow_image_module_init() - set up what all images share
  *
  * Return: 0 or -ENOMEM.
  */
@@ -513,7 +530,17 @@ int cow_image_module_init(void)
 		return ret;
 	ret = bioset_init(&cow_split_bios, COW_IMAGE_RESERVE, 0, 0);
 	if (ret)
-		bioset_exit(&cow_read_bios);
+		goto err_exit_read_bios;
+	ret = -ENOMEM;
+	cow_image_wq = alloc_workqueue("blksnap_image", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	if (!cow_image_wq)
+		goto err_exit_split_bios;
+	return 0;
+
+err_exit_split_bios:
+	bioset_exit(&cow_split_bios);
+err_exit_read_bios:
+	bioset_exit(&cow_read_bios);
 	return ret;
 }
 
@@ -522,6 +549,7 @@ int cow_image_module_init(void)
  */
 void cow_image_module_exit(void)
 {
+	destroy_workqueue(cow_image_wq);
 	bioset_exit(&cow_split_bios);
 	bioset_exit(&cow_read_bios);
 }

@@ -96,15 +96,18 @@ struct cow_copy {
  * @unstored:	copies in state COW_COPIED that wait to be stored
  * @starved:	writes that wait for memory
  * @store_work:	stores in-memory copies
+ * @starved_work: retries or gives up what is in @starved
+ * @nr_held_total: writes that had to be held so far
  * @progress:	woken when a copy has been stored or the engine has failed
  * @corrupted:	the event that says so
  * @lock:	guards what follows
  * @nr_unstored: blocks in @unstored
  * @nr_copied:	blocks copied so far
  * @nr_stored_sectors: sectors taken from the storage so far
- * @nr_held:	writes held at this moment
- * @nr_held_total: writes held so far
- * @held_ns:	ends minus beginnings of their being held, summed
+ * @is_starving: writes wait in @starved, and nothing was started or stored since
+ * @starving_since: the jiffies since when
+ * @nr_held:	writes on a list at this moment
+ * @held_ns:	ends minus beginnings of their being on a list, summed
  *
  * RCU covers finding an engine through its tracker.
  */
@@ -120,7 +123,9 @@ struct cow {
 	struct releaser ready;
 	struct releaser image_writes;
 	struct delayed_work store_work;
+	struct delayed_work starved_work;
 	wait_queue_head_t progress;
+	atomic64_t nr_held_total;
 	struct event corrupted;
 	struct sparse_map copied;
 
@@ -134,10 +139,11 @@ struct cow {
 	struct extent_map extents;
 	struct list_head unstored;
 	struct bio_list starved;
+	bool is_starving;
+	unsigned long starving_since;
 	u64 nr_copied;
 	u64 nr_stored_sectors;
 	u64 nr_held;
-	u64 nr_held_total;
 	s64 held_ns;
 };
 
@@ -162,6 +168,7 @@ static inline unsigned int cow_copy_blocks(const struct cow_copy *copy)
 }
 
 extern struct bio_set cow_write_bios;
+extern struct workqueue_struct *cow_image_wq;
 
 u64 cow_next_uncopied(const struct cow *cow, u64 first, u64 last);
 u64 cow_next_copied(const struct cow *cow, u64 first, u64 last);
@@ -179,10 +186,10 @@ void cow_copies_settle(struct cow *cow, u64 first, u64 last, struct bio_list *re
 
 bool cow_io_begin(struct cow *cow);
 void cow_io_end(struct cow *cow);
-void cow_fail(struct cow *cow, int error);
 void cow_account_held(struct cow *cow, int nr_writes);
 
 void cow_store_work(struct work_struct *work);
+void cow_retry_starved(struct cow *cow);
 void cow_store_kick(struct cow *cow, bool at_once);
 void cow_store_drop(struct cow *cow);
 

@@ -23,7 +23,7 @@
 /* How long small copies are collected before they are stored. */
 #define COW_STORE_DELAY (HZ / 20)
 
-/* Bios for storing in reserve, for all engines: each is submitted at once. */
+/* Bios in reserve for all engines: who has one submits it before the next. */
 #define COW_WRITE_RESERVE 64
 
 /* Every write of the module to a difference storage, and no other bio. */
@@ -31,12 +31,6 @@ struct bio_set cow_write_bios;
 
 /* Releasing never waits for this queue, so it may wait for anything else. */
 static struct workqueue_struct *cow_store_wq;
-
-/* A region of the storage while it is being filled. */
-struct cow_fill {
-	struct diff_range region;	/* what is left of it */
-	struct bio *bio;		/* collects blocks; earlier bios are chained to it */
-};
 
 /**
  * cow_store_kick() - see to it that unstored copies get stored
@@ -88,33 +82,8 @@ static sector_t cow_batch_left(const struct list_head *batch)
 	return nr_sectors;
 }
 
-/* A bio for the rest of the region, to which the bio before it is chained. */
-static void cow_fill_next_bio(struct cow_fill *fill)
-{
-	unsigned int nr_vecs = min_t(sector_t, BIO_MAX_VECS,
-				     fill->region.nr_sectors / DIFF_STORAGE_ALIGN_SECTORS);
-	struct bio *bio = bio_alloc_bioset(fill->region.bdev, nr_vecs, REQ_OP_WRITE, GFP_NOIO,
-					   &cow_write_bios);
-
-	bio->bi_iter.bi_sector = fill->region.sector;
-	if (fill->bio) {
-		bio_chain(fill->bio, bio);
-		submit_bio(fill->bio);
-	}
-	fill->bio = bio;
-}
-
-static void cow_fill_add(struct cow_fill *fill, struct page *page, unsigned int nr_bytes,
-			 unsigned int offset)
-{
-	while (!fill->bio || bio_add_page(fill->bio, page, nr_bytes, offset) != nr_bytes)
-		cow_fill_next_bio(fill);
-	fill->region.sector += nr_bytes >> SECTOR_SHIFT;
-	fill->region.nr_sectors -= nr_bytes >> SECTOR_SHIFT;
-}
-
-/* Adds the part of a copy that is to go into the region. */
-static void cow_fill_copy(struct cow_fill *fill, const struct cow_copy *copy)
+/* Adds the part of a copy that is to go into a region to the bio that writes it. */
+static bool cow_add_copy(struct bio *bio, const struct cow_copy *copy)
 {
 	unsigned int block_shift = copy->cow->config.block_shift;
 	u64 from = (u64)copy->stored << SECTOR_SHIFT;
@@ -124,15 +93,31 @@ static void cow_fill_copy(struct cow_fill *fill, const struct cow_copy *copy)
 		unsigned int offset = from & (cow_block_bytes(copy->cow) - 1);
 		unsigned int nr_bytes = min_t(u64, to - from,
 					      cow_block_bytes(copy->cow) - offset);
+		struct page *page = copy->bio.bi_io_vec[from >> block_shift].bv_page;
 
-		cow_fill_add(fill, copy->bio.bi_io_vec[from >> block_shift].bv_page, nr_bytes,
-			     offset);
+		if (bio_add_page(bio, page, nr_bytes, offset) != nr_bytes)
+			return false;
 		from += nr_bytes;
 	}
+	return true;
+}
+
+/* Before a region is taken, for that cannot be given back. */
+static int cow_alloc_extents(struct list_head *batch)
+{
+	struct cow_copy *copy;
+
+	list_for_each_entry(copy, batch, link) {
+		if (!copy->extent)
+			copy->extent = extent_alloc(GFP_NOIO);
+		if (!copy->extent)
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 /* Shares a region out to the copies of a batch; the last ones may get nothing. */
-static int cow_assign_region(struct list_head *batch, u64 position, sector_t nr_sectors)
+static void cow_assign_region(struct list_head *batch, u64 position, sector_t nr_sectors)
 {
 	struct cow_copy *copy;
 
@@ -141,26 +126,24 @@ static int cow_assign_region(struct list_head *batch, u64 position, sector_t nr_
 		copy->position = position;
 		position += copy->storing;
 		nr_sectors -= copy->storing;
-		if (!copy->storing || copy->extent)
-			continue;
-		copy->extent = extent_alloc(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN);
-		if (!copy->extent)
-			return -ENOMEM;
 	}
-	return 0;
 }
 
+/* One bio is enough: a batch has no more blocks than that has entries. */
 static int cow_write_region(struct list_head *batch, const struct diff_range *region)
 {
-	struct cow_fill fill = { .region = *region };
 	struct cow_copy *copy;
-	int ret;
+	struct bio *bio;
+	int ret = 0;
 
+	bio = bio_alloc_bioset(region->bdev, BIO_MAX_VECS, REQ_OP_WRITE, GFP_NOIO,
+			       &cow_write_bios);
+	bio->bi_iter.bi_sector = region->sector;
 	list_for_each_entry(copy, batch, link)
-		cow_fill_copy(&fill, copy);
-	/* Completes after all bios chained to it. */
-	ret = submit_bio_wait(fill.bio);
-	bio_put(fill.bio);
+		if (WARN_ON_ONCE(!cow_add_copy(bio, copy)))
+			ret = -EIO;
+	ret = ret ?: submit_bio_wait(bio);
+	bio_put(bio);
 	return ret;
 }
 
@@ -200,7 +183,6 @@ static void cow_put_copies(struct list_head *copies)
 /* Makes what has been written readable, and room in memory for more. */
 static void cow_commit(struct cow *cow, struct list_head *batch)
 {
-	struct bio_list starved = BIO_EMPTY_LIST;
 	struct cow_copy *copy, *next;
 	LIST_HEAD(forgotten);
 
@@ -208,14 +190,12 @@ static void cow_commit(struct cow *cow, struct list_head *batch)
 	list_for_each_entry_safe(copy, next, batch, link)
 		if (copy->storing && cow_commit_copy(cow, copy))
 			cow_forget_copy(cow, copy, &forgotten);
-	/* They still count as held, until the worker has them. */
-	bio_list_merge(&starved, &cow->starved);
-	bio_list_init(&cow->starved);
+	cow->is_starving = false;
 	wake_up_all(&cow->progress);
 	spin_unlock_irq(&cow->lock);
 
 	cow_put_copies(&forgotten);
-	releaser_add_list(&cow->later, &starved);
+	cow_retry_starved(cow);
 }
 
 static int cow_store_batch(struct cow *cow, struct list_head *batch)
@@ -225,13 +205,14 @@ static int cow_store_batch(struct cow *cow, struct list_head *batch)
 	int ret;
 
 	do {
+		ret = cow_alloc_extents(batch);
+		if (ret)
+			return ret;
 		ret = diff_storage_alloc(cow->config.storage, cow_batch_left(batch), &position,
 					 &region);
 		if (ret)
 			return ret;
-		ret = cow_assign_region(batch, position, region.nr_sectors);
-		if (ret)
-			return ret;
+		cow_assign_region(batch, position, region.nr_sectors);
 		ret = cow_write_region(batch, &region);
 		if (ret)
 			return ret;
@@ -261,12 +242,12 @@ void cow_store_drop(struct cow *cow)
 	cow_put_copies(&forgotten);
 }
 
-static void cow_fail_batch(struct cow *cow, struct list_head *batch, int error)
+static void cow_break_batch(struct cow *cow, struct list_head *batch, int error)
 {
 	spin_lock_irq(&cow->lock);
 	list_splice_init(batch, &cow->unstored);
 	spin_unlock_irq(&cow->lock);
-	cow_fail(cow, error);
+	cow_break(cow, error);
 }
 
 /**
@@ -283,16 +264,16 @@ void cow_store_work(struct work_struct *work)
 		cow_store_drop(cow);
 		return;
 	}
-	while (!ret) {
+	while (!ret && !READ_ONCE(cow->error)) {
 		cow_collect(cow, &batch);
 		if (list_empty(&batch))
 			break;
 		ret = cow_store_batch(cow, &batch);
 	}
-	if (ret) {
-		cow_fail_batch(cow, &batch, ret);
+	if (ret)
+		cow_break_batch(cow, &batch, ret);
+	if (READ_ONCE(cow->error))
 		cow_store_drop(cow);
-	}
 	cow_io_end(cow);
 }
 

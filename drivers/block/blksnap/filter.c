@@ -97,27 +97,35 @@ static struct ftrace_ops filter_write_page_ops = {
 	.flags	= FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT,
 };
 
-static int filter_close_write_page(void)
+static int filter_find_write_page(void)
 {
 	unsigned char name[] = "bdev_write_page";
-	int ret;
 
 	/* By name, for it is not exported. */
-	ret = ftrace_set_filter(&filter_write_page_ops, name, sizeof(name) - 1, 1);
-	if (!ret)
-		ret = register_ftrace_function(&filter_write_page_ops);
-	if (ret)
-		ftrace_free_filter(&filter_write_page_ops);
-	return ret;
+	return ftrace_set_filter(&filter_write_page_ops, name, sizeof(name) - 1, 1);
+}
+
+static int filter_close_write_page(void)
+{
+	return register_ftrace_function(&filter_write_page_ops);
 }
 
 static void filter_open_write_page(void)
 {
 	unregister_ftrace_function(&filter_write_page_ops);
+}
+
+static void filter_forget_write_page(void)
+{
 	ftrace_free_filter(&filter_write_page_ops);
 }
 
 #else
+
+static int filter_find_write_page(void)
+{
+	return 0;
+}
 
 static int filter_close_write_page(void)
 {
@@ -125,6 +133,10 @@ static int filter_close_write_page(void)
 }
 
 static void filter_open_write_page(void)
+{
+}
+
+static void filter_forget_write_page(void)
 {
 }
 
@@ -158,16 +170,11 @@ int filter_register(const struct filter_ops *ops)
 	ret = filter_close_write_page();
 	if (ret)
 		goto err_report;
-	ret = ftrace_set_filter_ip(&filter_ftrace_ops, (unsigned long)submit_bio_noacct, 0, 0);
-	if (ret)
-		goto err_open_write_page;
 	ret = register_ftrace_function(&filter_ftrace_ops);
 	if (ret)
-		goto err_free_filter;
+		goto err_open_write_page;
 	return 0;
 
-err_free_filter:
-	ftrace_free_filter(&filter_ftrace_ops);
 err_open_write_page:
 	filter_open_write_page();
 err_report:
@@ -196,6 +203,41 @@ void filter_unregister(void)
 		usleep_range(500, 1000);
 	/* The last instructions of filter_hold(), after its count. */
 	synchronize_rcu_tasks();
-	ftrace_free_filter(&filter_ftrace_ops);
 	filter_open_write_page();
+}
+
+/**
+ * filter_module_init() - find the functions to be diverted
+ *
+ * Once for as long as the module is loaded: the filter hash of an ftrace_ops
+ * cannot be used again after it has been freed.
+ *
+ * Return: 0 or what ftrace returned.
+ */
+int filter_module_init(void)
+{
+	int ret;
+
+	ret = filter_find_write_page();
+	if (ret)
+		goto err_forget_write_page;
+	ret = ftrace_set_filter_ip(&filter_ftrace_ops, (unsigned long)submit_bio_noacct, 0, 0);
+	if (ret)
+		goto err_forget;
+	return 0;
+
+err_forget:
+	ftrace_free_filter(&filter_ftrace_ops);
+err_forget_write_page:
+	filter_forget_write_page();
+	return ret;
+}
+
+/**
+ * filter_module_exit() - undo filter_module_init()
+ */
+void filter_module_exit(void)
+{
+	ftrace_free_filter(&filter_ftrace_ops);
+	filter_forget_write_page();
 }

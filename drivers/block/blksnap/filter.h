@@ -45,6 +45,9 @@ static inline sector_t filter_bio_sector(struct bio *bio)
 	return bio_flagged(bio, BIO_REMAPPED) ? sector : sector + bio->bi_bdev->bd_start_sect;
 }
 
+int filter_module_init(void);
+void filter_module_exit(void);
+
 int filter_register(const struct filter_ops *ops);
 void filter_unregister(void);
 

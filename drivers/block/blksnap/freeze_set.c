@@ -102,26 +102,22 @@ void freeze_set_destroy(struct freeze_set *set)
  * freeze_set_freeze() - freeze every filesystem of a set
  * @set:	set that is not frozen
  *
- * Return: false if one of them could not be frozen, which is said in the log.
- *	   The others are frozen all the same.
+ * Return: 0, or the negative errno of one that could not be frozen.  The others
+ *	   are frozen all the same.
  */
-bool freeze_set_freeze(struct freeze_set *set)
+int freeze_set_freeze(struct freeze_set *set)
 {
-	bool is_complete = true;
 	unsigned int i;
+	int ret = 0;
 
 	for (i = 0; i < set->nr_devices; i++) {
 		struct freeze_device *device = &set->devices[i];
-		int ret = bdev_freeze(device->ref.bdev);
+		int error = bdev_freeze(device->ref.bdev);
 
-		device->is_frozen = !ret;
-		if (!ret)
-			continue;
-		is_complete = false;
-		pr_warn("%pg: filesystem not frozen, image will be crash-consistent: %pe\n",
-			device->ref.bdev, ERR_PTR(ret));
+		device->is_frozen = !error;
+		ret = ret ?: error;
 	}
-	return is_complete;
+	return ret;
 }
 
 /**

@@ -22,7 +22,7 @@ struct freeze_set;
 struct freeze_set *freeze_set_create(struct block_device *origin);
 void freeze_set_destroy(struct freeze_set *set);
 
-bool freeze_set_freeze(struct freeze_set *set);
+int freeze_set_freeze(struct freeze_set *set);
 void freeze_set_thaw(struct freeze_set *set);
 
 #endif /* BLKSNAP_FREEZE_SET_H */

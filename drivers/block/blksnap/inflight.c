@@ -140,7 +140,7 @@ static void inflight_end_chained(struct bio *bio)
 	unsigned long flags;
 
 	/* Stay on this CPU: who interrupts us or is called by us adds to its list. */
-	preempt_disable();
+	migrate_disable();
 	local_irq_save(flags);
 	chained = this_cpu_ptr(&inflight_chained);
 	bio_list_add(&chained->bios, bio);
@@ -154,7 +154,7 @@ static void inflight_end_chained(struct bio *bio)
 		chained->is_running = false;
 	}
 	local_irq_restore(flags);
-	preempt_enable();
+	migrate_enable();
 }
 
 static void inflight_end_io(struct bio *bio)
@@ -184,7 +184,7 @@ static void inflight_end_io(struct bio *bio)
  * else may keep it back.
  *
  * Context: Any, where @bio is not completed meanwhile.
- * Return: true if @bio passed inflight_enter() and has not completed yet.
+ * Return: true if @bio passed inflight_count() and has not completed yet.
  */
 bool inflight_counts(const struct inflight *inflight, const struct bio *bio)
 {
@@ -202,11 +202,27 @@ bool inflight_counts(const struct inflight *inflight, const struct bio *bio)
 	return false;
 }
 
-static bool inflight_keep_at_gate(struct inflight *inflight, struct bio *bio)
+/**
+ * inflight_keep() - keep a write back if the gate is closed
+ * @inflight:	counter of the disk that @bio goes to
+ * @bio:	write that is not counted yet
+ *
+ * To be called before anything that a take switches is looked at: a write that
+ * finds the gate open before it closes is waited for by inflight_gate(), and one
+ * that finds it open again sees all that was switched meanwhile.
+ *
+ * Context: The filter's callback, under rcu_read_lock().
+ * Return: true if @bio is now ours and will be submitted again; false if the
+ *	   gate is open, and stays as it is for whoever waits for RCU.
+ */
+bool inflight_keep(struct inflight *inflight, struct bio *bio)
 {
 	unsigned long flags;
 	bool is_kept;
 
+	/* Pairs with smp_store_release() in inflight_ungate(). */
+	if (likely(!smp_load_acquire(&inflight->gates)))
+		return false;
 	spin_lock_irqsave(&inflight->lock, flags);
 	is_kept = inflight->gates;
 	if (is_kept)
@@ -216,36 +232,38 @@ static bool inflight_keep_at_gate(struct inflight *inflight, struct bio *bio)
 }
 
 /**
- * inflight_enter() - let a write in and count it until it completes
+ * inflight_count() - count a write until it completes
  * @inflight:	counter of the disk that @bio goes to
- * @bio:	write that is not counted yet
+ * @bio:	write that inflight_keep() has let in, under the same
+ *		rcu_read_lock()
  *
- * Context: The filter's callback, under rcu_read_lock().
- * Return: INFLIGHT_COUNTED: @bio may go on.  INFLIGHT_KEPT: the gate is closed
- *	   or there is no memory; @bio is now ours and will be submitted again.
+ * Context: The filter's callback.
+ * Return: true: @bio may go on.  false: there is no memory; @bio is now ours and
+ *	   will be submitted again.
  */
-enum inflight_result inflight_enter(struct inflight *inflight, struct bio *bio)
+bool inflight_count(struct inflight *inflight, struct bio *bio)
 {
-	struct inflight_ctx *ctx;
+	struct inflight_ctx *ctx = inflight_ctx_alloc();
 
-	if (unlikely(READ_ONCE(inflight->gates)) && inflight_keep_at_gate(inflight, bio))
-		return INFLIGHT_KEPT;
-
-	ctx = inflight_ctx_alloc();
 	if (unlikely(!ctx)) {
 		releaser_add(&inflight->starved, bio);
-		return INFLIGHT_KEPT;
+		return false;
 	}
 	ctx->inflight = inflight;
 	ctx->end_io = bio->bi_end_io;
 	ctx->private = bio->bi_private;
 	bio->bi_private = ctx;
 	bio->bi_end_io = inflight_end_io;
+	/*
+	 * Drivers that poll keep notes in bi_private, and a take would have to
+	 * wait until somebody polls.
+	 */
+	bio->bi_opf &= ~REQ_POLLED;
 	this_cpu_inc(*inflight->count);
-	return INFLIGHT_COUNTED;
+	return true;
 }
 
-/* Waits for a context, leaves it where inflight_enter() finds it, and retries. */
+/* Waits for a context, leaves it where inflight_count() finds it, and retries. */
 static void inflight_resubmit_starved(void *data, struct bio *bio)
 {
 	inflight_ctx_free(mempool_alloc(&inflight_ctx_pool, GFP_NOIO));
@@ -282,24 +300,22 @@ void inflight_gate(struct inflight *inflight)
 	spin_lock_irq(&inflight->lock);
 	WRITE_ONCE(inflight->gates, inflight->gates + 1);
 	spin_unlock_irq(&inflight->lock);
-	/* Pairs with rcu_read_lock() around inflight_enter(). */
+	/* Pairs with rcu_read_lock() around inflight_keep() and inflight_count(). */
 	synchronize_rcu_expedited();
 }
 
 /**
  * inflight_drain() - wait until the writes let in before the gate are done
  * @inflight:	the counter, its gate closed
- * @timeout_ms:	how long to wait
+ * @deadline:	in jiffies
  *
  * Context: Process context, sleeps.
  * Return: 0, or -ETIMEDOUT if there are still writes in flight.
  */
-int inflight_drain(struct inflight *inflight, unsigned int timeout_ms)
+int inflight_drain(struct inflight *inflight, unsigned long deadline)
 {
-	unsigned long end = jiffies + msecs_to_jiffies(timeout_ms);
-
 	while (inflight_sum(inflight)) {
-		if (time_after(jiffies, end))
+		if (time_after(jiffies, deadline))
 			return -ETIMEDOUT;
 		usleep_range(50, 200);
 	}
@@ -317,7 +333,8 @@ void inflight_ungate(struct inflight *inflight)
 	struct bio_list bios = BIO_EMPTY_LIST;
 
 	spin_lock_irq(&inflight->lock);
-	WRITE_ONCE(inflight->gates, inflight->gates - 1);
+	/* Pairs with smp_load_acquire() in inflight_keep(). */
+	smp_store_release(&inflight->gates, inflight->gates - 1);
 	if (!inflight->gates) {
 		bios = inflight->kept;
 		bio_list_init(&inflight->kept);
@@ -343,8 +360,8 @@ struct inflight *inflight_create(void)
 		kfree(inflight);
 		return NULL;
 	}
-	releaser_init(&inflight->starved, inflight_resubmit_starved, inflight);
-	releaser_init(&inflight->released, inflight_submit_kept, inflight);
+	releaser_init(&inflight->starved, releaser_wq, inflight_resubmit_starved, inflight);
+	releaser_init(&inflight->released, releaser_wq, inflight_submit_kept, inflight);
 	spin_lock_init(&inflight->lock);
 	bio_list_init(&inflight->kept);
 	atomic_inc(&inflight_live);
@@ -373,7 +390,7 @@ static void inflight_reap(struct work_struct *work)
  * the memory is freed behind them.
  *
  * Context: Process context, sleeps.  A grace period of RCU must have passed
- *	    since the last inflight_enter() could begin.
+ *	    since the last inflight_count() could begin.
  */
 void inflight_destroy(struct inflight *inflight)
 {

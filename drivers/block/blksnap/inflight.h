@@ -9,8 +9,8 @@
  * and a take closes the gate (new writes are kept back), waits until the count
  * is zero, switches, and opens the gate.
  *
- * inflight_enter() is the fast path: under rcu_read_lock(), any context.  The
- * rest is control path.
+ * inflight_counts(), _keep() and _count() are the fast path: in this order, under
+ * one rcu_read_lock(), in any context.  The rest is control path.
  */
 #ifndef BLKSNAP_INFLIGHT_H
 #define BLKSNAP_INFLIGHT_H
@@ -19,11 +19,6 @@
 
 struct inflight;
 
-enum inflight_result {
-	INFLIGHT_COUNTED,	/* goes on, counted until it completes */
-	INFLIGHT_KEPT,		/* kept back, to be submitted again later */
-};
-
 int inflight_module_init(void);
 void inflight_module_exit(void);
 
@@ -31,10 +26,11 @@ struct inflight *inflight_create(void);
 void inflight_destroy(struct inflight *inflight);
 
 bool inflight_counts(const struct inflight *inflight, const struct bio *bio);
-enum inflight_result inflight_enter(struct inflight *inflight, struct bio *bio);
+bool inflight_keep(struct inflight *inflight, struct bio *bio);
+bool inflight_count(struct inflight *inflight, struct bio *bio);
 
 void inflight_gate(struct inflight *inflight);
-int inflight_drain(struct inflight *inflight, unsigned int timeout_ms);
+int inflight_drain(struct inflight *inflight, unsigned long deadline);
 void inflight_ungate(struct inflight *inflight);
 
 #endif /* BLKSNAP_INFLIGHT_H */

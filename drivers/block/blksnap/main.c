@@ -17,6 +17,7 @@
 #include "cow.h"
 #include "ctrl.h"
 #include "extent_map.h"
+#include "filter.h"
 #include "inflight.h"
 #include "releaser.h"
 #include "snapimage.h"
@@ -117,9 +118,12 @@ static int __init blksnap_init(void)
 	ret = releaser_module_init();
 	if (ret)
 		goto err_exit_extent_map;
-	ret = inflight_module_init();
+	ret = filter_module_init();
 	if (ret)
 		goto err_exit_releaser;
+	ret = inflight_module_init();
+	if (ret)
+		goto err_exit_filter;
 	ret = cow_module_init();
 	if (ret)
 		goto err_exit_inflight;
@@ -139,6 +143,8 @@ err_exit_cow:
 	cow_module_exit();
 err_exit_inflight:
 	inflight_module_exit();
+err_exit_filter:
+	filter_module_exit();
 err_exit_releaser:
 	releaser_module_exit();
 err_exit_extent_map:
@@ -154,6 +160,7 @@ static void __exit blksnap_exit(void)
 	tracker_module_exit();
 	cow_module_exit();
 	inflight_module_exit();
+	filter_module_exit();
 	releaser_module_exit();
 	extent_map_module_exit();
 }

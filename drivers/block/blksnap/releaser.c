@@ -15,8 +15,8 @@
 
 #include "releaser.h"
 
-/* Not shared with the storing of copies, which releases may have to wait for. */
-static struct workqueue_struct *releaser_wq;
+/* Shared with nothing that waits for copies: those wait for releases. */
+struct workqueue_struct *releaser_wq;
 
 /* Chooses a worker to be queued by the caller, if there is need and one left. */
 static struct releaser_worker *releaser_choose(struct releaser *releaser)
@@ -37,10 +37,9 @@ static struct releaser_worker *releaser_choose(struct releaser *releaser)
 static void releaser_queue(struct releaser_worker *worker)
 {
 	if (worker)
-		queue_work(releaser_wq, &worker->work);
+		queue_work(worker->releaser->wq, &worker->work);
 }
 
-/* The next bio for a worker, who is done when there is none. */
 static struct bio *releaser_pop(struct releaser_worker *worker)
 {
 	struct releaser *releaser = worker->releaser;
@@ -49,12 +48,24 @@ static struct bio *releaser_pop(struct releaser_worker *worker)
 
 	spin_lock_irq(&releaser->lock);
 	bio = bio_list_pop(&releaser->bios);
-	if (!bio)
-		__clear_bit(worker - releaser->workers, &releaser->busy);
 	spare = releaser_choose(releaser);
 	spin_unlock_irq(&releaser->lock);
 	releaser_queue(spare);
 	return bio;
+}
+
+/* Ends a worker that may end: not one that has to look again. */
+static bool releaser_rest(struct releaser_worker *worker)
+{
+	struct releaser *releaser = worker->releaser;
+	bool may_rest;
+
+	spin_lock_irq(&releaser->lock);
+	may_rest = bio_list_empty(&releaser->bios);
+	if (may_rest)
+		__clear_bit(worker - releaser->workers, &releaser->busy);
+	spin_unlock_irq(&releaser->lock);
+	return may_rest;
 }
 
 static void releaser_work(struct work_struct *work)
@@ -68,22 +79,28 @@ static void releaser_work(struct work_struct *work)
 	releaser->is_spare_queued = false;
 	spin_unlock_irq(&releaser->lock);
 
-	blk_start_plug(&plug);
-	while ((bio = releaser_pop(worker)))
-		releaser->fn(releaser->data, bio);
-	blk_finish_plug(&plug);
+	do {
+		blk_start_plug(&plug);
+		while ((bio = releaser_pop(worker)))
+			releaser->fn(releaser->data, bio);
+		/* May sleep, so before others may count on this worker. */
+		blk_finish_plug(&plug);
+	} while (!releaser_rest(worker));
 }
 
 /**
  * releaser_init() - set up an embedded releaser
  * @releaser:	memory of the owner, which has to releaser_drain() before it goes
+ * @wq:		WQ_UNBOUND | WQ_MEM_RECLAIM
  * @fn:		called in a worker for each bio added; owns the bio
  * @data:	handed to @fn
  */
-void releaser_init(struct releaser *releaser, releaser_fn fn, void *data)
+void releaser_init(struct releaser *releaser, struct workqueue_struct *wq, releaser_fn fn,
+		   void *data)
 {
 	unsigned int i;
 
+	releaser->wq = wq;
 	releaser->fn = fn;
 	releaser->data = data;
 	for (i = 0; i < RELEASER_WORKERS; i++) {
@@ -183,7 +200,7 @@ void releaser_submit_bio(struct bio *bio)
 }
 
 /**
- * releaser_module_init() - create the workqueue of all releasers
+ * releaser_module_init() - create the workqueue that most releasers share
  *
  * Return: 0 or -ENOMEM.
  */

@@ -29,6 +29,7 @@ struct releaser_worker {
 
 /**
  * struct releaser - bios to be handled by workers
+ * @wq:		where the workers are queued
  * @fn:		called for each bio
  * @data:	handed to @fn
  * @workers:	share the list
@@ -40,6 +41,7 @@ struct releaser_worker {
  * Embedded in its owner, who has to releaser_drain() it before it goes.
  */
 struct releaser {
+	struct workqueue_struct *wq;
 	releaser_fn fn;
 	void *data;
 	struct releaser_worker workers[RELEASER_WORKERS];
@@ -50,10 +52,14 @@ struct releaser {
 	bool is_spare_queued;
 };
 
+/* For releasers whose function does nothing but submit or judge bios. */
+extern struct workqueue_struct *releaser_wq;
+
 int releaser_module_init(void);
 void releaser_module_exit(void);
 
-void releaser_init(struct releaser *releaser, releaser_fn fn, void *data);
+void releaser_init(struct releaser *releaser, struct workqueue_struct *wq, releaser_fn fn,
+		   void *data);
 void releaser_drain(struct releaser *releaser);
 void releaser_add(struct releaser *releaser, struct bio *bio);
 void releaser_add_list(struct releaser *releaser, struct bio_list *bios);

@@ -98,7 +98,7 @@ void snapshot_unlock_put(struct snapshot *snapshot);
 void snapshot_set_state(struct snapshot *snapshot, enum snapshot_state state);
 
 /* snapshot_storage.c */
-void snapshot_exclude_storage(struct snapshot_member *member, struct diff_storage *storage);
+int snapshot_exclude_storage(struct snapshot_member *member, struct diff_storage *storage);
 void snapshot_close_storage_devices(struct snapshot *snapshot);
 
 /* snapshot_take.c */

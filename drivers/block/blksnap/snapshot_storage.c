@@ -52,6 +52,21 @@ void snapshot_close_storage_devices(struct snapshot *snapshot)
 	}
 }
 
+/*
+ * What is read from an image comes in logical blocks of the origin, and so it is
+ * read from the storage.
+ */
+static bool snapshot_can_store_on(const struct snapshot *snapshot, struct block_device *bdev)
+{
+	u32 i;
+
+	for (i = 0; i < snapshot->nr_members; i++)
+		if (bdev_logical_block_size(bdev) >
+		    tracker_logical_block_bytes(snapshot->members[i].tracker))
+			return false;
+	return true;
+}
+
 static int storage_device_check(struct block_device *bdev)
 {
 	if (bdev_read_only(bdev))
@@ -302,15 +317,16 @@ static int snapshot_cut_ranges(struct snapshot *snapshot, struct block_device *b
 }
 
 /* The image of @member has no use for the range, whoever stores in it. */
-static void snapshot_member_exclude(struct snapshot_member *member,
-				    const struct diff_range *range)
+static int snapshot_member_exclude(struct snapshot_member *member,
+				   const struct diff_range *range)
 {
 	sector_t start = range->bdev->bd_start_sect + range->sector;
 	sector_t end = start + range->nr_sectors;
 
-	if (range->bdev->bd_disk == tracker_disk(member->tracker) &&
-	    member_clip(member, &start, &end))
-		cow_exclude(member->cow, start, end - start);
+	if (range->bdev->bd_disk != tracker_disk(member->tracker) ||
+	    !member_clip(member, &start, &end))
+		return 0;
+	return cow_exclude(member->cow, start, end - start);
 }
 
 /**
@@ -319,16 +335,19 @@ static void snapshot_member_exclude(struct snapshot_member *member,
  * @storage:	of any snapshot
  *
  * Context: Process context, sleeps; the caller holds snapshots_lock.
+ * Return: 0 or -ENOMEM.
  */
-void snapshot_exclude_storage(struct snapshot_member *member, struct diff_storage *storage)
+int snapshot_exclude_storage(struct snapshot_member *member, struct diff_storage *storage)
 {
 	struct gendisk *disk = tracker_disk(member->tracker);
 	struct diff_range range;
 	unsigned int cursor = 0;
+	int ret = 0;
 
 	lockdep_assert_held(&snapshots_lock);
-	while (diff_storage_next_on_disk(storage, disk, &cursor, &range))
-		snapshot_member_exclude(member, &range);
+	while (!ret && diff_storage_next_on_disk(storage, disk, &cursor, &range))
+		ret = snapshot_member_exclude(member, &range);
+	return ret;
 }
 
 /*
@@ -352,10 +371,11 @@ static int snapshot_exclude_pieces(struct snapshot *snapshot, struct block_devic
 	mutex_unlock(&snapshots_lock);
 	if (ret)
 		return ret;
-	for (i = 0; i < pieces->nr_ranges; i++)
-		for (j = 0; j < snapshot->nr_members; j++)
-			snapshot_member_exclude(&snapshot->members[j], &pieces->ranges[i]);
-	return 0;
+	for (i = 0; i < pieces->nr_ranges && !ret; i++)
+		for (j = 0; j < snapshot->nr_members && !ret; j++)
+			ret = snapshot_member_exclude(&snapshot->members[j],
+						      &pieces->ranges[i]);
+	return ret;
 }
 
 static int snapshot_append_ranges(struct snapshot *snapshot, struct block_device *bdev,
@@ -401,8 +421,8 @@ out_free:
  * Context: Process context, sleeps.
  * Return: 0; -ESRCH if there is no such snapshot; -ENODEV, -ENXIO or what else
  *	   opening the device gives; -EROFS if it is read-only; -EINVAL if it is
- *	   an image, zoned, or has blocks larger than 4 KiB, or if a range is
- *	   empty, beyond its end, not aligned to its logical blocks or overlaps
+ *	   an image, zoned, or has larger logical blocks than a member has, or
+ *	   if a range is empty, beyond its end, not aligned to its logical blocks or overlaps
  *	   with another range of any snapshot; -EBUSY if a range lies on a device
  *	   of which another snapshot is taken; -ENOMEM; -EINTR if the caller was
  *	   killed.
@@ -430,7 +450,10 @@ int snapshot_append_storage(const uuid_t *id, dev_t dev,
 		device = new_device;
 		list_add(&device->link, &snapshot->storage_devices);
 	}
-	ret = snapshot_append_ranges(snapshot, device->ref.bdev, ranges, count);
+	if (snapshot_can_store_on(snapshot, device->ref.bdev))
+		ret = snapshot_append_ranges(snapshot, device->ref.bdev, ranges, count);
+	else
+		ret = -EINVAL;
 	if (ret && new_device) {
 		list_del(&new_device->link);
 		bdev_ref_close(&new_device->ref);

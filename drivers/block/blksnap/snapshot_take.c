@@ -75,6 +75,8 @@ void snapshot_stop_engines(struct snapshot *snapshot, bool is_published)
 		member = &snapshot->members[i];
 		if (!member->cow)
 			continue;
+		/* First, for what is read from the origin may change then. */
+		cow_stop(member->cow);
 		if (is_published)
 			tracker_retire(member->tracker);
 		cow_shutdown(member->cow);
@@ -154,18 +156,20 @@ static int snapshot_prepare_members(struct snapshot *snapshot)
  * appended to another snapshot.  What is appended to another one from here on
  * may be, so it is refused: __snapshot_check_place() sees the new state.
  */
-static void snapshot_begin_take(struct snapshot *snapshot)
+static int snapshot_begin_take(struct snapshot *snapshot)
 {
 	struct snapshot *other;
+	int ret = 0;
 	u32 i;
 
 	lockdep_assert_held(&snapshot->lock);
 	mutex_lock(&snapshots_lock);
 	snapshot->state = SNAPSHOT_TAKING;
 	list_for_each_entry(other, &snapshots, link)
-		for (i = 0; i < snapshot->nr_members; i++)
-			snapshot_exclude_storage(&snapshot->members[i], other->storage);
+		for (i = 0; i < snapshot->nr_members && !ret; i++)
+			ret = snapshot_exclude_storage(&snapshot->members[i], other->storage);
 	mutex_unlock(&snapshots_lock);
+	return ret;
 }
 
 static int snapshot_add_images(struct snapshot *snapshot, const struct take_member *members)
@@ -209,7 +213,9 @@ static int snapshot_take_locked(struct snapshot *snapshot)
 		ret = -ENOMEM;
 		goto err_shut_down;
 	}
-	snapshot_begin_take(snapshot);
+	ret = snapshot_begin_take(snapshot);
+	if (ret)
+		goto err_free_members;
 	ret = take_instant(members, snapshot->nr_members);
 	if (ret)
 		goto err_free_members;

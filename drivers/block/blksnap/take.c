@@ -26,17 +26,18 @@
 #include <linux/slab.h>
 #include <linux/sort.h>
 
+#include "cbt_map.h"
 #include "freeze_set.h"
 #include "inflight.h"
 #include "take.h"
 #include "tracker.h"
 
 /*
- * How long the writes in flight of one disk may take to drain.  New writes to
- * the members wait meanwhile, so it has to stay well below the 30 s after which
- * drivers and clusters give a device up.
+ * How long the writes in flight may take to drain, on all members together and
+ * for each of the two orders.  New writes wait meanwhile, so it has to stay well
+ * below the 30 s after which drivers and clusters give a device up.
  */
-#define TAKE_DRAIN_TIMEOUT_MS 8000U
+#define TAKE_DRAIN_TIMEOUT (8 * HZ)
 
 /* One take at a time: two of them could wait for each other's frozen devices. */
 static DEFINE_MUTEX(take_mutex);
@@ -64,12 +65,13 @@ static void take_open_gates(struct inflight **gates, unsigned int nr_gates)
 /* Returns with all gates closed and nothing in flight, or with none closed. */
 static int take_close_gates(struct inflight **gates, unsigned int nr_gates)
 {
+	unsigned long deadline = jiffies + TAKE_DRAIN_TIMEOUT;
 	unsigned int i;
 	int ret;
 
 	for (i = 0; i < nr_gates; i++) {
 		inflight_gate(gates[i]);
-		ret = inflight_drain(gates[i], TAKE_DRAIN_TIMEOUT_MS);
+		ret = inflight_drain(gates[i], deadline);
 		if (ret) {
 			take_open_gates(gates, i + 1);
 			return ret;
@@ -125,6 +127,16 @@ static int take_switch(struct take_step *steps, unsigned int nr_steps,
 	return ret;
 }
 
+static void take_freeze(struct take_step *step)
+{
+	int ret = freeze_set_freeze(step->freeze_set);
+
+	step->member->is_frozen = !ret;
+	if (ret)
+		pr_warn("%pg: filesystem not frozen, image is crash-consistent: %pe\n",
+			step->member->origin, ERR_PTR(ret));
+}
+
 static int take_frozen(struct take_step *steps, unsigned int nr_steps,
 		       struct inflight **gates)
 {
@@ -132,10 +144,12 @@ static int take_frozen(struct take_step *steps, unsigned int nr_steps,
 	int ret;
 
 	for (i = 0; i < nr_steps; i++)
-		steps[i].member->is_frozen = freeze_set_freeze(steps[i].freeze_set);
+		take_freeze(&steps[i]);
 	ret = take_switch(steps, nr_steps, gates);
 	for (i = nr_steps; i-- > 0;)
 		freeze_set_thaw(steps[i].freeze_set);
+	for (i = 0; i < nr_steps; i++)
+		cbt_map_reap(tracker_cbt_map(steps[i].member->tracker));
 	return ret;
 }
 

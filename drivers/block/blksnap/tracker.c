@@ -23,6 +23,8 @@
 #include <linux/mutex.h>
 #include <linux/rculist.h>
 #include <linux/sched.h>
+#include <linux/sched/mm.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 
 #include "cbt_map.h"
@@ -37,6 +39,9 @@
 /* Enough for the disks of a large server in short chains. */
 #define TRACKED_DISK_HASH_BITS 6
 
+/* How long a queue may take to become idle, with its filesystems frozen. */
+#define TRACKER_SETTLE_TIMEOUT (8 * HZ)
+
 static DEFINE_HASHTABLE(tracked_disks, TRACKED_DISK_HASH_BITS);
 /* Guards trackers and disks; see tracker_priv.h. */
 DEFINE_MUTEX(tracker_mutex);
@@ -46,14 +51,36 @@ LIST_HEAD(tracker_rows);
  * The verdict
  */
 
+/*
+ * A disk got a new sequence number while an engine has it open: its medium has
+ * been changed.  (Without an engine, it may as well be another disk.)
+ */
+static void tracked_disk_lose(struct tracked_disk *tracked_disk)
+{
+	struct tracker *tracker;
+
+	list_for_each_entry_rcu(tracker, &tracked_disk->trackers, link,
+				lockdep_is_held(&tracker_mutex)) {
+		struct cow *cow = rcu_dereference_check(tracker->cow,
+							lockdep_is_held(&tracker_mutex));
+
+		if (cow)
+			cow_break(cow, -ENOMEDIUM);
+	}
+}
+
 static struct tracked_disk *tracked_disk_find(struct gendisk *disk)
 {
 	struct tracked_disk *tracked_disk;
 
 	hash_for_each_possible_rcu(tracked_disks, tracked_disk, node, (unsigned long)disk,
-				   lockdep_is_held(&tracker_mutex))
-		if (tracked_disk->disk == disk && tracked_disk->diskseq == disk->diskseq)
+				   lockdep_is_held(&tracker_mutex)) {
+		if (tracked_disk->disk != disk)
+			continue;
+		if (likely(tracked_disk->diskseq == disk->diskseq))
 			return tracked_disk;
+		tracked_disk_lose(tracked_disk);
+	}
 	return NULL;
 }
 
@@ -89,6 +116,9 @@ static enum filter_verdict tracked_disk_judge(struct tracked_disk *tracked_disk,
 
 	if (inflight_counts(tracked_disk->inflight, bio))
 		return FILTER_PASS;
+	/* First, so that a take switches maps and engines while nobody looks. */
+	if (inflight_keep(tracked_disk->inflight, bio))
+		return FILTER_TAKEN;
 
 	list_for_each_entry_rcu(tracker, &tracked_disk->trackers, link) {
 		struct cow *cow;
@@ -104,8 +134,7 @@ static enum filter_verdict tracked_disk_judge(struct tracked_disk *tracked_disk,
 		cow_hold_later(cow, bio);
 		return FILTER_TAKEN;
 	}
-	return inflight_enter(tracked_disk->inflight, bio) == INFLIGHT_COUNTED ?
-		FILTER_PASS : FILTER_TAKEN;
+	return inflight_count(tracked_disk->inflight, bio) ? FILTER_PASS : FILTER_TAKEN;
 }
 
 static enum filter_verdict tracker_judge(struct bio *bio)
@@ -246,6 +275,7 @@ static struct tracker *tracker_create(struct block_device *origin)
 		return ERR_PTR(ret);
 	tracker->dev = origin->bd_dev;
 	tracker->start = origin->bd_start_sect;
+	tracker->logical_block_bytes = bdev_logical_block_size(origin);
 	tracker->nr_sectors = bdev_nr_sectors(origin);
 	map = tracker_map_create(tracker->nr_sectors);
 	if (IS_ERR(map)) {
@@ -358,10 +388,26 @@ static int tracker_check_supported(struct block_device *origin)
 	/* Zones are written and reset by commands that cannot be held. */
 	if (bdev_is_zoned(origin))
 		return -EOPNOTSUPP;
+	/* What is copied and stored comes in units of 4 KiB. */
+	if (bdev_logical_block_size(origin) > SZ_4K)
+		return -EOPNOTSUPP;
 	/* Stores through a mapping never become bios. */
 	if (blk_queue_dax(bdev_get_queue(origin)))
 		return -EOPNOTSUPP;
 	return bdev_nr_sectors(origin) ? 0 : -ENXIO;
+}
+
+/* Waits until every request that entered the queue before has completed. */
+static bool queue_wait_idle(struct request_queue *queue, unsigned long timeout)
+{
+	unsigned int noio = memalloc_noio_save();
+	bool is_idle;
+
+	blk_freeze_queue_start(queue);
+	is_idle = blk_mq_freeze_queue_wait_timeout(queue, timeout) > 0;
+	blk_mq_unfreeze_queue_nomemrestore(queue);
+	memalloc_noio_restore(noio);
+	return is_idle;
 }
 
 /*
@@ -372,14 +418,16 @@ static int tracker_check_supported(struct block_device *origin)
 static int tracker_settle(struct block_device *origin)
 {
 	struct freeze_set *set = freeze_set_create(origin);
+	bool is_idle;
 
 	if (!set)
 		return -ENOMEM;
+	/* What cannot be frozen is not waited for: the take tries again. */
 	freeze_set_freeze(set);
-	queue_wait_idle(bdev_get_queue(origin));
+	is_idle = queue_wait_idle(bdev_get_queue(origin), TRACKER_SETTLE_TIMEOUT);
 	freeze_set_thaw(set);
 	freeze_set_destroy(set);
-	return 0;
+	return is_idle ? 0 : -ETIMEDOUT;
 }
 
 static struct tracker *tracker_start(struct block_device *origin)
@@ -424,9 +472,10 @@ static struct tracker *tracker_find_or_start(struct block_device *origin)
  * @dev:	number of the origin
  *
  * Return: its tracker, claimed until tracker_unclaim().  -EALREADY: in another
- *	   snapshot; -EOPNOTSUPP: cannot be protected (zoned, DAX); -ENODEV or
- *	   -ENXIO: no such device, or nothing in it; -EBUSY: no filter, see
- *	   filter_register(); -ENOMEM.
+ *	   snapshot; -EOPNOTSUPP: cannot be protected (zoned, DAX, logical blocks
+ *	   larger than 4 KiB); -ENODEV or -ENXIO: no such device, or nothing in
+ *	   it; -EBUSY: no filter, see filter_register(); -ETIMEDOUT: the device
+ *	   does not complete what it was asked before; -ENOMEM.
  */
 struct tracker *tracker_claim(dev_t dev)
 {
@@ -510,6 +559,17 @@ sector_t tracker_start_sector(const struct tracker *tracker)
 sector_t tracker_nr_sectors(const struct tracker *tracker)
 {
 	return tracker->nr_sectors;
+}
+
+/**
+ * tracker_logical_block_bytes() - logical block size of the origin
+ * @tracker:	claimed by the caller
+ *
+ * Return: bytes, at most 4 KiB.
+ */
+unsigned int tracker_logical_block_bytes(const struct tracker *tracker)
+{
+	return tracker->logical_block_bytes;
 }
 
 /**

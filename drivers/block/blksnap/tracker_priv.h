@@ -36,6 +36,7 @@ struct tracked_disk {
  * @tracked_disk: the disk the range is on
  * @dev:	number under which user space knows the origin
  * @start:	first sector on the disk
+ * @logical_block_bytes: of the disk
  * @nr_sectors:	length; changes with the capacity of the device
  * @cbt_map:	what changed; replaced when the capacity changes
  * @cow:	engine while a snapshot is held
@@ -49,6 +50,7 @@ struct tracker {
 	struct tracked_disk *tracked_disk;
 	dev_t dev;
 	sector_t start;
+	unsigned int logical_block_bytes;
 
 	sector_t nr_sectors;
 	struct cbt_map __rcu *cbt_map;
