@@ -447,6 +447,7 @@ pkg_need_guest()
 	pkg_need xz xz-utils
 	pkg_need /bin/busybox busybox-static
 	pkg_need mkfs.ext4 e2fsprogs
+	pkg_need dmsetup dmsetup
 	pkg_need ldd libc-bin
 	pkg_need setsid util-linux
 }
