@@ -10,4 +10,7 @@
 extern const struct ktap_test latency_tests[];
 void latency_tear_down(void);
 
+extern const struct ktap_test throttle_tests[];
+void throttle_tear_down(void);
+
 #endif /* TEST_IO_H */
