@@ -459,7 +459,7 @@ static void cow_starved_work(struct work_struct *work)
  * cow_block_shift() - size of a copy block for a device
  * @nr_sectors:	capacity of the device
  *
- * Return: log2 of bytes.
+ * Return: log2 of bytes; above COW_BLOCK_SHIFT_MAX the device is too large.
  */
 unsigned int cow_block_shift(sector_t nr_sectors)
 {

@@ -4,8 +4,9 @@
  *
  * Promises: from the moment the tracker publishes the engine, whatever is read through
  * cow_submit_image_bio() is what the origin held at that instant (or what was
- * written through it since), until the engine fails or is shut down; and no
- * write to the origin ever fails or waits for storing because of it.
+ * written through it since), until the engine fails or is stopped; and no write
+ * to the origin ever fails because of it, or waits for storing while there is
+ * memory for copies.
  *
  * cow_must_hold() is legal in the filter's callback, under rcu_read_lock().
  * cow_hold() may sleep as a submission does, but never waits for a copy.
@@ -58,6 +59,9 @@ struct cow_stats {
 
 int cow_module_init(void);
 void cow_module_exit(void);
+
+/* The largest copy block is as long as the longest run, see cow_priv.h. */
+#define COW_BLOCK_SHIFT_MAX 20
 
 unsigned int cow_block_shift(sector_t nr_sectors);
 

@@ -27,7 +27,7 @@
 #include "sparse_map.h"
 
 /* The longest run of blocks read or stored with one bio. */
-#define COW_RUN_MAX_SHIFT 20	/* log2 of bytes: with 4 KiB blocks, a full bio */
+#define COW_RUN_MAX_SHIFT COW_BLOCK_SHIFT_MAX	/* with 4 KiB blocks, a full bio */
 
 /**
  * enum cow_copy_state - life of an in-memory copy

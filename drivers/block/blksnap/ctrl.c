@@ -243,7 +243,7 @@ static long ctrl_snapshot_create(struct blk_snap_snapshot_create __user *arg)
 	export_uuid(out.id.b, &id);
 	if (copy_to_user(arg, &out, sizeof(out))) {
 		/* Nobody would know the snapshot to destroy it. */
-		snapshot_destroy(&id);
+		snapshot_undo(&id);
 		return -EFAULT;
 	}
 	return 0;
@@ -584,7 +584,7 @@ static long ctrl_compat_snapshot_create(struct ctrl_compat_snapshot_create __use
 	export_uuid(args.id.b, &id);
 	if (copy_to_user(arg, &args, sizeof(args))) {
 		/* Nobody would know the snapshot to destroy it. */
-		snapshot_destroy(&id);
+		snapshot_undo(&id);
 		return -EFAULT;
 	}
 	return 0;

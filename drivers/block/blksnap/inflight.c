@@ -13,7 +13,7 @@
  * the count only falls, so a sum of zero is true even if it is taken while
  * bios complete.
  *
- * Lock order: inflight->lock -> releaser->lock.
+ * Lock order: inflight->lock is a leaf.
  */
 #include "blksnap.h"
 

@@ -14,7 +14,8 @@
  *
  * Lock order: snapshot->lock -> snapshots_lock.  The first one is held while
  * filesystems freeze and disks come and go, so nobody who only looks takes it.
- * The second one is held for moments only.
+ * The second one is held for moments, and at the beginning of a take while
+ * storage is excluded from the images.
  */
 #include "blksnap.h"
 
@@ -217,7 +218,7 @@ static int snapshot_claim_member(struct snapshot_member *member, dev_t dev)
 	/* An image changes only through us, and a snapshot of it would need the engine twice. */
 	if (snapimage_origin(dev, &origin_dev))
 		return -EOPNOTSUPP;
-	tracker = tracker_claim(dev);
+	tracker = tracker_claim(dev, &member->is_new);
 	if (IS_ERR(tracker))
 		return PTR_ERR(tracker);
 	member->dev = dev;
@@ -231,9 +232,7 @@ static int snapshot_claim_member(struct snapshot_member *member, dev_t dev)
  * @count:	how many
  * @id:		out: identifier of the new snapshot
  *
- * If the call fails, no device is claimed by it, but a device that it was the
- * first to name may stay tracked.  That costs memory only, and the next attempt
- * needs it anyway.
+ * If the call fails, no device is claimed or tracked that was not before.
  *
  * Context: Process context, sleeps.
  * Return: 0; -EINVAL if there is no device, a device is named twice, or there
@@ -271,23 +270,14 @@ int snapshot_create(const dev_t *devs, u32 count, uuid_t *id)
 
 err_unclaim:
 	while (nr_claimed-- > 0)
-		tracker_unclaim(snapshot->members[nr_claimed].tracker);
+		tracker_unclaim(snapshot->members[nr_claimed].tracker,
+				snapshot->members[nr_claimed].is_new);
 	diff_storage_destroy(snapshot->storage);
 	snapshot_put(snapshot);
 	return ret;
 }
 
-/**
- * snapshot_destroy() - give a snapshot up
- * @id:		identifier of the snapshot
- *
- * The devices stay tracked.  A take or an append in progress is waited for.
- *
- * Context: Process context, sleeps.
- * Return: 0; -ENODEV if there is no such snapshot; -EINTR if the caller was
- *	   killed before anything was done.
- */
-int snapshot_destroy(const uuid_t *id)
+static int snapshot_end(const uuid_t *id, bool is_undone)
 {
 	struct snapshot *snapshot;
 	bool was_taken;
@@ -311,7 +301,8 @@ int snapshot_destroy(const uuid_t *id)
 	list_del_init(&snapshot->link);
 	mutex_unlock(&snapshots_lock);
 	for (i = 0; i < snapshot->nr_members; i++)
-		tracker_unclaim(snapshot->members[i].tracker);
+		tracker_unclaim(snapshot->members[i].tracker,
+				is_undone && snapshot->members[i].is_new);
 	/* 6. Storage, then the devices that it lies on. */
 	diff_storage_destroy(snapshot->storage);
 	snapshot_close_storage_devices(snapshot);
@@ -321,6 +312,34 @@ int snapshot_destroy(const uuid_t *id)
 	snapshot_put(snapshot);		/* of snapshot_find_locked() */
 	module_put(THIS_MODULE);	/* of snapshot_create(); our caller has one, too */
 	return 0;
+}
+
+/**
+ * snapshot_destroy() - give a snapshot up
+ * @id:		identifier of the snapshot
+ *
+ * The devices stay tracked.  A take or an append in progress is waited for.
+ *
+ * Context: Process context, sleeps.
+ * Return: 0; -ENODEV if there is no such snapshot; -EINTR if the caller was
+ *	   killed before anything was done.
+ */
+int snapshot_destroy(const uuid_t *id)
+{
+	return snapshot_end(id, false);
+}
+
+/**
+ * snapshot_undo() - destroy a snapshot that was created in vain
+ * @id:		from snapshot_create(); nobody else knows it
+ *
+ * Ends the tracking of what was not tracked before, too.
+ *
+ * Context: Process context, sleeps.
+ */
+void snapshot_undo(const uuid_t *id)
+{
+	snapshot_end(id, true);
 }
 
 static u32 __snapshot_count(void)

@@ -33,6 +33,7 @@ struct snapshot;
 
 int snapshot_create(const dev_t *devs, u32 count, uuid_t *id);
 int snapshot_destroy(const uuid_t *id);
+void snapshot_undo(const uuid_t *id);
 int snapshot_append_storage(const uuid_t *id, dev_t dev,
 			    const struct blk_snap_block_range *ranges, u32 count);
 int snapshot_take(const uuid_t *id);

@@ -44,6 +44,7 @@ enum snapshot_state {
  * struct snapshot_member - one device of a snapshot
  * @dev:	its number, as user space named it
  * @tracker:	claimed as long as the snapshot is in the list
+ * @is_new:	the device was not tracked before
  * @origin:	open while there is an engine
  * @cow:	the engine, with a reference; NULL in SNAPSHOT_CREATED
  * @image:	NULL in SNAPSHOT_CREATED
@@ -51,6 +52,7 @@ enum snapshot_state {
 struct snapshot_member {
 	dev_t dev;
 	struct tracker *tracker;
+	bool is_new;
 	struct bdev_ref origin;
 	struct cow *cow;
 	struct snapimage *image;

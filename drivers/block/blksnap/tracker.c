@@ -353,6 +353,8 @@ static int tracker_resize(struct tracker *tracker, sector_t nr_sectors)
 		return 0;
 	if (!nr_sectors)
 		return -ENODEV;
+	if (cow_block_shift(nr_sectors) > COW_BLOCK_SHIFT_MAX)
+		return -EOPNOTSUPP;
 	map = tracker_map_create(nr_sectors);
 	if (IS_ERR(map))
 		return PTR_ERR(map);
@@ -361,6 +363,25 @@ static int tracker_resize(struct tracker *tracker, sector_t nr_sectors)
 	synchronize_rcu();
 	cbt_map_destroy(old);
 	return 0;
+}
+
+/**
+ * tracker_is_present() - is there still the device that a tracker follows?
+ * @tracker:	any row
+ *
+ * Context: tracker_mutex held; sleeps.
+ * Return: false if it has gone, or its number means another device now.
+ */
+bool tracker_is_present(const struct tracker *tracker)
+{
+	struct bdev_ref ref;
+	bool is_present;
+
+	if (bdev_ref_open(&ref, tracker->dev, false))
+		return false;
+	is_present = tracker_follows(tracker, ref.bdev);
+	bdev_ref_close(&ref);
+	return is_present;
 }
 
 /**
@@ -385,16 +406,20 @@ int tracker_refresh_locked(struct tracker *tracker)
 
 static int tracker_check_supported(struct block_device *origin)
 {
+	if (!bdev_nr_sectors(origin))
+		return -ENXIO;
 	/* Zones are written and reset by commands that cannot be held. */
 	if (bdev_is_zoned(origin))
 		return -EOPNOTSUPP;
 	/* What is copied and stored comes in units of 4 KiB. */
 	if (bdev_logical_block_size(origin) > SZ_4K)
 		return -EOPNOTSUPP;
+	if (cow_block_shift(bdev_nr_sectors(origin)) > COW_BLOCK_SHIFT_MAX)
+		return -EOPNOTSUPP;
 	/* Stores through a mapping never become bios. */
 	if (blk_queue_dax(bdev_get_queue(origin)))
 		return -EOPNOTSUPP;
-	return bdev_nr_sectors(origin) ? 0 : -ENXIO;
+	return 0;
 }
 
 /* Waits until every request that entered the queue before has completed. */
@@ -470,6 +495,7 @@ static struct tracker *tracker_find_or_start(struct block_device *origin)
 /**
  * tracker_claim() - make a device a member of a snapshot, tracked from now on
  * @dev:	number of the origin
+ * @is_new:	out: it was not tracked before
  *
  * Return: its tracker, claimed until tracker_unclaim().  -EALREADY: in another
  *	   snapshot; -EOPNOTSUPP: cannot be protected (zoned, DAX, logical blocks
@@ -477,9 +503,9 @@ static struct tracker *tracker_find_or_start(struct block_device *origin)
  *	   it; -EBUSY: no filter, see filter_register(); -ETIMEDOUT: the device
  *	   does not complete what it was asked before; -ENOMEM.
  */
-struct tracker *tracker_claim(dev_t dev)
+struct tracker *tracker_claim(dev_t dev, bool *is_new)
 {
-	struct tracker *tracker;
+	struct tracker *tracker, *known;
 	struct bdev_ref ref;
 	int ret;
 
@@ -487,22 +513,29 @@ struct tracker *tracker_claim(dev_t dev)
 	if (ret)
 		return ERR_PTR(ret);
 	mutex_lock(&tracker_mutex);
+	known = tracker_find(dev);
 	tracker = tracker_find_or_start(ref.bdev);
-	if (!IS_ERR(tracker))
+	if (!IS_ERR(tracker)) {
 		tracker->is_claimed = true;
+		*is_new = tracker != known;
+	}
 	mutex_unlock(&tracker_mutex);
 	bdev_ref_close(&ref);
 	return tracker;
 }
 
 /**
- * tracker_unclaim() - end the membership; tracking goes on
+ * tracker_unclaim() - end the membership
  * @tracker:	claimed by the caller
+ * @is_undone:	as if the claim had not been made: end the tracking, too, which
+ *		goes on otherwise
  */
-void tracker_unclaim(struct tracker *tracker)
+void tracker_unclaim(struct tracker *tracker, bool is_undone)
 {
 	mutex_lock(&tracker_mutex);
 	tracker->is_claimed = false;
+	if (is_undone)
+		tracker_destroy(tracker);
 	mutex_unlock(&tracker_mutex);
 }
 

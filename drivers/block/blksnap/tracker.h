@@ -30,8 +30,8 @@ struct tracker;
 void tracker_module_exit(void);
 
 /* A snapshot's side. */
-struct tracker *tracker_claim(dev_t dev);
-void tracker_unclaim(struct tracker *tracker);
+struct tracker *tracker_claim(dev_t dev, bool *is_new);
+void tracker_unclaim(struct tracker *tracker, bool is_undone);
 
 dev_t tracker_dev(const struct tracker *tracker);
 struct gendisk *tracker_disk(const struct tracker *tracker);

@@ -46,8 +46,10 @@ static void tracker_fill_info(struct tracker *tracker, struct blk_snap_cbt_info 
 	memset(info, 0, sizeof(*info));
 	info->dev_id.mj = MAJOR(tracker->dev);
 	info->dev_id.mn = MINOR(tracker->dev);
+	if (!tracker_is_present(tracker))
+		return;
 	/* A member of a snapshot keeps its map; it is refreshed at the take. */
-	if (!tracker->is_claimed && tracker_refresh_locked(tracker) == -ENODEV)
+	if (!tracker->is_claimed && tracker_refresh_locked(tracker))
 		return;
 	cbt_map_info(tracker_map(tracker), &map_info);
 	info->blk_size = map_info.block_bytes;
@@ -126,7 +128,7 @@ int tracker_read_cbt_map(dev_t dev, u32 offset, u32 length, u8 __user *buffer)
 
 	mutex_lock(&tracker_mutex);
 	tracker = tracker_find(dev);
-	if (tracker)
+	if (tracker && tracker_is_present(tracker))
 		ret = tracker_copy_map(tracker, offset, length, buffer);
 	mutex_unlock(&tracker_mutex);
 	return ret;
@@ -166,7 +168,7 @@ int tracker_mark_dirty(dev_t dev, const struct blk_snap_block_range *ranges, u32
 
 	mutex_lock(&tracker_mutex);
 	tracker = tracker_find(dev);
-	if (!tracker)
+	if (!tracker || !tracker_is_present(tracker))
 		goto out_unlock;
 	ret = tracker_ranges_valid(tracker, ranges, count) ? 0 : -EINVAL;
 	for (i = 0; i < count && !ret; i++)
