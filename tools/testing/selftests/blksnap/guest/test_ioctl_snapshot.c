@@ -332,15 +332,31 @@ static void test_append_sees_overlap_of_disk_and_partition(void)
 static void test_append_that_is_not_aligned_gets_einval(void)
 {
 	const struct null_disk_options big = { .block_bytes = 4096 };
+	struct disk origin, disk;
+	struct snapshot snapshot;
+
+	ASSERT_OK(null_disk_create(&origin, "nullb3", DISK_MIB, &big));
+	ASSERT_OK(null_disk_create(&disk, "nullb4", DISK_MIB, &big));
+	snapshot_create(&snapshot, &origin);
+	EXPECT_ERR(append_range(&snapshot, &disk, 1, 8), EINVAL);
+	EXPECT_ERR(append_range(&snapshot, &disk, 8, 9), EINVAL);
+	EXPECT_ERR(append_range(&snapshot, &disk, 4, 16), EINVAL);
+	EXPECT_OK(append_range(&snapshot, &disk, 8, 8));
+	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(blksnap_tracker_remove(ctl, origin.id));
+	null_disk_destroy(&disk);
+	null_disk_destroy(&origin);
+}
+
+static void test_append_of_larger_blocks_gets_einval(void)
+{
+	const struct null_disk_options big = { .block_bytes = 4096 };
 	struct snapshot snapshot;
 	struct disk disk;
 
 	ASSERT_OK(null_disk_create(&disk, "nullb3", DISK_MIB, &big));
 	snapshot_create(&snapshot, &disk_a);
-	EXPECT_ERR(append_range(&snapshot, &disk, 1, 8), EINVAL);
-	EXPECT_ERR(append_range(&snapshot, &disk, 8, 9), EINVAL);
-	EXPECT_ERR(append_range(&snapshot, &disk, 4, 16), EINVAL);
-	EXPECT_OK(append_range(&snapshot, &disk, 8, 8));
+	EXPECT_ERR(append_range(&snapshot, &disk, 8, 8), EINVAL);
 	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
 	null_disk_destroy(&disk);
 }
@@ -423,6 +439,7 @@ const struct ktap_test append_tests[] = {
 	KTAP_TEST(test_append_of_range_of_another_snapshot_gets_einval),
 	KTAP_TEST(test_append_sees_overlap_of_disk_and_partition),
 	KTAP_TEST(test_append_that_is_not_aligned_gets_einval),
+	KTAP_TEST(test_append_of_larger_blocks_gets_einval),
 	KTAP_TEST(test_append_adds_all_ranges_or_none),
 	KTAP_TEST(test_append_of_no_device_fails),
 	KTAP_TEST(test_append_with_bad_array_gets_efault),
