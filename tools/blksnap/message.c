@@ -19,10 +19,12 @@
 	"the device is not tracked; 'blksnap tracker list' shows which are"
 #define NOT_PROTECTED \
 	"the module cannot protect a device of this kind (zoned, or written to without block requests)"
+#define NOT_SEEN \
+	"writes cannot be seen: another module or a live patch diverts submit_bio_noacct(), or kernel.ftrace_enabled is 0"
 #define UNKNOWN_SNAPSHOT \
 	"there is no such snapshot; 'blksnap snapshot list' shows all"
 #define WRONG_STORAGE \
-	"a range is beyond the end, not aligned to the logical blocks, or storage already; nothing was appended"
+	"a range is beyond the end, not aligned to the logical blocks, or storage already, or the device has larger blocks than an origin; nothing was appended"
 
 /* What an errno means depends on the call that returned it. */
 static const struct {
@@ -54,18 +56,31 @@ static const struct {
 	{ blk_snap_ioctl_snapshot_create, ENODEV, "there is no such device" },
 	{ blk_snap_ioctl_snapshot_create, ENXIO, "there is no such device" },
 	{ blk_snap_ioctl_snapshot_create, EOPNOTSUPP, NOT_PROTECTED },
+	{ blk_snap_ioctl_snapshot_create, EBUSY,
+	  NOT_SEEN },
+	{ blk_snap_ioctl_snapshot_create, ETIMEDOUT,
+	  "the device does not complete its earlier writes; try again when it does" },
 
 	{ blk_snap_ioctl_snapshot_destroy, ENODEV, UNKNOWN_SNAPSHOT },
 
 	{ blk_snap_ioctl_snapshot_append_storage, ESRCH, UNKNOWN_SNAPSHOT },
 	{ blk_snap_ioctl_snapshot_append_storage, EINVAL,
 	  WRONG_STORAGE },
+	{ blk_snap_ioctl_snapshot_append_storage, EBUSY,
+	  "the storage lies on a device of which another snapshot is taken; use another device" },
+	{ blk_snap_ioctl_snapshot_append_storage, EROFS, "the device is read-only" },
+	{ blk_snap_ioctl_snapshot_append_storage, E2BIG,
+	  "too many ranges for one call; append in smaller pieces" },
 
 	{ blk_snap_ioctl_snapshot_take, ESRCH, UNKNOWN_SNAPSHOT },
 	{ blk_snap_ioctl_snapshot_take, EALREADY,
 	  "the snapshot is taken already" },
 	{ blk_snap_ioctl_snapshot_take, EFAULT,
 	  "the snapshot has no difference storage; append some with 'blksnap snapshot append'" },
+	{ blk_snap_ioctl_snapshot_take, ENODEV, "a device of the snapshot has gone" },
+	{ blk_snap_ioctl_snapshot_take, ENXIO, "a device of the snapshot has gone" },
+	{ blk_snap_ioctl_snapshot_take, ETIMEDOUT,
+	  "writes in flight did not complete in time; nothing was taken, try again" },
 
 	{ blk_snap_ioctl_snapshot_collect_images, ESRCH, UNKNOWN_SNAPSHOT },
 	{ blk_snap_ioctl_snapshot_collect_images, ENODEV,

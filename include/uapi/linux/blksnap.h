@@ -256,8 +256,9 @@ struct blk_snap_tracker_mark_dirty_blocks {
  * Naming an image means its origin.
  *
  * Return: 0, also for a count of 0; -ENODEV if the device is not tracked;
- * -EINVAL if a range is empty or reaches beyond the end of the device.  All
- * ranges are checked before the first of them is marked.
+ * -EINVAL if a range is empty or reaches beyond the end of the device; -E2BIG for
+ * more than 262144 ranges; -ENOMEM.  All ranges are checked before the first of
+ * them is marked.
  */
 #define IOCTL_BLK_SNAP_TRACKER_MARK_DIRTY_BLOCKS                               \
 	_IOR(BLK_SNAP, blk_snap_ioctl_tracker_mark_dirty_blocks,               \
@@ -283,10 +284,13 @@ struct blk_snap_snapshot_create {
  * IOCTL_BLK_SNAP_SNAPSHOT_TAKE.  A low_free_space event is queued at once: it
  * asks for the first piece of difference storage.
  *
- * Return: 0; -EINVAL if the count is 0 or a device is named twice; -EALREADY if
- * a device belongs to another snapshot; -ENODEV or -ENXIO if there is no such
- * device; -EOPNOTSUPP if the device is zoned or of a kind whose writes the
- * module cannot see.
+ * Return: 0; -EINVAL if the count is 0 or above 1024 or a device is named twice;
+ * -EALREADY if a device belongs to another snapshot; -ENODEV or -ENXIO if there
+ * is no such device; -EOPNOTSUPP if the device is zoned, an image, or of a kind
+ * whose writes the module cannot see or copy; -EBUSY if the module cannot see
+ * any writes, for another module or a live patch diverts submit_bio_noacct(), or
+ * kernel.ftrace_enabled is 0; -ETIMEDOUT if a device does not complete earlier
+ * writes; -ENOMEM.  After any failure nothing is tracked that was not before.
  */
 #define IOCTL_BLK_SNAP_SNAPSHOT_CREATE                                         \
 	_IOW(BLK_SNAP, blk_snap_ioctl_snapshot_create,                         \
@@ -338,9 +342,13 @@ struct blk_snap_snapshot_append_storage {
  * is allowed before and after the take, as often as needed.
  *
  * Return: 0, also for a count of 0; -ESRCH if there is no such snapshot;
- * -EINVAL if a range is empty, reaches beyond the end of the device, is not
- * aligned to the logical block size of the device, or overlaps with another
- * range of any snapshot.  All ranges are added or none.
+ * -ENODEV or -ENXIO if there is no such device; -EROFS if it is read-only;
+ * -EINVAL if it is an image, is zoned or has larger logical blocks than a device
+ * of the snapshot, or if a range is empty, reaches beyond the end of the device,
+ * is not aligned to its logical block size, or overlaps with another range of
+ * any snapshot; -EBUSY if a range lies on a device of which another snapshot is
+ * taken; -E2BIG for more than 262144 ranges; -ENOMEM.  All ranges are added or
+ * none.
  */
 #define IOCTL_BLK_SNAP_SNAPSHOT_APPEND_STORAGE                                 \
 	_IOW(BLK_SNAP, blk_snap_ioctl_snapshot_append_storage,                 \
@@ -362,8 +370,9 @@ struct blk_snap_snapshot_take {
  * its image is what the disk would hold after a crash.
  *
  * Return: 0; -ESRCH if there is no such snapshot; -EALREADY if it is taken
- * already; -EFAULT if no difference storage was appended.  After any failure
- * the snapshot is as it was before the call.
+ * already; -EFAULT if no difference storage was appended; -ENODEV or -ENXIO if a
+ * device has gone; -ETIMEDOUT if writes in flight did not complete within some
+ * seconds; -ENOMEM.  After any failure the snapshot is as it was before the call.
  */
 #define IOCTL_BLK_SNAP_SNAPSHOT_TAKE                                           \
 	_IOR(BLK_SNAP, blk_snap_ioctl_snapshot_take,                           \

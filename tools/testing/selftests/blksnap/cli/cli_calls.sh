@@ -321,7 +321,7 @@ test_errnos()
 		"cannot create the snapshot: there is no such device" \
 		snapshot create 4000:1
 	refused "snapshot append" snapshot_append_storage EINVAL \
-		"cannot append '4000:3': a range is beyond the end, not aligned to the logical blocks, or storage already; nothing was appended" \
+		"cannot append '4000:3': a range is beyond the end, not aligned to the logical blocks, or storage already, or the device has larger blocks than an origin; nothing was appended" \
 		"${append[@]}"
 	refused "snapshot append" snapshot_append_storage ESRCH \
 		"cannot append '4000:3': $unknown" "${append[@]}"
