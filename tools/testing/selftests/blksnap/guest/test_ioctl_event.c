@@ -6,10 +6,13 @@
  * wait may not end early, and it has to end.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -263,6 +266,38 @@ static void test_event_belongs_to_its_snapshot(void)
 	EXPECT_OK(next_event(&second, 0, &event));
 }
 
+static short polled(int fd)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+
+	return poll(&pollfd, 1, 0) < 0 ? -1 : pollfd.revents;
+}
+
+/* A file is polled about the first snapshot that it has waited for. */
+static void test_poll_tells_of_the_snapshot_waited_for(void)
+{
+	struct blk_snap_snapshot_event *arg;
+	struct snapshot snapshot;
+	int fd = open("/dev/" BLK_SNAP_CTL, O_RDWR);
+
+	snapshot_create(&snapshot, &disk_a);
+	EXPECT_EQ(polled(fd), POLLERR);
+	/* The event cannot be delivered, so it is there to be polled for. */
+	arg = mmap(NULL, sizeof(*arg), PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT(arg != MAP_FAILED);
+	arg->id = snapshot.id;
+	ASSERT_OK(mprotect(arg, sizeof(*arg), PROT_READ));
+	EXPECT_EQ(ioctl(fd, IOCTL_BLK_SNAP_SNAPSHOT_WAIT_EVENT, arg), -1);
+	munmap(arg, sizeof(*arg));
+	EXPECT_EQ(polled(fd), POLLIN);
+	ASSERT_OK(next_event(&snapshot, 0, &event));
+	EXPECT_EQ(polled(fd), 0);
+	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_EQ(polled(fd), POLLERR | POLLHUP);
+	close(fd);
+}
+
 const struct ktap_test event_tests[] = {
 	KTAP_TEST(test_wait_for_unknown_snapshot_gets_esrch),
 	KTAP_TEST(test_first_event_asks_for_storage),
@@ -276,5 +311,6 @@ const struct ktap_test event_tests[] = {
 	KTAP_TEST(test_event_wakes_exactly_one_waiter),
 	KTAP_TEST(test_event_that_cannot_be_delivered_is_kept),
 	KTAP_TEST(test_event_belongs_to_its_snapshot),
+	KTAP_TEST(test_poll_tells_of_the_snapshot_waited_for),
 	KTAP_END
 };
