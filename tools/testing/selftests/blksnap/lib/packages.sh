@@ -7,6 +7,7 @@
 #	pkg_need PROG|/PATH PACKAGE...	note the packages if PROG is missing
 #	pkg_install			install what was noted, with apt
 #	kernel_fetch 6.1|6.12		fetch and unpack a Debian kernel
+#	kernel_fetch kasan|kcsan	or build one that looks for faults
 #	qemu_fetch			find an emulator fit for the guests
 #	source_scripts_fetch		find checkpatch.pl and its word lists
 # Run:		lib/packages.sh all|build|check|guest|kernel VERSION|qemu
@@ -235,6 +236,13 @@ apt_root_depends()
 # KERNEL_IMAGE (bzImage) and KERNEL_KDIR (build folder for modules).
 kernel_fetch()
 {
+	local settings
+
+	if [[ $1 == kasan || $1 == kcsan ]]; then
+		settings=$("$(dirname "${BASH_SOURCE[0]}")/debug_kernel" "$1")
+		eval "$settings"
+		return
+	fi
 	KERNEL_DIR=$BLKSNAP_CACHE/kernel/$1
 	if [[ ! -e $KERNEL_DIR/release ]]; then
 		pkg_need depmod kmod
