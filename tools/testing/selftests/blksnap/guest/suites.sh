@@ -22,7 +22,7 @@ null_blk='--module blksnap --kmod null_blk'
 suite ioctl test_ioctl $null_blk --fast --fast --timeout 300
 suite ioctl32 test_ioctl32 $null_blk --fast --fast --timeout 300
 suite oracle test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
-	--program e2fsck --arguments '--rounds 500' --fast '--rounds 24' \
+	--program e2fsck --arguments '--rounds 1000' --fast '--rounds 24' \
 	--timeout 3600
 suite oracle-virtio test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
 	--program e2fsck --disk 16M --disk 16M --disk 128M \
