@@ -284,8 +284,10 @@ static enum cow_step cow_next_step(struct cow *cow, struct bio *bio,
 				 cow->max_in_memory - cow->in_memory);
 		return COW_STEP_READ;
 	}
-	if (block > span->last && !waits_for)
+	if (block > span->last && !waits_for) {
+		cow->is_starving = false;
 		return COW_STEP_RELEASE;
+	}
 
 	cow_account_held(cow, 1);
 	if (waits_for)
@@ -433,7 +435,8 @@ void cow_retry_starved(struct cow *cow)
 
 /*
  * The origin does not wait for a storage that hangs: then the snapshot breaks.
- * (Its memory may hang with it, but the writes go on.)
+ * (Its memory may hang with it, but the writes go on.)  If it is the origin that
+ * hangs, breaking would help nobody.
  */
 static void cow_starved_work(struct work_struct *work)
 {
@@ -441,6 +444,8 @@ static void cow_starved_work(struct work_struct *work)
 	bool is_stalled;
 
 	spin_lock_irq(&cow->lock);
+	if (cow->nr_unsettled)
+		cow->starving_since = jiffies;
 	is_stalled = cow->is_starving &&
 		     time_after(jiffies, cow->starving_since + COW_STALL_TIMEOUT);
 	spin_unlock_irq(&cow->lock);
@@ -529,6 +534,7 @@ struct cow *cow_create(const struct cow_config *config)
 		return ERR_PTR(-ENOMEM);
 	cow->config = *config;
 	cow->origin_dev = config->origin->bd_dev;
+	cow->diskseq = config->origin->bd_disk->diskseq;
 	cow->nr_blocks = ((config->nr_sectors - 1) >> cow_sector_shift(cow)) + 1;
 	cow->max_in_memory = max(1U, (copy_memory_maximum << (20 - 10)) >>
 				     (config->block_shift - 10));

@@ -276,6 +276,7 @@ bool cow_copy_start(struct cow *cow, struct cow_copy *copy)
 	if (nr_blocks) {
 		range_lock_add(&cow->copies, &copy->range, first, first + nr_blocks - 1);
 		cow->in_memory += nr_blocks;
+		cow->nr_unsettled++;
 		cow->is_starving = false;
 		cow->nr_io++;
 	}
@@ -317,6 +318,7 @@ void cow_copies_settle(struct cow *cow, u64 first, u64 last, struct bio_list *re
 			continue;
 		}
 		copy->state = COW_COPIED;
+		cow->nr_unsettled--;
 		/* The old data of a failed engine may be none. */
 		if (!cow->error) {
 			cow_set_copied(cow, range->first, range->last);
@@ -359,6 +361,8 @@ static void cow_read_end_io(struct bio *bio)
 
 	if (bio->bi_status)
 		cow_break(cow, blk_status_to_errno(bio->bi_status));
+	else if (!cow_medium_is_same(cow))
+		cow_break(cow, -ENOMEDIUM);
 	trace_blksnap_copy_done(cow->origin_dev, copy->range.first << cow_sector_shift(cow),
 				cow_blocks_to_sectors(cow, copy->range.first,
 						      copy->range.last));

@@ -198,7 +198,7 @@ static bool cow_unregister_read(struct cow_image_read *read)
 
 	spin_lock_irqsave(&cow->lock, flags);
 	/* A failed engine has let writes to these blocks pass. */
-	is_valid = !cow->error;
+	is_valid = !cow->error && cow_medium_is_same(cow);
 	range_lock_del(&cow->readers, &read->range);
 	cow_copies_settle(cow, read->range.first, read->range.last, &ready);
 	spin_unlock_irqrestore(&cow->lock, flags);

@@ -79,6 +79,7 @@ struct cow_copy {
  *		call by whoever found the engine through its tracker
  * @config:	what it works on; invalid once cow_shutdown() has returned
  * @origin_dev:	number of the origin, for traces
+ * @diskseq:	of the origin's disk; another one means another medium
  * @nr_blocks:	blocks of the origin
  * @max_in_memory: blocks that may be in memory before writes wait for memory
  * @block_pool:	memory of one block
@@ -104,7 +105,8 @@ struct cow_copy {
  * @nr_unstored: blocks in @unstored
  * @nr_copied:	blocks copied so far
  * @nr_stored_sectors: sectors taken from the storage so far
- * @is_starving: writes wait in @starved, and nothing was started or stored since
+ * @nr_unsettled: copies that are not COW_COPIED yet
+ * @is_starving: writes wait in @starved, and nothing has made progress since
  * @starving_since: the jiffies since when
  * @nr_held:	writes on a list at this moment
  * @held_ns:	ends minus beginnings of their being on a list, summed
@@ -115,6 +117,7 @@ struct cow {
 	struct kref kref;
 	struct cow_config config;
 	dev_t origin_dev;
+	u64 diskseq;
 	u64 nr_blocks;
 	unsigned int max_in_memory;
 	mempool_t block_pool;
@@ -133,6 +136,7 @@ struct cow {
 	int error;
 	unsigned int nr_io;
 	unsigned int in_memory;
+	unsigned int nr_unsettled;
 	unsigned int nr_unstored;
 	struct range_lock copies;
 	struct range_lock readers;
@@ -146,6 +150,12 @@ struct cow {
 	u64 nr_held;
 	s64 held_ns;
 };
+
+/* Between cow_io_begin() and cow_io_end(). */
+static inline bool cow_medium_is_same(const struct cow *cow)
+{
+	return cow->config.origin->bd_disk->diskseq == cow->diskseq;
+}
 
 static inline unsigned int cow_sector_shift(const struct cow *cow)
 {

@@ -287,13 +287,14 @@ static int snapshot_end(const uuid_t *id, bool is_undone)
 	if (IS_ERR(snapshot))
 		return PTR_ERR(snapshot);
 
-	/* 1. Nobody finds it any more. */
+	/* 1. The images end, while the origins are still protected; nobody finds it any more. */
 	was_taken = snapshot->state == SNAPSHOT_TAKEN;
+	snapshot_stop_images(snapshot);
 	snapshot_set_state(snapshot, SNAPSHOT_DESTROYED);
 	/* 2. Nobody waits for its events any more. */
 	event_queue_close(&snapshot->events);
 	/* 3. Unpublish the engines, wait for their users, release what is held. */
-	snapshot_stop_engines(snapshot, was_taken);
+	snapshot_shut_down_engines(snapshot, was_taken);
 	/* 4. Images, the last users of engines and storage, then the origins. */
 	snapshot_clear_members(snapshot);
 	/* 5. The ranges are free for others, and so are the devices. */

@@ -104,7 +104,8 @@ int snapshot_exclude_storage(struct snapshot_member *member, struct diff_storage
 void snapshot_close_storage_devices(struct snapshot *snapshot);
 
 /* snapshot_take.c */
-void snapshot_stop_engines(struct snapshot *snapshot, bool is_published);
+void snapshot_stop_images(struct snapshot *snapshot);
+void snapshot_shut_down_engines(struct snapshot *snapshot, bool is_published);
 void snapshot_clear_members(struct snapshot *snapshot);
 
 #endif /* BLKSNAP_SNAPSHOT_PRIV_H */

@@ -57,8 +57,25 @@ void snapshot_clear_members(struct snapshot *snapshot)
 }
 
 /**
- * snapshot_stop_engines() - unpublish the engines and shut them down
- * @snapshot:	locked by the caller
+ * snapshot_stop_images() - let all image I/O fail from here on
+ * @snapshot:	locked by the caller, still in a state that protects the origins
+ *
+ * To be called before that state ends, for then others may store on the origins.
+ *
+ * Context: Process context.
+ */
+void snapshot_stop_images(struct snapshot *snapshot)
+{
+	u32 i;
+
+	for (i = 0; i < snapshot->nr_members; i++)
+		if (snapshot->members[i].cow)
+			cow_stop(snapshot->members[i].cow);
+}
+
+/**
+ * snapshot_shut_down_engines() - unpublish the engines and shut them down
+ * @snapshot:	locked by the caller, its images are stopped
  * @is_published: take_instant() has succeeded
  *
  * When it returns, no write is held for the snapshot, and its engines touch
@@ -66,7 +83,7 @@ void snapshot_clear_members(struct snapshot *snapshot)
  *
  * Context: Process context, sleeps.
  */
-void snapshot_stop_engines(struct snapshot *snapshot, bool is_published)
+void snapshot_shut_down_engines(struct snapshot *snapshot, bool is_published)
 {
 	struct snapshot_member *member;
 	u32 i;
@@ -75,8 +92,6 @@ void snapshot_stop_engines(struct snapshot *snapshot, bool is_published)
 		member = &snapshot->members[i];
 		if (!member->cow)
 			continue;
-		/* First, for what is read from the origin may change then. */
-		cow_stop(member->cow);
 		if (is_published)
 			tracker_retire(member->tracker);
 		cow_shutdown(member->cow);
@@ -229,9 +244,10 @@ static int snapshot_take_locked(struct snapshot *snapshot)
 
 err_free_members:
 	kvfree(members);
+	snapshot_stop_images(snapshot);
 	snapshot_set_state(snapshot, SNAPSHOT_CREATED);
 err_shut_down:
-	snapshot_stop_engines(snapshot, is_published);
+	snapshot_shut_down_engines(snapshot, is_published);
 	/* Their events lie in the engines, which go now. */
 	event_queue_drop(&snapshot->events, blk_snap_event_code_corrupted);
 	snapshot_clear_members(snapshot);

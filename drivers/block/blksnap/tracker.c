@@ -17,13 +17,11 @@
 #include "blksnap.h"
 
 #include <linux/bio.h>
-#include <linux/blk-mq.h>
 #include <linux/blkdev.h>
 #include <linux/hashtable.h>
 #include <linux/mutex.h>
 #include <linux/rculist.h>
 #include <linux/sched.h>
-#include <linux/sched/mm.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
@@ -31,16 +29,13 @@
 #include "compat.h"
 #include "cow.h"
 #include "filter.h"
-#include "freeze_set.h"
 #include "inflight.h"
 #include "releaser.h"
+#include "settle.h"
 #include "tracker_priv.h"
 
 /* Enough for the disks of a large server in short chains. */
 #define TRACKED_DISK_HASH_BITS 6
-
-/* How long a queue may take to become idle, with its filesystems frozen. */
-#define TRACKER_SETTLE_TIMEOUT (8 * HZ)
 
 static DEFINE_HASHTABLE(tracked_disks, TRACKED_DISK_HASH_BITS);
 /* Guards trackers and disks; see tracker_priv.h. */
@@ -59,22 +54,20 @@ static void tracked_disk_lose(struct tracked_disk *tracked_disk)
 {
 	struct tracker *tracker;
 
-	list_for_each_entry_rcu(tracker, &tracked_disk->trackers, link,
-				lockdep_is_held(&tracker_mutex)) {
-		struct cow *cow = rcu_dereference_check(tracker->cow,
-							lockdep_is_held(&tracker_mutex));
+	list_for_each_entry_rcu(tracker, &tracked_disk->trackers, link) {
+		struct cow *cow = rcu_dereference(tracker->cow);
 
 		if (cow)
 			cow_break(cow, -ENOMEDIUM);
 	}
 }
 
+/* Under rcu_read_lock(), for engines are retired without tracker_mutex. */
 static struct tracked_disk *tracked_disk_find(struct gendisk *disk)
 {
 	struct tracked_disk *tracked_disk;
 
-	hash_for_each_possible_rcu(tracked_disks, tracked_disk, node, (unsigned long)disk,
-				   lockdep_is_held(&tracker_mutex)) {
+	hash_for_each_possible_rcu(tracked_disks, tracked_disk, node, (unsigned long)disk) {
 		if (tracked_disk->disk != disk)
 			continue;
 		if (likely(tracked_disk->diskseq == disk->diskseq))
@@ -284,7 +277,10 @@ static struct tracker *tracker_create(struct block_device *origin)
 	}
 	RCU_INIT_POINTER(tracker->cbt_map, map);
 
+	rcu_read_lock();
 	tracked_disk = tracked_disk_find(origin->bd_disk);
+	rcu_read_unlock();
+	/* tracker_mutex keeps it. */
 	if (!tracked_disk)
 		tracked_disk = tracked_disk_create(origin->bd_disk);
 	if (IS_ERR(tracked_disk)) {
@@ -422,39 +418,6 @@ static int tracker_check_supported(struct block_device *origin)
 	return 0;
 }
 
-/* Waits until every request that entered the queue before has completed. */
-static bool queue_wait_idle(struct request_queue *queue, unsigned long timeout)
-{
-	unsigned int noio = memalloc_noio_save();
-	bool is_idle;
-
-	blk_freeze_queue_start(queue);
-	is_idle = blk_mq_freeze_queue_wait_timeout(queue, timeout) > 0;
-	blk_mq_unfreeze_queue_nomemrestore(queue);
-	memalloc_noio_restore(noio);
-	return is_idle;
-}
-
-/*
- * Writes that were on their way before the tracker could be found are in no
- * count.  Freezing waits for those of filesystems, freezing the queue for those
- * that have become requests.
- */
-static int tracker_settle(struct block_device *origin)
-{
-	struct freeze_set *set = freeze_set_create(origin);
-	bool is_idle;
-
-	if (!set)
-		return -ENOMEM;
-	/* What cannot be frozen is not waited for: the take tries again. */
-	freeze_set_freeze(set);
-	is_idle = queue_wait_idle(bdev_get_queue(origin), TRACKER_SETTLE_TIMEOUT);
-	freeze_set_thaw(set);
-	freeze_set_destroy(set);
-	return is_idle ? 0 : -ETIMEDOUT;
-}
-
 static struct tracker *tracker_start(struct block_device *origin)
 {
 	struct tracker *tracker;
@@ -466,7 +429,7 @@ static struct tracker *tracker_start(struct block_device *origin)
 	tracker = tracker_create(origin);
 	if (IS_ERR(tracker))
 		return tracker;
-	ret = tracker_settle(origin);
+	ret = settle_writes(origin, tracker_inflight(tracker));
 	if (ret) {
 		tracker_destroy(tracker);
 		return ERR_PTR(ret);
@@ -505,7 +468,8 @@ static struct tracker *tracker_find_or_start(struct block_device *origin)
  */
 struct tracker *tracker_claim(dev_t dev, bool *is_new)
 {
-	struct tracker *tracker, *known;
+	struct tracker *tracker;
+	bool was_tracked;
 	struct bdev_ref ref;
 	int ret;
 
@@ -513,11 +477,12 @@ struct tracker *tracker_claim(dev_t dev, bool *is_new)
 	if (ret)
 		return ERR_PTR(ret);
 	mutex_lock(&tracker_mutex);
-	known = tracker_find(dev);
+	tracker = tracker_find(dev);
+	was_tracked = tracker && tracker_follows(tracker, ref.bdev);
 	tracker = tracker_find_or_start(ref.bdev);
 	if (!IS_ERR(tracker)) {
 		tracker->is_claimed = true;
-		*is_new = tracker != known;
+		*is_new = !was_tracked;
 	}
 	mutex_unlock(&tracker_mutex);
 	bdev_ref_close(&ref);
