@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "test_io.h"
@@ -277,31 +278,30 @@ static void test_flushes_reach_the_disk_with_held_writes(void)
 
 /* --- stacked devices --- */
 
-static bool make_linear(struct disk *linear, const struct disk *lower)
+static bool make_dm(struct disk *dm, unsigned long long nr_sectors, const char *target)
 {
-	char path[32];
-
 	kernel_module_load("dm-mod");
-	if (shell("dmsetup create --noudevsync lin --table '0 %llu linear %s 2048' >/dev/null 2>&1",
-		  (unsigned long long)(lower->nr_bytes / 512 - 2048),
-		  lower->path)) {
+	if (shell("dmsetup create --noudevsync dut --table '0 %llu %s' >/dev/null 2>&1",
+		  nr_sectors, target)) {
 		ktap_skip("dmsetup cannot make a device");
 		return false;
 	}
-	snprintf(path, sizeof(path), "/dev/dm-0");
-	ASSERT_OK(disk_find(linear, path));
+	ASSERT_OK(disk_find(dm, "/dev/dm-0"));
 	return true;
 }
 
-static void remove_linear(void)
+static bool make_linear(struct disk *linear, const struct disk *lower)
 {
-	shell("dmsetup remove --noudevsync lin >/dev/null 2>&1");
+	char target[80];
+
+	snprintf(target, sizeof(target), "linear %s 2048", lower->path);
+	return make_dm(linear, lower->nr_bytes / 512 - 2048, target);
 }
 
 static void stack_tear_down(void)
 {
 	ctl_tear_down();
-	remove_linear();
+	shell("dmsetup remove --noudevsync dut >/dev/null 2>&1");
 	io_tear_down();
 }
 
@@ -506,10 +506,38 @@ static const struct ktap_test request_tests[] = {
 	KTAP_END
 };
 
+/* A write that was on its way before is in no count; creating waits for it. */
+static void test_tracking_starts_when_earlier_writes_are_done(void)
+{
+	const struct null_disk_options slow = { .completion_ns = 1000000000 };
+	struct snapshot snapshot;
+	struct disk linear;
+	int status;
+	pid_t child;
+
+	ASSERT_OK(null_disk_create(&origin, "nullb0", DISK_MIB, &slow));
+	ASSERT_OK(null_disk_create(&storage, "nullb1", DISK_MIB, NULL));
+	if (!make_linear(&linear, &origin))
+		return;
+	fflush(stdout);
+	child = fork();
+	if (!child)
+		_exit(!fill_direct(linear.path, 0x22, 64 * KIB, 0));
+	ASSERT_OK(child);
+	sleep_ms(200);
+	ASSERT_EQ(waitpid(child, &status, WNOHANG), 0);
+	snapshot_create(&snapshot, &linear);
+	/* Done, but it may not have been scheduled yet. */
+	sleep_ms(100);
+	EXPECT_EQ(waitpid(child, &status, WNOHANG), child);
+	EXPECT(WIFEXITED(status) && !WEXITSTATUS(status));
+}
+
 static const struct ktap_test stack_tests[] = {
 	KTAP_TEST(test_write_through_dm_is_seen_below),
 	KTAP_TEST(test_dm_device_has_snapshots_of_its_own),
 	KTAP_TEST(test_dm_device_and_the_disk_below_make_one_snapshot),
+	KTAP_TEST(test_tracking_starts_when_earlier_writes_are_done),
 	KTAP_END
 };
 
