@@ -223,9 +223,9 @@ static int cow_store_batch(struct cow *cow, struct list_head *batch)
 
 /**
  * cow_store_drop() - free the copies of a failed engine
- * @cow:	engine with an error; its storing worker calls, or is stopped
+ * @cow:	engine with an error
  *
- * Copies that are still being read are dropped when they are done.
+ * Copies that are still being read, or stored, are dropped when that is done.
  *
  * Context: Process context.
  */
