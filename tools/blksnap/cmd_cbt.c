@@ -193,11 +193,7 @@ static void print_map_state(const struct cbt *cbt, const char *path,
 	add_cbt_info(row, &cbt->info);
 	add_text(row, "file", path);
 	json_object_array_add(rows, row);
-	if (cl->json)
-		output_json(row);
-	else
-		output_table(rows, columns, ARRAY_SIZE(columns),
-			     cl->no_header);
+	output_result(cl, row, rows, columns, ARRAY_SIZE(columns));
 	json_object_put(rows);
 }
 

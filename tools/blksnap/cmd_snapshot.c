@@ -534,11 +534,7 @@ static void print_snapshots(int fd, const struct blk_snap_uuid *ids,
 			json_object_array_add(rows, row);
 	}
 	json_object_object_add(result, "snapshots", rows);
-	if (cl->json)
-		output_json(result);
-	else
-		output_table(rows, columns, ARRAY_SIZE(columns),
-			     cl->no_header);
+	output_result(cl, result, rows, columns, ARRAY_SIZE(columns));
 	json_object_put(result);
 }
 
@@ -589,11 +585,7 @@ static void print_images(const struct blk_snap_image_info *images,
 	struct json_object *rows = images_to_json(images, nr_images);
 
 	json_object_object_add(result, "images", rows);
-	if (cl->json)
-		output_json(result);
-	else
-		output_table(rows, columns, ARRAY_SIZE(columns),
-			     cl->no_header);
+	output_result(cl, result, rows, columns, ARRAY_SIZE(columns));
 	json_object_put(result);
 }
 

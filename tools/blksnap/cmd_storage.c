@@ -53,11 +53,7 @@ static void print_storage(const struct storage *storage,
 		json_object_array_add(rows, row);
 	}
 	json_object_object_add(result, "ranges", rows);
-	if (cl->json)
-		output_json(result);
-	else
-		output_table(rows, columns, ARRAY_SIZE(columns),
-			     cl->no_header);
+	output_result(cl, result, rows, columns, ARRAY_SIZE(columns));
 	json_object_put(result);
 }
 

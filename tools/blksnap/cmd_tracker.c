@@ -118,11 +118,7 @@ static void print_trackers(const struct blk_snap_cbt_info *infos,
 		json_object_array_add(rows, row);
 	}
 	json_object_object_add(result, "trackers", rows);
-	if (cl->json)
-		output_json(result);
-	else
-		output_table(rows, columns, ARRAY_SIZE(columns),
-			     cl->no_header);
+	output_result(cl, result, rows, columns, ARRAY_SIZE(columns));
 	json_object_put(result);
 }
 

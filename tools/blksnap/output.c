@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmdline.h"
 #include "device.h"
 #include "output.h"
 #include "parse.h"
@@ -99,6 +100,24 @@ void output_table(struct json_object *rows, const struct column *columns,
 				   i == nr_columns - 1);
 		}
 	}
+}
+
+/**
+ * output_result() - print a result as the command line asks for
+ * @cl:		tells whether as JSON or as a table
+ * @object:	the result as JSON
+ * @rows:	the result as rows of a table
+ * @columns:	columns of the table
+ * @nr_columns:	their number
+ */
+void output_result(const struct cmdline *cl, struct json_object *object,
+		   struct json_object *rows, const struct column *columns,
+		   size_t nr_columns)
+{
+	if (cl->json)
+		output_json(object);
+	else
+		output_table(rows, columns, nr_columns, cl->no_header);
 }
 
 /**

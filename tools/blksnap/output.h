@@ -15,6 +15,8 @@
 #include <json.h>
 #include <linux/blksnap.h>
 
+struct cmdline;
+
 enum column_type {
 	COLUMN_TEXT,	/* aligned to the left */
 	COLUMN_NUMBER,	/* aligned to the right */
@@ -31,6 +33,9 @@ void output_json(struct json_object *object);
 void output_json_line(struct json_object *object);
 void output_table(struct json_object *rows, const struct column *columns,
 		  size_t nr_columns, bool no_header);
+void output_result(const struct cmdline *cl, struct json_object *object,
+		   struct json_object *rows, const struct column *columns,
+		   size_t nr_columns);
 
 void add_text(struct json_object *object, const char *key, const char *text);
 void add_number(struct json_object *object, const char *key, uint64_t number);
