@@ -110,7 +110,7 @@ bool oracle_goes_on(void);
  * @nr_sectors:	of the node, as far as writers may go
  * @direct:	file descriptor past the page cache
  * @buffered:	file descriptor through the page cache
- * @is_buffered: writers use the page cache for now
+ * @is_buffered: writers use the page cache at present
  *
  * Direct and buffered writes to a node at the same time would end in -EIO: the
  * kernel cannot drop a page that is made dirty again and again, and says so to
