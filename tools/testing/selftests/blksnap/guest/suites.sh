@@ -13,6 +13,7 @@
 #	--fast 'A...'		arguments in the short form; without it the
 #				suite is left out of the short form
 #	--host			run the script on the host: it starts guests
+#	--alone			run nothing at the same time: it compares times
 
 suite guest-runner guest_runner.sh --host --fast --short --timeout 300
 
@@ -30,7 +31,7 @@ suite oracle-virtio test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
 	--timeout 1200
 suite life test_life $null_blk --arguments '--rounds 100' \
 	--fast '--rounds 5' --timeout 600
-suite io test_io $null_blk --kmod dm-mod --program dmsetup --memory 1536 \
+suite io test_io --alone $null_blk --kmod dm-mod --program dmsetup --memory 1536 \
 	--disk 64M --arguments '--device /dev/vda' \
 	--fast '--device /dev/vda' --timeout 300
 suite latency test_io $null_blk --icount --arguments '--filter latency' \

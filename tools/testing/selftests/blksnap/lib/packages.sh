@@ -62,7 +62,6 @@ pkg_need()
 pkg_install()
 {
 	local missing=("${pkg_pending[@]}")
-	local log
 
 	((${#missing[@]})) || return 0
 	pkg_pending=()
@@ -72,12 +71,19 @@ pkg_install()
 		pkg_die "root is needed once: apt-get install ${missing[*]}"
 	fi
 	pkg_say "installing ${missing[*]}"
-	mkdir -p "$BLKSNAP_CACHE"
+	pkg_locked apt pkg_install_now "${missing[@]}"
+}
+
+# pkg_install_now PACKAGE... - install, with new package lists if need be
+pkg_install_now()
+{
+	local log
+
 	log=$(mktemp "$BLKSNAP_CACHE/apt.XXXXXX")
-	if ! pkg_apt_install "${missing[@]}" >"$log" 2>&1; then
+	if ! pkg_apt_install "$@" >"$log" 2>&1; then
 		# Lists that are absent or out of date.
 		if ! { apt-get -q update </dev/null &&
-		       pkg_apt_install "${missing[@]}"; } >"$log" 2>&1; then
+		       pkg_apt_install "$@"; } >"$log" 2>&1; then
 			tail -n 20 "$log" >&2
 			pkg_die "apt-get install failed, see $log"
 		fi
