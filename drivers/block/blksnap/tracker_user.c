@@ -4,13 +4,18 @@
  *
  * One function for each ioctl on trackers and their change maps.
  *
- * Lock order: tracker_mutex only; user memory may be touched under it, for no
- * gate is closed while it is held by anybody but a take.
+ * Lock order: tracker_mutex only.  User memory is never touched under it: it may
+ * take for ever to come, and everybody else would have to wait with it.
  */
 #include "blksnap.h"
 
 #include <linux/blkdev.h>
+#include <linux/err.h>
+#include <linux/jiffies.h>
 #include <linux/minmax.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "cbt_map.h"
@@ -85,29 +90,58 @@ int tracker_collect(struct blk_snap_cbt_info *infos, u32 *count)
 	return ret;
 }
 
-static int tracker_copy_map(struct tracker *tracker, u32 offset, u32 length, u8 __user *buffer)
+/**
+ * struct map_reader - the reading of a frozen map, page by page
+ * @dev:	number of the origin
+ * @offset:	first tracking block
+ * @length:	tracking blocks to read
+ * @done:	so many are with the reader
+ * @info:	of the map that they are from
+ * @page:	the next ones
+ */
+struct map_reader {
+	dev_t dev;
+	u32 offset;
+	u32 length;
+	u32 done;
+	struct cbt_map_info info;
+	u8 *page;
+};
+
+/* Fetches as much as lies on one page of the map and returns how much that is. */
+static int tracker_fetch_map(struct tracker *tracker, struct map_reader *reader)
 {
 	struct cbt_map *map = tracker_map(tracker);
+	u32 nr_bytes = reader->length - reader->done;
 	struct cbt_map_info info;
-	u32 done = 0;
+	const u8 *bytes;
 
 	cbt_map_info(map, &info);
 	if (!info.snap_number)
 		return -EPERM;
-	if (offset > info.nr_blocks)
+	if (reader->offset > info.nr_blocks)
 		return -EINVAL;
-	/* The answer is an int. */
-	length = min3(length, info.nr_blocks - offset, (u32)INT_MAX);
-	while (done < length) {
-		u32 nr_bytes = length - done;
-		const u8 *bytes = cbt_map_frozen_bytes(map, offset + done, &nr_bytes);
-		u32 nr_left = copy_to_user(buffer + done, bytes, nr_bytes);
+	/* What is with the reader already has to be of the same take. */
+	if (reader->done && memcmp(&info, &reader->info, sizeof(info)))
+		reader->done = 0;
+	reader->info = info;
+	bytes = cbt_map_frozen_bytes(map, reader->offset + reader->done, &nr_bytes);
+	/* Image writes may be marking it. */
+	data_race(memcpy(reader->page, bytes, nr_bytes));
+	return nr_bytes;
+}
 
-		done += nr_bytes - nr_left;
-		if (nr_left)
-			return done ? done : -EFAULT;
-	}
-	return done;
+static int map_reader_next(struct map_reader *reader)
+{
+	struct tracker *tracker;
+	int ret = -ENODATA;
+
+	mutex_lock(&tracker_mutex);
+	tracker = tracker_find(reader->dev);
+	if (tracker && (reader->done || tracker_is_present(tracker)))
+		ret = tracker_fetch_map(tracker, reader);
+	mutex_unlock(&tracker_mutex);
+	return ret;
 }
 
 /**
@@ -117,21 +151,37 @@ static int tracker_copy_map(struct tracker *tracker, u32 offset, u32 length, u8 
  * @length:	tracking blocks to copy, one byte each
  * @buffer:	where to
  *
+ * All that is copied is of one take: if there is another one meanwhile, the
+ * reading starts anew.
+ *
  * Return: bytes copied, fewer than @length at the end of the map, 0 behind it.
  *	   -ENODATA: not tracked; -EPERM: no snapshot taken yet; -EINVAL: @offset
- *	   is beyond the end; -EFAULT: nothing could be copied.
+ *	   is beyond the end; -EFAULT: nothing could be copied; -ENOMEM.
  */
 int tracker_read_cbt_map(dev_t dev, u32 offset, u32 length, u8 __user *buffer)
 {
-	struct tracker *tracker;
-	int ret = -ENODATA;
+	struct map_reader reader = {
+		.dev = dev,
+		.offset = offset,
+		.length = min_t(u32, length, INT_MAX),	/* the answer is an int */
+	};
+	u32 nr_left = 0;
+	int ret;
 
-	mutex_lock(&tracker_mutex);
-	tracker = tracker_find(dev);
-	if (tracker && tracker_is_present(tracker))
-		ret = tracker_copy_map(tracker, offset, length, buffer);
-	mutex_unlock(&tracker_mutex);
-	return ret;
+	reader.page = kmalloc(PAGE_SIZE, GFP_KERNEL);
+	if (!reader.page)
+		return -ENOMEM;
+	do {
+		ret = map_reader_next(&reader);
+		if (ret <= 0)
+			break;
+		nr_left = copy_to_user(buffer + reader.done, reader.page, ret);
+		reader.done += ret - nr_left;
+	} while (!nr_left && reader.done < reader.length);
+	kfree(reader.page);
+	if (ret < 0)
+		return ret;
+	return nr_left && !reader.done ? -EFAULT : reader.done;
 }
 
 static bool tracker_ranges_valid(const struct tracker *tracker,
@@ -150,31 +200,61 @@ static bool tracker_ranges_valid(const struct tracker *tracker,
 	return true;
 }
 
+/* The tracker that is to be marked; with ranges that all lie on it. */
+static struct tracker *tracker_find_marked(dev_t dev, const struct blk_snap_block_range *ranges,
+					   u32 count)
+{
+	struct tracker *tracker = tracker_find(dev);
+
+	if (!tracker || !tracker_is_present(tracker))
+		return ERR_PTR(-ENODEV);
+	return tracker_ranges_valid(tracker, ranges, count) ? tracker : ERR_PTR(-EINVAL);
+}
+
+/* Let others have the mutex, and the caller be killed. */
+static int tracker_give_way(void)
+{
+	mutex_unlock(&tracker_mutex);
+	cond_resched();
+	mutex_lock(&tracker_mutex);
+	return fatal_signal_pending(current) ? -EINTR : 0;
+}
+
 /**
  * tracker_mark_dirty() - mark ranges as changed since the last snapshot
  * @dev:	number of the origin
  * @ranges:	what to mark, all or nothing
  * @count:	number of @ranges
  *
+ * Marking so many large ranges may take minutes.  Should there be a take
+ * meanwhile, the marks before it and those after it end up in the same map.
+ *
  * Return: 0; -ENODEV: not tracked; -EINVAL: a range is empty or not within the
  *	   device; -ENOMEM: the map could not be marked and a new generation has
- *	   begun.
+ *	   begun; -EINTR: the caller was killed, some ranges are marked.
  */
 int tracker_mark_dirty(dev_t dev, const struct blk_snap_block_range *ranges, u32 count)
 {
+	unsigned long turn_end = jiffies + 1;
 	struct tracker *tracker;
-	int ret = -ENODEV;
+	int ret;
 	u32 i;
 
 	mutex_lock(&tracker_mutex);
-	tracker = tracker_find(dev);
-	if (!tracker || !tracker_is_present(tracker))
-		goto out_unlock;
-	ret = tracker_ranges_valid(tracker, ranges, count) ? 0 : -EINVAL;
-	for (i = 0; i < count && !ret; i++)
+	tracker = tracker_find_marked(dev, ranges, count);
+	ret = PTR_ERR_OR_ZERO(tracker);
+	for (i = 0; i < count && !ret; i++) {
 		ret = cbt_map_mark_both(tracker_map(tracker), ranges[i].sector_offset,
 					ranges[i].sector_count);
-out_unlock:
+		if (ret || time_before(jiffies, turn_end))
+			continue;
+		ret = tracker_give_way();
+		tracker = tracker_find(dev);
+		/* The map has gone, so there is nothing left to be marked. */
+		if (!tracker)
+			break;
+		turn_end = jiffies + 1;
+	}
 	mutex_unlock(&tracker_mutex);
 	return ret;
 }

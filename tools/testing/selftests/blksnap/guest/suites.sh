@@ -34,6 +34,7 @@ suite life test_life $null_blk --arguments '--rounds 100' \
 suite io test_io --alone $null_blk --kmod dm-mod --program dmsetup --memory 1536 \
 	--disk 64M --arguments '--device /dev/vda' \
 	--fast '--device /dev/vda' --timeout 300
+suite hostile test_hostile $null_blk --fast --fast --timeout 300
 suite latency test_io $null_blk --icount --arguments '--filter latency' \
 	--timeout 300
 }
