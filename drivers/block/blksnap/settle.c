@@ -15,6 +15,7 @@
 #include <linux/blkdev.h>
 #include <linux/delay.h>
 #include <linux/part_stat.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
 #include <linux/xarray.h>
 
@@ -79,8 +80,24 @@ static int settle_disk(struct gendisk *disk, struct inflight *inflight)
 }
 
 /**
+ * settle_submitters() - wait for those who are submitting at this moment
+ *
+ * A task may have passed the filter before it knew of a tracker and have been
+ * preempted since, before any queue or driver could count its write.  One call
+ * does for all trackers made before it.
+ *
+ * Context: Process context, sleeps for a tenth of a second.
+ */
+void settle_submitters(void)
+{
+	/* Until each task has slept of its own accord, or been in user space. */
+	synchronize_rcu_tasks();
+}
+
+/**
  * settle_writes() - wait for the writes that are in no count
- * @origin:	open block device whose tracker can be found by the filter
+ * @origin:	open block device whose tracker can be found by the filter, and has
+ *		been before settle_submitters()
  * @inflight:	counter of its disk
  *
  * Context: Process context, sleeps.  Nobody may close the gate meanwhile.

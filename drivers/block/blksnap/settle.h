@@ -12,6 +12,7 @@
 struct block_device;
 struct inflight;
 
+void settle_submitters(void);
 int settle_writes(struct block_device *origin, struct inflight *inflight);
 
 #endif /* BLKSNAP_SETTLE_H */

@@ -28,6 +28,7 @@
 #include <linux/uaccess.h>
 
 #include "diff_storage.h"
+#include "settle.h"
 #include "snapimage.h"
 #include "snapshot_priv.h"
 #include "tracker.h"
@@ -226,6 +227,24 @@ static int snapshot_claim_member(struct snapshot_member *member, dev_t dev)
 	return 0;
 }
 
+/* After this, every write to a member is counted, or done. */
+static int snapshot_settle_members(struct snapshot *snapshot)
+{
+	bool is_any_new = false;
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; i < snapshot->nr_members; i++)
+		is_any_new |= snapshot->members[i].is_new;
+	if (!is_any_new)
+		return 0;
+	settle_submitters();
+	for (i = 0; i < snapshot->nr_members && !ret; i++)
+		if (snapshot->members[i].is_new)
+			ret = tracker_settle(snapshot->members[i].tracker);
+	return ret;
+}
+
 /**
  * snapshot_create() - prepare a snapshot of some devices
  * @devs:	the devices; 0 is one that cannot exist
@@ -238,7 +257,8 @@ static int snapshot_claim_member(struct snapshot_member *member, dev_t dev)
  * Return: 0; -EINVAL if there is no device, a device is named twice, or there
  *	   are more than SNAPSHOT_MEMBERS_MAX; -ENODEV, -ENXIO, -EALREADY or
  *	   -EOPNOTSUPP as tracker_claim() says of the first device that cannot
- *	   be claimed, -EOPNOTSUPP also for an image; -ENOMEM.
+ *	   be claimed, -EOPNOTSUPP also for an image; -ETIMEDOUT as
+ *	   tracker_settle() says; -ENOMEM.
  */
 int snapshot_create(const dev_t *devs, u32 count, uuid_t *id)
 {
@@ -257,6 +277,9 @@ int snapshot_create(const dev_t *devs, u32 count, uuid_t *id)
 		if (ret)
 			goto err_unclaim;
 	}
+	ret = snapshot_settle_members(snapshot);
+	if (ret)
+		goto err_unclaim;
 
 	/* The caller has /dev/blksnap open; dropped by snapshot_destroy(). */
 	__module_get(THIS_MODULE);

@@ -35,7 +35,7 @@
 #include "tracker_priv.h"
 
 /* Enough for the disks of a large server in short chains. */
-#define TRACKED_DISK_HASH_BITS 6
+#define TRACKED_DISK_HASH_BITS 8
 
 static DEFINE_HASHTABLE(tracked_disks, TRACKED_DISK_HASH_BITS);
 /* Guards trackers and disks; see tracker_priv.h. */
@@ -75,6 +75,17 @@ static struct tracked_disk *tracked_disk_find(struct gendisk *disk)
 		tracked_disk_lose(tracked_disk);
 	}
 	return NULL;
+}
+
+/*
+ * Is this disk surely not tracked?  So it is for most disks.  Needs no RCU:
+ * nothing is dereferenced, and settle_submitters() waits for those who were told
+ * so a moment before.
+ */
+static bool tracked_disk_is_unknown(const struct gendisk *disk)
+{
+	return hlist_empty(&tracked_disks[hash_min((unsigned long)disk,
+						   TRACKED_DISK_HASH_BITS)]);
 }
 
 static bool tracker_touched(const struct tracker *tracker, sector_t sector,
@@ -135,7 +146,9 @@ static enum filter_verdict tracker_judge(struct bio *bio)
 	enum filter_verdict verdict = FILTER_PASS;
 	struct tracked_disk *tracked_disk;
 
-	if (!op_is_write(bio_op(bio)) || !bio_sectors(bio) || cow_owns_write(bio))
+	if (!op_is_write(bio_op(bio)) || tracked_disk_is_unknown(bio->bi_bdev->bd_disk))
+		return FILTER_PASS;
+	if (!bio_sectors(bio) || cow_owns_write(bio))
 		return FILTER_PASS;
 	rcu_read_lock();
 	tracked_disk = tracked_disk_find(bio->bi_bdev->bd_disk);
@@ -420,21 +433,9 @@ static int tracker_check_supported(struct block_device *origin)
 
 static struct tracker *tracker_start(struct block_device *origin)
 {
-	struct tracker *tracker;
-	int ret;
+	int ret = tracker_check_supported(origin);
 
-	ret = tracker_check_supported(origin);
-	if (ret)
-		return ERR_PTR(ret);
-	tracker = tracker_create(origin);
-	if (IS_ERR(tracker))
-		return tracker;
-	ret = settle_writes(origin, tracker_inflight(tracker));
-	if (ret) {
-		tracker_destroy(tracker);
-		return ERR_PTR(ret);
-	}
-	return tracker;
+	return ret ? ERR_PTR(ret) : tracker_create(origin);
 }
 
 static struct tracker *tracker_find_or_start(struct block_device *origin)
@@ -458,13 +459,13 @@ static struct tracker *tracker_find_or_start(struct block_device *origin)
 /**
  * tracker_claim() - make a device a member of a snapshot, tracked from now on
  * @dev:	number of the origin
- * @is_new:	out: it was not tracked before
+ * @is_new:	out: it was not tracked before, and writes of before may still be
+ *		under way, see tracker_settle()
  *
  * Return: its tracker, claimed until tracker_unclaim().  -EALREADY: in another
  *	   snapshot; -EOPNOTSUPP: cannot be protected (zoned, DAX, logical blocks
  *	   larger than 4 KiB); -ENODEV or -ENXIO: no such device, or nothing in
- *	   it; -EBUSY: no filter, see filter_register(); -ETIMEDOUT: the device
- *	   does not complete what it was asked before; -ENOMEM.
+ *	   it; -EBUSY: no filter, see filter_register(); -ENOMEM.
  */
 struct tracker *tracker_claim(dev_t dev, bool *is_new)
 {
@@ -487,6 +488,31 @@ struct tracker *tracker_claim(dev_t dev, bool *is_new)
 	mutex_unlock(&tracker_mutex);
 	bdev_ref_close(&ref);
 	return tracker;
+}
+
+/**
+ * tracker_settle() - wait for the writes submitted before the tracking began
+ * @tracker:	claimed by the caller, settle_submitters() called since
+ *
+ * Return: 0; -ENODEV: the device has gone; -ETIMEDOUT: it does not complete what
+ *	   it was asked before; -ENOMEM.
+ */
+int tracker_settle(struct tracker *tracker)
+{
+	struct bdev_ref ref;
+	int ret;
+
+	ret = bdev_ref_open(&ref, tracker->dev, false);
+	if (ret)
+		return -ENODEV;
+	mutex_lock(&tracker_mutex);
+	if (tracker_follows(tracker, ref.bdev))
+		ret = settle_writes(ref.bdev, tracker_inflight(tracker));
+	else
+		ret = -ENODEV;
+	mutex_unlock(&tracker_mutex);
+	bdev_ref_close(&ref);
+	return ret;
 }
 
 /**

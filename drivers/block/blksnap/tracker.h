@@ -31,6 +31,7 @@ void tracker_module_exit(void);
 
 /* A snapshot's side. */
 struct tracker *tracker_claim(dev_t dev, bool *is_new);
+int tracker_settle(struct tracker *tracker);
 void tracker_unclaim(struct tracker *tracker, bool is_undone);
 
 dev_t tracker_dev(const struct tracker *tracker);
