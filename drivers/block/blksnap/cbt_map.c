@@ -221,6 +221,18 @@ static int cbt_map_mark_frozen(struct cbt_map *map, u32 first, u32 end, gfp_t gf
 	return 0;
 }
 
+/*
+ * Most writes are short and hit a block that has been written before.  A page
+ * shared with the frozen map need not be told from an own one: it has no byte
+ * as high as the current number, which is above that of the last take.
+ */
+static bool cbt_map_is_marked(const struct cbt_map *map, u32 block)
+{
+	const u8 *page = sparse_map_page(&map->active, block >> PAGE_SHIFT);
+
+	return page && READ_ONCE(page[offset_in_page(block)]) == map->number;
+}
+
 /**
  * cbt_map_mark() - note a change of the device
  * @map:	map of the device
@@ -240,6 +252,8 @@ void cbt_map_mark(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 	if (READ_ONCE(map->is_active_lost))
 		return;
 	if (!cbt_map_clip(map, sector, nr_sectors, &first, &end))
+		return;
+	if (end - first == 1 && cbt_map_is_marked(map, first))
 		return;
 	if (cbt_map_mark_active(map, first, end, GFP_NOWAIT | __GFP_NOWARN))
 		WRITE_ONCE(map->is_active_lost, true);

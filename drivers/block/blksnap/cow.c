@@ -216,6 +216,9 @@ bool cow_must_hold(struct cow *cow, const struct bio *bio, sector_t sector)
 
 	if (READ_ONCE(cow->error) || !cow_bio_span(cow, bio, sector, &span))
 		return false;
+	/* Most writes are short. */
+	if (span.first == span.last)
+		return !cow_is_copied(cow, span.first);
 	return cow_next_uncopied(cow, span.first, span.last) <= span.last;
 }
 
@@ -700,18 +703,6 @@ void cow_stats(struct cow *cow, struct cow_stats *stats)
 	stats->held_ns_total = cow->held_ns + cow->nr_held * ktime_get_ns();
 	stats->error = cow->error;
 	spin_unlock_irq(&cow->lock);
-}
-
-/**
- * cow_owns_write() - is this bio the module's own?
- * @bio:	any bio
- *
- * Return: true for a write to a difference storage, which is neither tracked
- *	   nor held.  What a stacking driver makes of it is not recognised.
- */
-bool cow_owns_write(const struct bio *bio)
-{
-	return bio->bi_pool == &cow_write_bios;
 }
 
 /**

@@ -80,6 +80,16 @@ void cow_hold_later(struct cow *cow, struct bio *bio);
 void cow_submit_image_bio(struct cow *cow, struct bio *bio);
 void cow_stats(struct cow *cow, struct cow_stats *stats);
 
-bool cow_owns_write(const struct bio *bio);
+/*
+ * Every write of the module to a difference storage is from this set, and no
+ * other bio.  They are neither tracked nor held.  What a stacking driver makes
+ * of one is not recognised.
+ */
+extern struct bio_set cow_write_bios;
+
+static inline bool cow_owns_write(const struct bio *bio)
+{
+	return bio->bi_pool == &cow_write_bios;
+}
 
 #endif /* BLKSNAP_COW_H */

@@ -21,8 +21,6 @@
 #include "cow_priv.h"
 #include "trace.h"
 
-#define COW_BITS_PER_PAGE (PAGE_SIZE * BITS_PER_BYTE)
-
 /*
  * Blocks and their bits
  */

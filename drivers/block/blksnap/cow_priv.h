@@ -29,6 +29,8 @@
 /* The longest run of blocks read or stored with one bio. */
 #define COW_RUN_MAX_SHIFT COW_BLOCK_SHIFT_MAX	/* with 4 KiB blocks, a full bio */
 
+#define COW_BITS_PER_PAGE (PAGE_SIZE * BITS_PER_BYTE)
+
 /**
  * enum cow_copy_state - life of an in-memory copy
  * @COW_READING: old data is being read, or taken from an image write
@@ -177,7 +179,14 @@ static inline unsigned int cow_copy_blocks(const struct cow_copy *copy)
 	return copy->range.last - copy->range.first + 1;
 }
 
-extern struct bio_set cow_write_bios;
+/* As cow_next_uncopied(), for one block. */
+static inline bool cow_is_copied(const struct cow *cow, u64 block)
+{
+	const unsigned long *bits = sparse_map_page(&cow->copied, block / COW_BITS_PER_PAGE);
+
+	return bits && test_bit(block % COW_BITS_PER_PAGE, bits);
+}
+
 extern struct workqueue_struct *cow_image_wq;
 
 u64 cow_next_uncopied(const struct cow *cow, u64 first, u64 last);

@@ -26,7 +26,6 @@
 /* Bios in reserve for all engines: who has one submits it before the next. */
 #define COW_WRITE_RESERVE 64
 
-/* Every write of the module to a difference storage, and no other bio. */
 struct bio_set cow_write_bios;
 
 /* Releasing never waits for this queue, so it may wait for anything else. */
