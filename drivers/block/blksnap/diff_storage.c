@@ -163,6 +163,7 @@ static int diff_storage_link_places(struct diff_storage *storage, struct storage
 	unsigned int i;
 
 	for (i = 0; i < batch->nr_ranges; i++) {
+		cond_resched();
 		if (!place_is_valid(&batch->ranges[i].place) ||
 		    !diff_storage_link_place(storage, &batch->ranges[i])) {
 			diff_storage_unlink_places(storage, batch, i);
@@ -172,14 +173,17 @@ static int diff_storage_link_places(struct diff_storage *storage, struct storage
 	return 0;
 }
 
-/* User space chooses the number: too many are an error but no splat. */
+/*
+ * User space chooses the number: too many are an error but no splat, and they
+ * are charged to the caller.
+ */
 static struct storage_batch *storage_batch_alloc(const struct diff_range *ranges,
 						 unsigned int nr_ranges)
 {
 	struct storage_batch *batch;
 	unsigned int i;
 
-	batch = kvzalloc(struct_size(batch, ranges, nr_ranges), GFP_KERNEL | __GFP_NOWARN);
+	batch = kvzalloc(struct_size(batch, ranges, nr_ranges), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!batch)
 		return NULL;
 	batch->nr_ranges = nr_ranges;
@@ -208,7 +212,7 @@ static struct storage_range **diff_storage_grow_array(struct diff_storage *stora
 	if (check_add_overflow(*array_size, *array_size, array_size))
 		return NULL;
 	*array_size = max3(*array_size, needed, MIN_ARRAY_SIZE);
-	array = kvcalloc(*array_size, sizeof(*array), GFP_KERNEL | __GFP_NOWARN);
+	array = kvcalloc(*array_size, sizeof(*array), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (array && storage->nr_ranges)
 		memcpy(array, storage->by_position, storage->nr_ranges * sizeof(*array));
 	return array;

@@ -80,14 +80,16 @@ void extent_map_init(struct extent_map *map)
  * extent_map_exit() - free all extents of a map
  * @map:	map that nobody uses any more
  *
- * Context: Any.
+ * Context: Process context, may sleep: there may be millions.
  */
 void extent_map_exit(struct extent_map *map)
 {
 	struct extent *extent, *next;
 
-	rbtree_postorder_for_each_entry_safe(extent, next, &map->root, rb)
+	rbtree_postorder_for_each_entry_safe(extent, next, &map->root, rb) {
 		extent_free(extent);
+		cond_resched();
+	}
 	extent_map_init(map);
 }
 

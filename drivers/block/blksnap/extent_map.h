@@ -7,7 +7,7 @@
  * continues a neighbour on both sides is merged with it.
  *
  * Not locked: callers serialise.  Nothing here sleeps except extent_alloc(),
- * according to its gfp flags.
+ * according to its gfp flags, and extent_map_exit().
  */
 #ifndef BLKSNAP_EXTENT_MAP_H
 #define BLKSNAP_EXTENT_MAP_H

@@ -19,6 +19,7 @@
 #include <linux/lockdep.h>
 #include <linux/math.h>
 #include <linux/minmax.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -202,6 +203,7 @@ static int __snapshot_check_places(struct snapshot *snapshot, struct block_devic
 	for (i = 0; i < count && !ret; i++) {
 		range = storage_user_range(bdev, &ranges[i]);
 		ret = __snapshot_check_place(snapshot, &range);
+		cond_resched();
 	}
 	return ret;
 }
@@ -301,17 +303,19 @@ static int snapshot_cut_ranges(struct snapshot *snapshot, struct block_device *b
 	for (i = 0; i < count; i++) {
 		range = storage_user_range(bdev, &ranges[i]);
 		snapshot_cut_range(snapshot, &range, pieces);
+		cond_resched();
 	}
 	if (pieces->nr_ranges > UINT_MAX)
 		return -ENOMEM;
 	pieces->ranges = kvcalloc(pieces->nr_ranges, sizeof(*pieces->ranges),
-				  GFP_KERNEL | __GFP_NOWARN);
+				  GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!pieces->ranges)
 		return -ENOMEM;
 	pieces->nr_ranges = 0;
 	for (i = 0; i < count; i++) {
 		range = storage_user_range(bdev, &ranges[i]);
 		snapshot_cut_range(snapshot, &range, pieces);
+		cond_resched();
 	}
 	return 0;
 }
@@ -371,10 +375,12 @@ static int snapshot_exclude_pieces(struct snapshot *snapshot, struct block_devic
 	mutex_unlock(&snapshots_lock);
 	if (ret)
 		return ret;
-	for (i = 0; i < pieces->nr_ranges && !ret; i++)
+	for (i = 0; i < pieces->nr_ranges && !ret; i++) {
 		for (j = 0; j < snapshot->nr_members && !ret; j++)
 			ret = snapshot_member_exclude(&snapshot->members[j],
 						      &pieces->ranges[i]);
+		cond_resched();
+	}
 	return ret;
 }
 

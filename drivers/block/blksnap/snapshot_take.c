@@ -18,6 +18,7 @@
 #include <linux/blkdev.h>
 #include <linux/err.h>
 #include <linux/lockdep.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -180,9 +181,12 @@ static int snapshot_begin_take(struct snapshot *snapshot)
 	lockdep_assert_held(&snapshot->lock);
 	mutex_lock(&snapshots_lock);
 	snapshot->state = SNAPSHOT_TAKING;
-	list_for_each_entry(other, &snapshots, link)
-		for (i = 0; i < snapshot->nr_members && !ret; i++)
+	list_for_each_entry(other, &snapshots, link) {
+		for (i = 0; i < snapshot->nr_members && !ret; i++) {
 			ret = snapshot_exclude_storage(&snapshot->members[i], other->storage);
+			cond_resched();
+		}
+	}
 	mutex_unlock(&snapshots_lock);
 	return ret;
 }

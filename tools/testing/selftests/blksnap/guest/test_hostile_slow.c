@@ -17,6 +17,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -314,8 +316,77 @@ static void test_much_to_mark_keeps_nobody_else_waiting(void)
 	null_disk_destroy(&origin);
 }
 
+/*
+ * Arguments that are much memory
+ */
+
+#define CGROUP "/sys/fs/cgroup"
+#define CALLER CGROUP "/blksnap-caller"
+#define STORAGE_DISK_MIB 4096
+#define MIN_BYTES_PER_RANGE 40	/* for its place, its position and an index */
+
+static bool enter_cgroup(void)
+{
+	if (access(CGROUP "/cgroup.controllers", F_OK))
+		mount("cgroup2", CGROUP, "cgroup2", 0, NULL);
+	write_text(CGROUP "/cgroup.subtree_control", "+memory");
+	mkdir(CALLER, 0755);
+	return !access(CALLER "/memory.current", F_OK) &&
+	       write_text(CALLER "/cgroup.procs", "0");
+}
+
+static void leave_cgroup(void)
+{
+	write_text(CGROUP "/cgroup.procs", "0");
+	rmdir(CALLER);
+}
+
+/* Ranges that do not touch each other, so that none can be merged. */
+static int append_most_ranges(const struct snapshot *snapshot)
+{
+	struct blk_snap_block_range *ranges = calloc(MAX_RANGES, sizeof(*ranges));
+	unsigned int i;
+	int ret;
+
+	ASSERT(ranges);
+	for (i = 0; i < MAX_RANGES; i++) {
+		ranges[i].sector_offset = 16 * i;
+		ranges[i].sector_count = 8;
+	}
+	ret = blksnap_snapshot_append_storage(ctl, &snapshot->id, storage.id,
+					      ranges, MAX_RANGES);
+	free(ranges);
+	return ret;
+}
+
+static void test_ranges_are_charged_to_who_appends_them(void)
+{
+	int64_t before, after;
+	struct snapshot snapshot;
+
+	if (!enter_cgroup()) {
+		ktap_skip("this kernel cannot count the memory of a cgroup");
+		return;
+	}
+	ASSERT_OK(null_disk_create(&origin, "nullb0", DISK_MIB, NULL));
+	ASSERT_OK(null_disk_create(&storage, "nullb2", STORAGE_DISK_MIB, NULL));
+	snapshot_create(&snapshot, &origin);
+	before = read_number(CALLER "/memory.current");
+	EXPECT_OK(append_most_ranges(&snapshot));
+	after = read_number(CALLER "/memory.current");
+	ktap_note("%u ranges: %lld KiB charged", MAX_RANGES,
+		  (long long)(after - before) / 1024);
+	EXPECT(after - before >= (int64_t)MAX_RANGES * MIN_BYTES_PER_RANGE);
+	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(blksnap_tracker_remove(ctl, origin.id));
+	leave_cgroup();
+	null_disk_destroy(&origin);
+	null_disk_destroy(&storage);
+}
+
 const struct ktap_test slow_tests[] = {
 	KTAP_TEST(test_slow_memory_of_one_keeps_nobody_else_waiting),
 	KTAP_TEST(test_much_to_mark_keeps_nobody_else_waiting),
+	KTAP_TEST(test_ranges_are_charged_to_who_appends_them),
 	KTAP_END
 };

@@ -17,6 +17,8 @@ static unsigned long nr_failed_allocs;
 static long nr_good_allocs;		/* negative: none is to fail */
 static unsigned int nr_bad_of_1000;
 static u64 fail_state;
+static unsigned long nr_times_yielded;
+static u32 priority_state;
 static unsigned int nr_warnings;
 static __thread unsigned int nr_locks_held;
 static __thread bool is_sleep_forbidden;
@@ -25,6 +27,8 @@ void host_reset(void)
 {
 	nr_allocs = 0;
 	nr_failed_allocs = 0;
+	nr_times_yielded = 0;
+	priority_state = 2463534242U;
 	nr_warnings = 0;
 	host_fail_no_alloc();
 }
@@ -204,6 +208,19 @@ void kmem_cache_free(struct kmem_cache *cache, void *object)
 	host_free(object);
 }
 
+/* Giving way to others */
+
+void cond_resched(void)
+{
+	WARN_ON_ONCE(!may_sleep());
+	__atomic_add_fetch(&nr_times_yielded, 1, __ATOMIC_RELAXED);
+}
+
+unsigned long host_nr_times_yielded(void)
+{
+	return nr_times_yielded;
+}
+
 /* Spinlocks */
 
 void spin_lock_init(spinlock_t *lock)
@@ -276,12 +293,10 @@ void rb_link_node(struct rb_node *node, struct rb_node *parent, struct rb_node *
 
 void rb_insert_color(struct rb_node *node, struct rb_root *root)
 {
-	static u32 state = 2463534242U;
-
-	state ^= state << 13;
-	state ^= state >> 17;
-	state ^= state << 5;
-	node->priority = state;
+	priority_state ^= priority_state << 13;
+	priority_state ^= priority_state >> 17;
+	priority_state ^= priority_state << 5;
+	node->priority = priority_state;
 	while (node->parent && node->parent->priority < node->priority)
 		rb_rotate_up(node, root);
 }

@@ -29,6 +29,9 @@ void host_forbid_sleep(bool is_forbidden);
 /* Warnings since the last call. */
 unsigned int host_take_warnings(void);
 
+/* How often way was given to others since host_reset(). */
+unsigned long host_nr_times_yielded(void);
+
 /* Spinlocks that this thread holds. */
 unsigned int host_nr_locks_held(void);
 

@@ -90,9 +90,11 @@ do {										\
 #define __GFP_ZERO 1U
 #define __GFP_DIRECT_RECLAIM 2U
 #define __GFP_NOWARN 4U
+#define __GFP_ACCOUNT 8U
 #define GFP_NOWAIT 0U
 #define GFP_NOIO __GFP_DIRECT_RECLAIM
 #define GFP_KERNEL __GFP_DIRECT_RECLAIM
+#define GFP_KERNEL_ACCOUNT (GFP_KERNEL | __GFP_ACCOUNT)
 
 struct page;
 struct kmem_cache;
@@ -117,6 +119,10 @@ struct kmem_cache *kmem_cache_create(const char *name, unsigned int size,
 void kmem_cache_destroy(struct kmem_cache *cache);
 void *kmem_cache_alloc(struct kmem_cache *cache, gfp_t gfp);
 void kmem_cache_free(struct kmem_cache *cache, void *object);
+
+/* Giving way to others */
+
+void cond_resched(void);
 
 /* Spinlocks */
 

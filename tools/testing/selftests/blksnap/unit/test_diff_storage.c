@@ -545,6 +545,14 @@ static void test_each_of_many_ranges_overlaps(void)
 	diff_storage_destroy(storage);
 }
 
+static void test_appending_many_ranges_gives_way(void)
+{
+	struct diff_storage *storage = make_storage_of_many();
+
+	CU_ASSERT(host_nr_times_yielded() >= NR_MANY);
+	diff_storage_destroy(storage);
+}
+
 /*
  * What a step costs may grow with the logarithm of the number of ranges.  The
  * limit is far from that, but if each step walks along a list it is exceeded.
@@ -864,6 +872,7 @@ CU_TestInfo diff_storage_tests[] = {
 	TEST(test_append_alone_reports_nothing),
 	TEST(test_each_of_many_ranges_is_used),
 	TEST(test_each_of_many_ranges_overlaps),
+	TEST(test_appending_many_ranges_gives_way),
 	TEST(test_many_ranges_cost_little_time),
 	TEST(test_append_does_not_disturb_users),
 	TEST(test_random_operations_match_an_array),

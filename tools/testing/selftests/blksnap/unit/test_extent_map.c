@@ -237,6 +237,19 @@ static void test_free_gives_back_what_was_not_inserted(void)
 	drop_map(&map);
 }
 
+static void test_freeing_many_extents_gives_way(void)
+{
+	struct extent_map map;
+	u64 i;
+
+	make_map(&map);
+	for (i = 0; i < 1000; i++)
+		insert(&map, 16 * i, 8, 8 * i);
+	CU_ASSERT_EQUAL(host_nr_times_yielded(), 0);
+	drop_map(&map);
+	CU_ASSERT(host_nr_times_yielded() >= 1000);
+}
+
 static void test_alloc_without_memory_gives_nothing(void)
 {
 	struct extent_map map;
@@ -353,6 +366,7 @@ CU_TestInfo extent_map_tests[] = {
 	TEST(test_empty_run_is_reported_and_not_entered),
 	TEST(test_exit_frees_all_extents),
 	TEST(test_free_gives_back_what_was_not_inserted),
+	TEST(test_freeing_many_extents_gives_way),
 	TEST(test_alloc_without_memory_gives_nothing),
 	TEST(test_module_init_reports_no_memory),
 	TEST(test_random_operations_match_an_array),
