@@ -453,6 +453,14 @@ pkg_need_check()
 	pkg_need git git
 }
 
+pkg_need_fuzz()
+{
+	pkg_need clang clang
+	# libFuzzer and the sanitizers, in the version of Debian's clang.
+	compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*' \
+		>/dev/null || pkg_pending+=(libclang-rt-14-dev)
+}
+
 pkg_need_guest()
 {
 	pkg_need qemu-system-x86_64 qemu-system-x86
@@ -481,7 +489,7 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
 		qemu_fetch
 		printf '%s\n' "$QEMU" ;;
 	all)
-		pkg_need_check; pkg_need_guest; pkg_install
+		pkg_need_check; pkg_need_fuzz; pkg_need_guest; pkg_install
 		source_scripts_fetch
 		qemu_fetch
 		for entry in "${KERNELS[@]}"; do
