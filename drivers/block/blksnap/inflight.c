@@ -133,6 +133,9 @@ static void inflight_ctx_free(struct inflight_ctx *ctx)
  * too, and so on for thousands of bios (BLKZEROOUT makes such chains).
  * bio_endio() turns chains into a loop, but not with our function in between;
  * so the loop is here: a completion inside a completion is put off.
+ *
+ * The bio_end_io_t of a chained bio is a mark for bio_endio(), and in newer
+ * kernels a bug if called; so bio_endio() has to see it once more.
  */
 static void inflight_end_chained(struct bio *bio)
 {
@@ -148,7 +151,7 @@ static void inflight_end_chained(struct bio *bio)
 		chained->is_running = true;
 		while ((bio = bio_list_pop(&chained->bios))) {
 			local_irq_restore(flags);
-			bio->bi_end_io(bio);
+			bio_endio(bio);
 			local_irq_save(flags);
 		}
 		chained->is_running = false;
