@@ -168,4 +168,11 @@ static inline struct gendisk *compat_alloc_disk(const struct queue_limits *limit
 #define blk_alloc_disk(limits, node) compat_alloc_disk(limits, node)
 #endif
 
+/*
+ * Work: the queue for what may run on any processor has had two names.
+ */
+#ifndef BLKSNAP_HAVE_SYSTEM_DFL_WQ
+#define system_dfl_wq system_unbound_wq
+#endif
+
 #endif /* BLKSNAP_COMPAT_H */

@@ -24,6 +24,7 @@
 #include <linux/slab.h>
 #include <linux/wait.h>
 
+#include "compat.h"
 #include "inflight.h"
 #include "releaser.h"
 
@@ -376,7 +377,7 @@ static void inflight_reap(struct work_struct *work)
 	struct inflight *inflight = container_of(to_delayed_work(work), struct inflight, reap);
 
 	if (inflight_sum(inflight)) {
-		queue_delayed_work(system_unbound_wq, &inflight->reap, INFLIGHT_REAP_INTERVAL);
+		queue_delayed_work(system_dfl_wq, &inflight->reap, INFLIGHT_REAP_INTERVAL);
 		return;
 	}
 	free_percpu(inflight->count);
@@ -400,7 +401,7 @@ void inflight_destroy(struct inflight *inflight)
 	releaser_drain(&inflight->starved);
 	releaser_drain(&inflight->released);
 	INIT_DELAYED_WORK(&inflight->reap, inflight_reap);
-	queue_delayed_work(system_unbound_wq, &inflight->reap, 0);
+	queue_delayed_work(system_dfl_wq, &inflight->reap, 0);
 }
 
 static void inflight_learn_chain_end_io(void)
