@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The bio filter through a hook in the block layer
+ *
+ * A kernel with CONFIG_BLK_BIO_FILTER calls the filter from the first line of
+ * submit_bio_noacct(), so it sees there what filter_ftrace.c sees on a stock
+ * kernel, and takes bios in the same way.  The block layer does the waiting that
+ * unregistering needs.
+ */
+#include "blksnap.h"
+
+#include <linux/bio-filter.h>
+
+#include "filter.h"
+
+#ifdef BLKSNAP_HAVE_RW_PAGE
+#error "Up to 6.2, pages are written through ->rw_page() too, past this hook"
+#endif
+
+/* Set before the hook is, constant while it is. */
+static const struct filter_ops *filter_ops;
+
+static enum bio_filter_verdict filter_judge(struct bio *bio)
+{
+	switch (filter_ops->judge(bio)) {
+	case FILTER_TAKEN:
+		return BIO_FILTER_TAKEN;
+	case FILTER_HOLD:
+		return BIO_FILTER_HOLD;
+	default:
+		return BIO_FILTER_PASS;
+	}
+}
+
+static void filter_hold(struct bio *bio)
+{
+	filter_ops->hold(bio);
+}
+
+static const struct bio_filter filter_hook = {
+	.judge	= filter_judge,
+	.hold	= filter_hold,
+};
+
+/**
+ * filter_register() - let every bio of the system pass the filter
+ * @ops:	functions to call, valid until filter_unregister() has returned
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or -EBUSY if somebody else filters bios already.
+ */
+int filter_register(const struct filter_ops *ops)
+{
+	int ret;
+
+	filter_ops = ops;
+	ret = bio_filter_register(&filter_hook);
+	if (ret)
+		pr_err("cannot filter bios, another driver does: %pe\n", ERR_PTR(ret));
+	return ret;
+}
+
+/**
+ * filter_unregister() - take the filter away again
+ *
+ * When it returns, no code of the filter runs, none will, and no function of
+ * its user is running on its behalf.
+ *
+ * Context: Process context, sleeps until every submitter has left ->hold().
+ */
+void filter_unregister(void)
+{
+	bio_filter_unregister();
+}
+
+/**
+ * filter_module_init() - nothing to prepare, unlike with ftrace
+ *
+ * Return: 0.
+ */
+int filter_module_init(void)
+{
+	return 0;
+}
+
+/**
+ * filter_module_exit() - undo filter_module_init()
+ */
+void filter_module_exit(void)
+{
+}
