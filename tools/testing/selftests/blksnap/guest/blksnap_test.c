@@ -384,8 +384,9 @@ void disk_read_stat(const struct disk *disk, struct disk_stat *stat)
 	unsigned int i;
 	FILE *file;
 
-	snprintf(path, sizeof(path), "/sys/block/%s/stat",
-		 strrchr(disk->path, '/') + 1);
+	/* By number, for the path may be a link. */
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/stat",
+		 disk->id.mj, disk->id.mn);
 	file = fopen(path, "r");
 	ASSERT(file);
 	for (i = 0; i < ARRAY_SIZE(value); i++)

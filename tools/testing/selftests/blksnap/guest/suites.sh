@@ -12,6 +12,7 @@
 #	--arguments 'A...'	arguments of the program in the full form
 #	--fast 'A...'		arguments in the short form; without it the
 #				suite is left out of the short form
+#	--skip 'KERNEL REASON'	it cannot run on kernels of this pattern
 #	--host			run the script on the host: it starts guests
 #	--alone			run nothing at the same time: it compares times
 
@@ -21,7 +22,8 @@ null_blk='--module blksnap --kmod null_blk'
 # shellcheck disable=SC2086 # options and their values
 {
 suite ioctl test_ioctl $null_blk --fast --fast --timeout 300
-suite ioctl32 test_ioctl32 $null_blk --fast --fast --timeout 300
+suite ioctl32 test_ioctl32 $null_blk --fast --fast --timeout 300 \
+	--skip 'uml* user-mode Linux runs no 32-bit programs'
 suite oracle test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
 	--program e2fsck --arguments '--rounds 1000' --fast '--rounds 24' \
 	--timeout 3600
@@ -36,5 +38,5 @@ suite io test_io --alone $null_blk --kmod dm-mod --program dmsetup --memory 1536
 	--fast '--device /dev/vda' --timeout 300
 suite hostile test_hostile $null_blk --fast --fast --timeout 300
 suite latency test_io $null_blk --icount --arguments '--filter latency' \
-	--timeout 300
+	--timeout 300 --skip 'uml* user-mode Linux cannot count instructions'
 }

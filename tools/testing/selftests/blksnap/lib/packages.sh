@@ -8,6 +8,7 @@
 #	pkg_install			install what was noted, with apt
 #	kernel_fetch 6.1|6.12		fetch and unpack a Debian kernel
 #	kernel_fetch kasan|kcsan	or build one that looks for faults
+#	kernel_fetch uml|uml-kasan	or one that runs as a program
 #	qemu_fetch			find an emulator fit for the guests
 #	source_scripts_fetch		find checkpatch.pl and its word lists
 # Run:		lib/packages.sh all|build|check|guest|kernel VERSION|qemu
@@ -28,6 +29,11 @@ BLKSNAP_CACHE=${BLKSNAP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/blksnap}
 KERNELS=(
 	"6.1 bookworm bookworm-updates bookworm-security"
 	"6.12 bookworm-backports"
+)
+
+# Suites of kernels of which only the source is used.
+KERNEL_SOURCES=(
+	"7 trixie-backports"
 )
 
 pkg_pending=()
@@ -242,10 +248,15 @@ apt_root_depends()
 # KERNEL_IMAGE (bzImage) and KERNEL_KDIR (build folder for modules).
 kernel_fetch()
 {
-	local settings
+	local settings builder
 
-	if [[ $1 == kasan || $1 == kcsan ]]; then
-		settings=$("$(dirname "${BASH_SOURCE[0]}")/debug_kernel" "$1")
+	case $1 in
+	kasan|kcsan)	builder=debug_kernel ;;
+	uml*)		builder=uml_kernel ;;
+	*)		builder= ;;
+	esac
+	if [[ $builder ]]; then
+		settings=$("$(dirname "${BASH_SOURCE[0]}")/$builder" "$1")
 		eval "$settings"
 		return
 	fi
@@ -265,7 +276,7 @@ kernel_suites()
 {
 	local entry
 
-	for entry in "${KERNELS[@]}"; do
+	for entry in "${KERNELS[@]}" "${KERNEL_SOURCES[@]}"; do
 		if [[ ${entry%% *} == "$1" ]]; then
 			printf '%s' "${entry#* }"
 			return 0
