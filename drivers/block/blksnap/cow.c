@@ -110,6 +110,19 @@ bool cow_io_begin(struct cow *cow)
 }
 
 /**
+ * cow_io_end_locked() - cow_io_end() for who holds the lock
+ * @cow:	the engine; may be freed when the lock is released
+ *
+ * Context: Any, cow->lock held.
+ */
+void cow_io_end_locked(struct cow *cow)
+{
+	lockdep_assert_held(&cow->lock);
+	if (!--cow->nr_io && cow->error)
+		wake_up_all(&cow->progress);
+}
+
+/**
  * cow_io_end() - undo cow_io_begin() or cow_copy_start()
  * @cow:	the engine; may be freed when this returns
  *
@@ -120,8 +133,7 @@ void cow_io_end(struct cow *cow)
 	unsigned long flags;
 
 	spin_lock_irqsave(&cow->lock, flags);
-	if (!--cow->nr_io && cow->error)
-		wake_up_all(&cow->progress);
+	cow_io_end_locked(cow);
 	spin_unlock_irqrestore(&cow->lock, flags);
 }
 

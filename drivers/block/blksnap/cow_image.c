@@ -11,7 +11,7 @@
  *	copied, but neither	zeros: the snapshot's own storage on the origin
  *
  * Reads run in the submitter's context and never wait for anything but memory
- * of the biosets, of which each call takes one bio each.
+ * of the pools, of which each call takes one object each.
  *
  * A write ends up in the difference storage: over what is stored there already,
  * or as a new in-memory copy if it covers whole blocks, or else after the block
@@ -25,6 +25,8 @@
 #include <linux/blkdev.h>
 #include <linux/delay.h>
 #include <linux/highmem.h>
+#include <linux/mempool.h>
+#include <linux/slab.h>
 
 #include "cbt_map.h"
 #include "cow_priv.h"
@@ -57,26 +59,28 @@ struct cow_piece {
 };
 
 /**
- * struct cow_image_read - a piece that is being read from a device
+ * struct cow_image_read - an image bio on its way to a device
  * @range:	in cow->readers, if @is_shared
- * @cow:	the engine
- * @parent:	the image's bio
+ * @cow:	the engine, see cow_io_begin()
  * @is_shared:	read from the origin
- * @clone:	the read
+ * @end_io:	of the bio, in which is ours meanwhile
+ * @private:	likewise
+ *
+ * The bio itself is sent on, so this is owned by whoever has the bio.
  */
 struct cow_image_read {
 	struct block_range_node range;
 	struct cow *cow;
-	struct bio *parent;
 	bool is_shared;
-
-	struct bio clone;	/* last, bio_set's front pad ends here */
+	bio_end_io_t *end_io;
+	void *private;
 };
 
 /* Image writes sleep until something is stored, so they have their own. */
 struct workqueue_struct *cow_image_wq;
 
-static struct bio_set cow_read_bios;
+static struct kmem_cache *cow_read_cache;
+static mempool_t cow_read_pool;
 static struct bio_set cow_split_bios;
 
 /*
@@ -172,15 +176,21 @@ static void cow_find_piece(struct cow *cow, sector_t sector, sector_t nr_sectors
 				piece);
 }
 
-/* Finds the first piece of a read and, if it is shared, keeps it as it is. */
+/*
+ * Finds the first piece of a read and, if it is shared, keeps it as it is.
+ * Unless the engine has failed, this begins what cow_unregister_read() ends.
+ */
 static void cow_register_read(struct cow *cow, const struct bio *bio,
 			      struct cow_image_read *read, struct cow_piece *piece)
 {
 	sector_t sector = bio->bi_iter.bi_sector;
 	unsigned long flags;
 
+	read->cow = cow;
 	spin_lock_irqsave(&cow->lock, flags);
 	cow_find_piece(cow, sector, bio_sectors(bio), piece);
+	if (piece->kind != COW_PIECE_FAILED)
+		cow->nr_io++;
 	read->is_shared = piece->kind == COW_PIECE_SHARED;
 	if (read->is_shared)
 		range_lock_add(&cow->readers, &read->range, cow_sector_block(cow, sector),
@@ -194,31 +204,34 @@ static bool cow_unregister_read(struct cow_image_read *read)
 	struct bio_list ready = BIO_EMPTY_LIST;
 	struct cow *cow = read->cow;
 	unsigned long flags;
-	bool is_valid;
+	bool is_valid = true;
 
 	spin_lock_irqsave(&cow->lock, flags);
-	/* A failed engine has let writes to these blocks pass. */
-	is_valid = !cow->error && cow_medium_is_same(cow);
-	range_lock_del(&cow->readers, &read->range);
-	cow_copies_settle(cow, read->range.first, read->range.last, &ready);
+	if (read->is_shared) {
+		/* A failed engine has let writes to these blocks pass. */
+		is_valid = !cow->error && cow_medium_is_same(cow);
+		range_lock_del(&cow->readers, &read->range);
+		cow_copies_settle(cow, read->range.first, read->range.last, &ready);
+		/* Before the end, after which nobody may rely on the engine. */
+		releaser_add_list(&cow->ready, &ready);
+	}
+	cow_io_end_locked(cow);
 	spin_unlock_irqrestore(&cow->lock, flags);
-	releaser_add_list(&cow->ready, &ready);
 	return is_valid;
 }
 
-static void cow_image_read_end_io(struct bio *clone)
+static void cow_image_read_end_io(struct bio *bio)
 {
-	struct cow_image_read *read = container_of(clone, struct cow_image_read, clone);
-	struct bio *parent = read->parent;
-	struct cow *cow = read->cow;
+	struct cow_image_read *read = bio->bi_private;
 
-	if (clone->bi_status)
-		parent->bi_status = clone->bi_status;
-	if (read->is_shared && !cow_unregister_read(read))
-		parent->bi_status = BLK_STS_IOERR;
-	bio_put(clone);
-	cow_io_end(cow);
-	bio_endio(parent);
+	bio->bi_end_io = read->end_io;
+	bio->bi_private = read->private;
+	if (!cow_unregister_read(read))
+		bio->bi_status = BLK_STS_IOERR;
+	mempool_free(read, &cow_read_pool);
+	/* What bio_endio() does before has been done for us. */
+	if (bio->bi_end_io)
+		bio->bi_end_io(bio);
 }
 
 /* Copies from an in-memory copy what a piece asks for. */
@@ -249,23 +262,26 @@ static void cow_read_memory(const struct cow_copy *copy, struct bio *bio)
 	}
 }
 
+/* The bio goes on as it is: a clone would cost more than all else here. */
 static void cow_read_device(struct cow *cow, struct cow_image_read *read,
 			    const struct cow_piece *piece, struct bio *bio)
 {
-	struct bio *clone = &read->clone;
-	struct diff_range region;
+	struct diff_range region = {
+		.bdev = cow->config.origin,
+		.sector = bio->bi_iter.bi_sector,
+	};
 
-	read->parent = bio;
-	clone->bi_iter.bi_size = bio->bi_iter.bi_size;
-	clone->bi_end_io = cow_image_read_end_io;
-	if (piece->kind == COW_PIECE_STORED) {
+	trace_blksnap_image_remap(cow->origin_dev, bio->bi_iter.bi_sector, bio_sectors(bio));
+	if (piece->kind == COW_PIECE_STORED)
 		diff_storage_map(cow->config.storage, piece->position, bio_sectors(bio),
 				 &region);
-		bio_set_dev(clone, region.bdev);
-		clone->bi_iter.bi_sector = region.sector;
-	}
-	trace_blksnap_image_remap(cow->origin_dev, bio->bi_iter.bi_sector, bio_sectors(bio));
-	submit_bio_noacct(clone);
+	read->end_io = bio->bi_end_io;
+	read->private = bio->bi_private;
+	bio->bi_end_io = cow_image_read_end_io;
+	bio->bi_private = read;
+	bio_set_dev(bio, region.bdev);
+	bio->bi_iter.bi_sector = region.sector;
+	submit_bio_noacct(bio);
 }
 
 /* An extent may go on where the range of the storage it began in ends. */
@@ -281,13 +297,9 @@ static void cow_piece_clip_to_range(struct cow *cow, struct cow_piece *piece)
 
 static void cow_image_read(struct cow *cow, struct bio *bio)
 {
-	struct cow_image_read *read;
+	struct cow_image_read *read = mempool_alloc(&cow_read_pool, GFP_NOIO);
 	struct cow_piece piece;
-	struct bio *clone;
 
-	clone = bio_alloc_clone(cow->config.origin, bio, GFP_NOIO, &cow_read_bios);
-	read = container_of(clone, struct cow_image_read, clone);
-	read->cow = cow;
 	cow_register_read(cow, bio, read, &piece);
 	cow_piece_clip_to_range(cow, &piece);
 
@@ -300,20 +312,25 @@ static void cow_image_read(struct cow *cow, struct bio *bio)
 		submit_bio_noacct(bio);
 		bio = front;
 	}
-	if (piece.kind == COW_PIECE_SHARED || piece.kind == COW_PIECE_STORED) {
+	switch (piece.kind) {
+	case COW_PIECE_SHARED:
+	case COW_PIECE_STORED:
 		cow_read_device(cow, read, &piece, bio);
 		return;
-	}
-	bio_put(clone);
-	if (piece.kind == COW_PIECE_MEMORY) {
+	case COW_PIECE_MEMORY:
 		cow_read_memory(piece.copy, bio);
 		cow_copy_put(piece.copy);
-	} else if (piece.kind == COW_PIECE_ZERO) {
+		break;
+	case COW_PIECE_ZERO:
 		zero_fill_bio(bio);
-	} else {
+		break;
+	case COW_PIECE_FAILED:
 		bio->bi_status = BLK_STS_IOERR;
+		break;
 	}
-	cow_io_end(cow);
+	if (piece.kind != COW_PIECE_FAILED)
+		cow_unregister_read(read);
+	mempool_free(read, &cow_read_pool);
 	bio_endio(bio);
 }
 
@@ -497,19 +514,17 @@ void cow_submit_image_bio(struct cow *cow, struct bio *bio)
 		bio_endio(bio);
 		return;
 	}
-	if (!cow_io_begin(cow)) {
-		bio_io_error(bio);
-		return;
-	}
 	switch (bio_op(bio)) {
 	case REQ_OP_READ:
 		cow_image_read(cow, bio);
 		break;
 	case REQ_OP_WRITE:
-		releaser_add(&cow->image_writes, bio);
+		if (cow_io_begin(cow))
+			releaser_add(&cow->image_writes, bio);
+		else
+			bio_io_error(bio);
 		break;
 	default:
-		cow_io_end(cow);
 		bio->bi_status = BLK_STS_NOTSUPP;
 		bio_endio(bio);
 	}
@@ -522,15 +537,17 @@ void cow_submit_image_bio(struct cow *cow, struct bio *bio)
  */
 int cow_image_module_init(void)
 {
-	int ret;
+	int ret = -ENOMEM;
 
-	ret = bioset_init(&cow_read_bios, COW_IMAGE_RESERVE,
-			  offsetof(struct cow_image_read, clone), 0);
-	if (ret)
+	cow_read_cache = KMEM_CACHE(cow_image_read, 0);
+	if (!cow_read_cache)
 		return ret;
+	ret = mempool_init_slab_pool(&cow_read_pool, COW_IMAGE_RESERVE, cow_read_cache);
+	if (ret)
+		goto err_destroy_read_cache;
 	ret = bioset_init(&cow_split_bios, COW_IMAGE_RESERVE, 0, 0);
 	if (ret)
-		goto err_exit_read_bios;
+		goto err_exit_read_pool;
 	ret = -ENOMEM;
 	cow_image_wq = alloc_workqueue("blksnap_image", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	if (!cow_image_wq)
@@ -539,8 +556,10 @@ int cow_image_module_init(void)
 
 err_exit_split_bios:
 	bioset_exit(&cow_split_bios);
-err_exit_read_bios:
-	bioset_exit(&cow_read_bios);
+err_exit_read_pool:
+	mempool_exit(&cow_read_pool);
+err_destroy_read_cache:
+	kmem_cache_destroy(cow_read_cache);
 	return ret;
 }
 
@@ -551,5 +570,6 @@ void cow_image_module_exit(void)
 {
 	destroy_workqueue(cow_image_wq);
 	bioset_exit(&cow_split_bios);
-	bioset_exit(&cow_read_bios);
+	mempool_exit(&cow_read_pool);
+	kmem_cache_destroy(cow_read_cache);
 }

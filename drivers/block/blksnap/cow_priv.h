@@ -205,6 +205,7 @@ void cow_copies_settle(struct cow *cow, u64 first, u64 last, struct bio_list *re
 
 bool cow_io_begin(struct cow *cow);
 void cow_io_end(struct cow *cow);
+void cow_io_end_locked(struct cow *cow);
 void cow_account_held(struct cow *cow, int nr_writes);
 
 void cow_store_work(struct work_struct *work);
