@@ -229,9 +229,8 @@ static void cow_image_read_end_io(struct bio *bio)
 	if (!cow_unregister_read(read))
 		bio->bi_status = BLK_STS_IOERR;
 	mempool_free(read, &cow_read_pool);
-	/* What bio_endio() does before has been done for us. */
-	if (bio->bi_end_io)
-		bio->bi_end_io(bio);
+	/* Again, for the bi_end_io of a chained bio cannot be called. */
+	bio_endio(bio);
 }
 
 /* Copies from an in-memory copy what a piece asks for. */
