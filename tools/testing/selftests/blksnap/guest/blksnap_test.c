@@ -231,6 +231,8 @@ static bool null_disk_configure(const char *name, uint64_t nr_mib,
 	if (ok && options->completion_ns)
 		ok = null_disk_set(name, "completion_nsec",
 				   options->completion_ns);
+	if (ok && options->is_bio_based)
+		ok = null_disk_set(name, "queue_mode", 0);
 	if (ok && options->is_zoned)
 		ok = null_disk_set(name, "zoned", 1) &&
 		     null_disk_set(name, "zone_size", 4);

@@ -79,11 +79,13 @@ struct disk {
  * @completion_ns:	time of each request, completed by a timer; 0 means that
  *			the submitter completes it
  * @is_zoned:		zones of 4 MiB
+ * @is_bio_based:	without requests; newer kernels do not have that
  */
 struct null_disk_options {
 	unsigned int block_bytes;
 	unsigned int completion_ns;
 	bool is_zoned;
+	bool is_bio_based;
 };
 
 int null_disk_create(struct disk *disk, const char *name, uint64_t nr_mib,

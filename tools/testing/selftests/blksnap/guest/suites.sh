@@ -10,10 +10,13 @@
 # ../lib/guest ("--module blksnap" is the module built here), and
 #
 #	--arguments 'A...'	arguments of the program in the full form
+#	--arguments-6.12 'A...'	the same, on the kernel of that name
 #	--fast 'A...'		arguments in the short form; without it the
 #				suite is left out of the short form
 #	--skip 'KERNEL REASON'	it cannot run on kernels of this pattern
 #	--host			run the script on the host: it starts guests
+#	--timeout N		seconds, in which --seconds N of the arguments is
+#				not included; longer on kernels that are slow
 #	--alone			run nothing at the same time: it compares times
 
 suite guest-runner guest_runner.sh --host --fast --short --timeout 300
@@ -31,6 +34,10 @@ suite oracle-virtio test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
 	--program e2fsck --disk 16M --disk 16M --disk 128M \
 	--arguments '--rounds 120 --device /dev/vda --device /dev/vdb --storage /dev/vdc' \
 	--timeout 1200
+suite torture test_torture $null_blk --kmod brd --kmod loop --kmod dm-mod \
+	--kmod ext4 --program mkfs.ext4 --memory 1536 \
+	--arguments '--seconds 300' --arguments-6.12 '--seconds 60' \
+	--fast '--seconds 20' --timeout 400
 suite life test_life $null_blk --arguments '--rounds 100' \
 	--fast '--rounds 5' --timeout 600
 suite io test_io --alone $null_blk --kmod dm-mod --program dmsetup --memory 1536 \

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Disks on top of disks: dm-linear and loop, without their tools
+ */
+#ifndef STACKED_H
+#define STACKED_H
+
+#include "blksnap_test.h"
+
+int linear_create(struct disk *disk, const char *name, const struct disk *lower);
+void linear_remove(const char *name);
+int loop_create(struct disk *disk, const struct disk *lower,
+		unsigned int block_bytes);
+void loop_remove(const struct disk *disk);
+
+#endif /* STACKED_H */
