@@ -13,6 +13,7 @@
 #	--arguments-6.12 'A...'	the same, on the kernel of that name
 #	--fast 'A...'		arguments in the short form; without it the
 #				suite is left out of the short form
+#	--also 'KERNEL...'	run in the full form on these kernels, too
 #	--skip 'KERNEL REASON'	it cannot run on kernels of this pattern
 #	--host			run the script on the host: it starts guests
 #	--timeout N		seconds, in which --seconds N of the arguments is
@@ -28,7 +29,8 @@ suite ioctl test_ioctl $null_blk --fast --fast --timeout 300
 suite ioctl32 test_ioctl32 $null_blk --fast --fast --timeout 300 \
 	--skip 'uml* user-mode Linux runs no 32-bit programs'
 suite oracle test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
-	--program e2fsck --arguments '--rounds 1000' --fast '--rounds 24' \
+	--program e2fsck --arguments '--rounds 400' --arguments-6.12 '--rounds 200' \
+	--fast '--rounds 24' \
 	--timeout 3600
 suite oracle-virtio test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
 	--program e2fsck --disk 16M --disk 16M --disk 128M \
@@ -37,6 +39,7 @@ suite oracle-virtio test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
 suite torture test_torture $null_blk --kmod brd --kmod loop --kmod dm-mod \
 	--kmod ext4 --program mkfs.ext4 --memory 1536 \
 	--arguments '--seconds 300' --arguments-6.12 '--seconds 60' \
+	--also kasan --arguments-kasan '--seconds 120' \
 	--fast '--seconds 20' --timeout 400
 suite life test_life $null_blk --arguments '--rounds 100' \
 	--fast '--rounds 5' --timeout 600
