@@ -10,8 +10,9 @@
 #	kernel_fetch kasan|kcsan	or build one that looks for faults
 #	kernel_fetch uml|uml-kasan	or one that runs as a program
 #	qemu_fetch			find an emulator fit for the guests
+#	stack_programs_fetch		fetch programs for filesystems, md and LVM
 #	source_scripts_fetch		find checkpatch.pl and its word lists
-# Run:		lib/packages.sh all|build|check|guest|kernel VERSION|qemu
+# Run:		lib/packages.sh all|build|check|guest|kernel VERSION|qemu|stacks
 #
 # Only pkg_install() changes the machine and needs root.  The rest is unpacked
 # below the cache directory by name, from a private apt root that repeats the
@@ -400,6 +401,33 @@ qemu_unpack()
 	rm -rf "$BLKSNAP_CACHE/apt/qemu"
 }
 
+# stack_programs_fetch - set STACK_PROGRAMS to a folder with mdadm, lvm, mkfs.xfs...
+#
+# They are for guests alone.  Installed, they would bring along services that
+# look after the machine's own disks.
+stack_programs_fetch()
+{
+	STACK_PROGRAMS=$BLKSNAP_CACHE/stacks
+	[[ -e $STACK_PROGRAMS/done ]] || pkg_locked stacks stack_programs_unpack
+}
+
+# Besides their libraries they need those of what pkg_need_guest() asks for.
+stack_programs_unpack()
+{
+	local dir=$BLKSNAP_CACHE/stacks tmp=$BLKSNAP_CACHE/.stacks.tmp
+
+	[[ ! -e $dir/done ]] || return 0
+	apt_root stacks bookworm bookworm-updates bookworm-security
+	rm -rf "$tmp" "$dir"
+	mkdir -p "$tmp"
+	apt_root_fetch stacks "$tmp" mdadm lvm2 xfsprogs btrfs-progs dosfstools \
+		libdevmapper-event1.02.1 libaio1 libedit2 libbsd0 libmd0 \
+		libinih1 liburcu8 liblzo2-2
+	touch "$tmp/done"
+	mv -T "$tmp" "$dir"
+	rm -rf "$BLKSNAP_CACHE/apt/stacks"
+}
+
 # source_scripts_fetch - set KERNEL_SCRIPTS to a folder with checkpatch.pl
 #
 # The header packages leave it out, so it comes from the kernel's source.
@@ -499,10 +527,14 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
 	qemu)
 		qemu_fetch
 		printf '%s\n' "$QEMU" ;;
+	stacks)
+		stack_programs_fetch
+		printf '%s\n' "$STACK_PROGRAMS" ;;
 	all)
 		pkg_need_check; pkg_need_fuzz; pkg_need_guest; pkg_install
 		source_scripts_fetch
 		qemu_fetch
+		stack_programs_fetch
 		for entry in "${KERNELS[@]}"; do
 			kernel_fetch "${entry%% *}"
 		done ;;
