@@ -236,7 +236,10 @@ static bool null_disk_configure(const char *name, uint64_t nr_mib,
 	if (ok && options->is_zoned)
 		ok = null_disk_set(name, "zoned", 1) &&
 		     null_disk_set(name, "zone_size", 4);
-	return ok && null_disk_set(name, "power", 1);
+	ok = ok && null_disk_set(name, "power", 1);
+	/* A kernel that does not have it takes another without an error. */
+	return ok && (!options->is_bio_based ||
+		      !read_number(CONFIGFS "/nullb/%s/queue_mode", name));
 }
 
 /**
@@ -259,6 +262,7 @@ int null_disk_create(struct disk *disk, const char *name, uint64_t nr_mib,
 	if (mkdir(path, 0755) && errno != EEXIST)
 		return -ENODEV;
 	if (!null_disk_configure(name, nr_mib, options ? options : &plain)) {
+		null_disk_set(name, "power", 0);
 		rmdir(path);
 		return -ENODEV;
 	}

@@ -32,6 +32,13 @@ static struct {
 } ktap;
 
 static const struct ktap_suite *current_suite;
+static const struct ktap_test *current_test;
+
+/* The data of the test that runs now. */
+const void *ktap_data(void)
+{
+	return current_test->data;
+}
 
 /* Lines that tests print themselves may not be cut by a crash. */
 void ktap_note(const char *format, ...)
@@ -135,8 +142,6 @@ static void pass(void)
 	CU_assertImplementation(CU_TRUE, __LINE__, "", __FILE__, "", CU_FALSE);
 }
 
-static const struct ktap_test *current_test;
-
 /* CUnit does not call the set-up where a failed ASSERT() could end it. */
 static void run_current_test(void)
 {
@@ -207,6 +212,7 @@ static void run_test(const struct ktap_suite *suite,
 	unsigned int i;
 
 	current_suite = suite;
+	current_test = test;
 	failures.nr = 0;
 	if (!setjmp(failures.end)) {
 		set_up();

@@ -28,11 +28,13 @@
  * @name:	that of its function
  * @run:	the function
  * @is_slow:	left out of the short form (--fast)
+ * @data:	for a function that serves many tests, see ktap_data()
  */
 struct ktap_test {
 	const char *name;
 	void (*run)(void);
 	bool is_slow;
+	const void *data;
 };
 
 /**
@@ -49,9 +51,9 @@ struct ktap_suite {
 	const struct ktap_test *tests;
 };
 
-#define KTAP_TEST(fn) { #fn, fn, false }
-#define KTAP_SLOW_TEST(fn) { #fn, fn, true }
-#define KTAP_END { NULL, NULL, false }
+#define KTAP_TEST(fn) { #fn, fn, false, NULL }
+#define KTAP_SLOW_TEST(fn) { #fn, fn, true, NULL }
+#define KTAP_END { NULL, NULL, false, NULL }
 
 /* What every program understands; ktap_main() fills it in. */
 struct ktap_options {
@@ -63,6 +65,7 @@ struct ktap_options {
 extern struct ktap_options ktap_options;
 
 int ktap_main(const struct ktap_suite *suites, int argc, char **argv);
+const void *ktap_data(void);
 
 void ktap_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void ktap_skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
