@@ -128,7 +128,24 @@ static inline void bdev_ref_close(struct bdev_ref *ref)
 
 #endif
 
-#ifndef BLKSNAP_HAVE_BDEV_FREEZE
+/*
+ * Freezing.  compat_bdev_holder_is_frozen() tells of a frozen device whether it
+ * was its holder, a filesystem, that was asked to freeze.
+ */
+#ifdef BLKSNAP_HAVE_BDEV_FREEZE	/* 6.8 */
+
+static inline bool compat_bdev_holder_is_frozen(struct block_device *bdev)
+{
+	bool is_frozen;
+
+	mutex_lock(&bdev->bd_holder_lock);
+	is_frozen = bdev->bd_holder_ops && bdev->bd_holder_ops->freeze;
+	mutex_unlock(&bdev->bd_holder_lock);
+	return is_frozen;
+}
+
+#else
+
 static inline int bdev_freeze(struct block_device *bdev)
 {
 	return freeze_bdev(bdev);
@@ -138,7 +155,22 @@ static inline int bdev_thaw(struct block_device *bdev)
 {
 	return thaw_bdev(bdev);
 }
+
+static inline bool compat_bdev_holder_is_frozen(struct block_device *bdev)
+{
+	return READ_ONCE(bdev->bd_fsfreeze_sb);
+}
+
 #endif
+
+static inline bool compat_bdev_is_swap(struct block_device *bdev)
+{
+#ifdef BLKSNAP_HAVE_BD_MAPPING	/* 6.10 */
+	return IS_SWAPFILE(bdev->bd_mapping->host);
+#else
+	return IS_SWAPFILE(bdev->bd_inode);
+#endif
+}
 
 /*
  * From 6.14 on, freezing and unfreezing a queue comes with a memory allocation

@@ -98,12 +98,40 @@ void freeze_set_destroy(struct freeze_set *set)
 	kfree(set);
 }
 
+static bool freeze_set_has_claimed_part(const struct freeze_set *set)
+{
+	unsigned int i;
+
+	for (i = 1; i < set->nr_devices; i++)
+		if (READ_ONCE(set->devices[i].ref.bdev->bd_holder))
+			return true;
+	return false;
+}
+
+/*
+ * Has a device that was frozen without an error a user whom freezing does not
+ * reach?  A filesystem that does not tell the block layer where it is (btrfs on
+ * many kernels) is one, and so is a driver stacked on the device.  Swap has
+ * nothing to freeze.  A whole disk is claimed together with a partition of it.
+ */
+static bool freeze_set_has_missed(const struct freeze_set *set, unsigned int i)
+{
+	struct block_device *bdev = set->devices[i].ref.bdev;
+
+	if (!READ_ONCE(bdev->bd_holder) || compat_bdev_is_swap(bdev))
+		return false;
+	if (!i && freeze_set_has_claimed_part(set))
+		return false;
+	return !compat_bdev_holder_is_frozen(bdev);
+}
+
 /**
  * freeze_set_freeze() - freeze every filesystem of a set
  * @set:	set that is not frozen
  *
- * Return: 0, or the negative errno of one that could not be frozen.  The others
- *	   are frozen all the same.
+ * Return: 0, or the negative errno of one that could not be frozen, -EOPNOTSUPP
+ *	   if a device is in use by something that freezing it does not reach.
+ *	   The others are frozen all the same.
  */
 int freeze_set_freeze(struct freeze_set *set)
 {
@@ -115,6 +143,8 @@ int freeze_set_freeze(struct freeze_set *set)
 		int error = bdev_freeze(device->ref.bdev);
 
 		device->is_frozen = !error;
+		if (!error && freeze_set_has_missed(set, i))
+			error = -EOPNOTSUPP;
 		ret = ret ?: error;
 	}
 	return ret;

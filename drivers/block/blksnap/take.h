@@ -21,7 +21,8 @@ struct tracker;
  * @origin:	the origin's block device, open
  * @cow:	engine to publish; on success the tracker points to it too and
  *		tracker_retire() has to be called before it is shut down
- * @is_frozen:	out: every filesystem on the origin was frozen at the instant
+ * @is_frozen:	out: every filesystem on the origin was frozen at the instant, and
+ *		nothing else was using it
  */
 struct take_member {
 	struct tracker *tracker;
