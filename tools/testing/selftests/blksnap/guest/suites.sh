@@ -25,15 +25,19 @@ suite in-tree in_tree.sh --host --timeout 900 \
 	--skip '[!u]* the hook is made for 7.x'
 
 null_blk='--module blksnap --kmod null_blk'
-stack_modules='--kmod brd --kmod zram --kmod lzo-rle --kmod scsi_debug
-	--kmod sd_mod --kmod dm-mod --kmod dm-delay --kmod dm-crypt --kmod xts
-	--kmod ecb --kmod aes_generic --kmod aesni-intel --kmod dm-thin-pool
-	--kmod raid1 --kmod raid456 --kmod loop --kmod ext4 --kmod xfs --kmod btrfs
-	--kmod vfat --kmod nls_cp437 --kmod nls_ascii'
-stack_programs='--program dmsetup --program lvm --program mdadm
+stack_modules='--kmod-if brd --kmod-if zram --kmod-if lzo-rle --kmod-if scsi_debug
+	--kmod-if sd_mod --kmod-if dm-mod --kmod-if dm-delay --kmod-if dm-crypt
+	--kmod-if xts --kmod-if ecb --kmod-if aes_generic --kmod-if aesni-intel
+	--kmod-if dm-thin-pool --kmod-if dm-multipath --kmod-if dm-round-robin
+	--kmod-if nd_e820 --kmod-if nd_pmem --kmod-if raid1 --kmod-if raid456
+	--kmod-if loop --kmod-if ext4 --kmod-if xfs --kmod-if btrfs --kmod-if vfat
+	--kmod-if nls_cp437 --kmod-if nls_ascii'
+# shellcheck disable=SC2154 # of ../run
+stack_programs="--program $build/tools/blksnap --program dmsetup --program lvm
+	--program mdadm
 	--program losetup --program mkfs.ext4 --program e2fsck --program dumpe2fs
 	--program mkfs.xfs --program xfs_repair --program mkfs.btrfs
-	--program btrfs --program mkfs.vfat --program fsck.vfat'
+	--program btrfs --program mkfs.vfat --program fsck.vfat"
 # shellcheck disable=SC2086 # options and their values
 {
 suite ioctl test_ioctl $null_blk --fast --fast --timeout 300
@@ -59,7 +63,7 @@ suite io test_io --alone $null_blk --kmod dm-mod --program dmsetup --memory 1536
 	--fast '--device /dev/vda' --timeout 300
 suite hostile test_hostile $null_blk --fast --fast --timeout 300
 suite stacks test_stacks $null_blk $stack_modules $stack_programs --memory 2048 \
-	--disk 20M --fast --fast --timeout 600
+	--append 'memmap=32M!1G' --disk 20M --fast --fast --timeout 600
 suite latency test_io $null_blk --icount --arguments '--filter latency' \
 	--timeout 300 --skip 'uml* user-mode Linux cannot count instructions'
 }

@@ -7,8 +7,9 @@
  * Each stack of the table in test_stacks_build.c is tracked at its top, at its
  * bottom, at both as members of one snapshot, and at both by a snapshot each; it
  * is written to through the top, and through the bottom where that is nobody
- * else's.  See test_stacks_raw.c for what is checked.  Then filesystems, mounted
- * and in use, on some of the stacks: see test_stacks_files.c.
+ * else's.  See test_stacks_raw.c for what is checked.  Then come filesystems,
+ * mounted and in use, on some of the stacks: see test_stacks_files.c; and what
+ * cannot be protected and must be refused: see test_stacks_refused.c.
  *
  * What is tracked sees what is written to it or to anything above it.  What is
  * written below it, past its driver, it cannot see; therefore nothing here
@@ -37,13 +38,15 @@ static struct ktap_test file_tests[FILE_TESTS_MAX + 1];
 static const struct ktap_suite suites[] = {
 	{ "raw", raw_set_up, raw_tear_down, raw_tests },
 	{ "files", files_set_up, files_tear_down, file_tests },
+	{ "refused", ctl_set_up, refused_tear_down, refused_tests },
 	{ NULL, NULL, NULL, NULL },
 };
 
-static bool is_one_device(const struct stack *stack)
+static bool has_two_sides(const struct stack *stack)
 {
-	return !stack->nr_bottoms ||
-	       (!stack->has_parts && !strcmp(stack->up, "echo $B0"));
+	if (!stack->nr_bottoms || stack->is_top_only)
+		return false;
+	return stack->has_parts || strcmp(stack->up, "echo $B0");
 }
 
 static char *test_name(const char *stack, enum layers layers, const char *fs)
@@ -64,7 +67,7 @@ static void list_raw_tests(void)
 
 	for (stack = stacks; stack->name; stack++) {
 		for (layers = 0; layers < ARRAY_SIZE(layer_names); layers++) {
-			if (layers && is_one_device(stack))
+			if (layers && !has_two_sides(stack))
 				break;
 			if (nr == RAW_TESTS_MAX)
 				exit(KTAP_FAIL);
@@ -72,7 +75,7 @@ static void list_raw_tests(void)
 			raw_tests[nr] = (struct ktap_test){
 				.name = test_name(stack->name, layers, ""),
 				.run = test_image_is_exact,
-				.is_slow = !stack->is_fast,
+				.is_slow = !(stack->fast & LAYERS_BIT(layers)),
 				.data = &raw_cases[nr],
 			};
 			nr++;

@@ -7,6 +7,7 @@
  * test_stacks_raw.c		reading and writing the devices themselves
  * test_stacks_model.c		what has been written, and what must be there now
  * test_stacks_files.c		filesystems on the stacks
+ * test_stacks_refused.c	what cannot be protected
  */
 #ifndef TEST_STACKS_H
 #define TEST_STACKS_H
@@ -37,7 +38,8 @@
  * @settle_ms:	the time it takes until nothing is written to the bottoms any more
  * @is_file:	a filesystem is mounted between top and bottom
  * @is_bio_based: of the disks
- * @is_fast:	in the short form too
+ * @is_top_only: what the top sends to the bottom is not seen there
+ * @fast:	the layers that are tracked in the short form, a bit each
  */
 struct stack {
 	const char *name;
@@ -54,7 +56,8 @@ struct stack {
 	unsigned int settle_ms;
 	bool is_file;
 	bool is_bio_based;
-	bool is_fast;
+	bool is_top_only;
+	unsigned int fast;
 };
 
 extern const struct stack stacks[];
@@ -85,6 +88,9 @@ enum layers {
 	LAYERS_BOTH,		/* members of one snapshot */
 	LAYERS_TWO_SNAPSHOTS,	/* top and bottom, a snapshot each */
 };
+
+#define LAYERS_BIT(layers) (1U << (layers))
+#define LAYERS_ALL 0xfU
 
 bool stack_build(const struct stack *stack, uint64_t nr_mib);
 void stack_tear_down(void);
@@ -185,5 +191,8 @@ void test_image_is_exact(void);
 void files_set_up(void);
 void files_tear_down(void);
 void test_files_are_exact(void);
+void refused_tear_down(void);
+
+extern const struct ktap_test refused_tests[];
 
 #endif /* TEST_STACKS_H */

@@ -45,7 +45,7 @@ static const char shell_functions[] =
 
 const struct stack stacks[] = {
 	{
-		.name = "null_blk", .nr_bottoms = 1, .is_fast = true,
+		.name = "null_blk", .nr_bottoms = 1, .fast = LAYERS_ALL,
 		.up = "echo $B0",
 	}, {
 		.name = "null_blk_bio", .nr_bottoms = 1, .is_bio_based = true,
@@ -62,14 +62,14 @@ const struct stack stacks[] = {
 		.name = "virtio",
 		.up = "[ -e /dev/vda ] || exit 4; echo /dev/vda",
 	}, {
-		.name = "scsi_4k", .modules = "sd_mod", .is_fast = true,
+		.name = "scsi_4k", .modules = "sd_mod",
 		.up = "modprobe scsi_debug sector_size=4096 dev_size_mb=$MIB lbpu=1\n"
 		      "for i in $(seq 100); do ls $scsi >&2 && break; sleep 0.1; done\n"
 		      "echo /dev/$(ls $scsi)",
 		.down = "rmmod scsi_debug",
 	}, {
 		.name = "partition", .nr_bottoms = 1, .has_parts = true,
-		.is_fast = true,
+		.fast = LAYERS_ALL,
 		.is_shifted = true, .shift = PARTITION_SECTOR * SECTOR_SIZE,
 		.up = "echo $B0",
 		.rebuild = "dm again \"0 $((MIB * 2048 - 5001)) linear $I0 3001\"",
@@ -81,7 +81,8 @@ const struct stack stacks[] = {
 		.up = "echo $B0",
 	}, {
 		.name = "dm_linear", .nr_bottoms = 1, .modules = "dm-mod",
-		.is_fast = true, .is_shifted = true, .shift = 2047 * SECTOR_SIZE,
+		.is_shifted = true, .shift = 2047 * SECTOR_SIZE,
+		.fast = LAYERS_BIT(LAYERS_BOTTOM) | LAYERS_BIT(LAYERS_BOTH),
 		.up = "dm top \"0 $(($(sectors $B0) - 2047)) linear $B0 2047\"",
 		.down = "undm top",
 		.rebuild = "dm again \"0 $(($(sectors $I0) - 2047)) linear $I0 2047\"",
@@ -98,8 +99,14 @@ const struct stack stacks[] = {
 		.up = "dm top \"0 $(sectors $B0) delay $B0 0 10\"",
 		.down = "undm top",
 	}, {
+		.name = "dm_multipath", .nr_bottoms = 1, .is_top_only = true,
+		.modules = "dm-multipath dm-round-robin",
+		.up = "t='multipath 0 0 1 1 round-robin 0 1 1'\n"
+		      "dm top \"0 $(sectors $B0) $t $B0 1\"",
+		.down = "undm top",
+	}, {
 		.name = "dm_crypt", .nr_bottoms = 1,
-		.modules = "dm-crypt aes xts",
+		.modules = "dm-crypt aes_generic xts",
 		.up = "dm top \"0 $(sectors $B0) crypt $crypt $B0 0\"",
 		.down = "undm top",
 		.rebuild = "dm again \"0 $(sectors $I0) crypt $crypt $I0 0\"",
@@ -118,7 +125,7 @@ const struct stack stacks[] = {
 		.unbuild = "undm again",
 	}, {
 		.name = "md_raid1", .nr_bottoms = 2, .modules = "raid1",
-		.settle_ms = 300, .is_fast = true,
+		.settle_ms = 300, .fast = LAYERS_BIT(LAYERS_BOTTOM),
 		.up = "md --level=1 --raid-devices=2 $B0 $B1",
 		.down = "unmd",
 		.rebuild = "dm again \"0 $(sectors $TOP) linear $I1 2048\"",
@@ -141,7 +148,7 @@ const struct stack stacks[] = {
 		.unbuild = "losetup -d $AGAIN; umount /tmp/again",
 	}, {
 		.name = "lvm_on_crypt_on_raid1", .nr_bottoms = 2,
-		.modules = "dm-crypt aes xts raid1", .has_parts = true,
+		.modules = "dm-crypt aes_generic xts raid1", .has_parts = true,
 		.settle_ms = 300,
 		.up = "m=$(md --level=1 --raid-devices=2 $B0 $B1)\n"
 		      "c=$(dm crypt \"0 $(sectors $m) crypt $crypt $m 0\")\n"
