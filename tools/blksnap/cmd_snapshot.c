@@ -252,6 +252,27 @@ static int parse_create_options(struct cmdline *cl, struct create_options *co)
 	return ret;
 }
 
+/* The module's errno does not tell which device it is about. */
+static int fail_create(int ret, const struct blk_snap_dev *devs,
+		       unsigned int nr_devs)
+{
+	char number[DEVICE_NUMBER_SIZE];
+	unsigned int i;
+
+	for (i = 0; ret == -EOPNOTSUPP && i < nr_devs; i++) {
+		const char *obstacle = device_obstacle(devs[i]);
+
+		if (!obstacle)
+			continue;
+		device_format_number(devs[i], number);
+		return fail(EXIT_FAILED,
+			    "cannot create the snapshot: device %s cannot be protected: %s",
+			    number, obstacle);
+	}
+	return fail_call(blk_snap_ioctl_snapshot_create, ret,
+			 "cannot create the snapshot");
+}
+
 /* What belongs to the creation is done as a whole or not at all. */
 static int create_snapshot(int fd, const struct blk_snap_dev *devs,
 			   unsigned int nr_devs, const struct create_options *co,
@@ -260,8 +281,7 @@ static int create_snapshot(int fd, const struct blk_snap_dev *devs,
 	int ret = blksnap_snapshot_create(fd, devs, nr_devs, id);
 
 	if (ret)
-		return fail_call(blk_snap_ioctl_snapshot_create, ret,
-				 "cannot create the snapshot");
+		return fail_create(ret, devs, nr_devs);
 	if (has_storage(&co->so))
 		ret = append_storage(fd, id, &co->so);
 	if (!ret && co->take)

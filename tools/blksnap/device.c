@@ -165,20 +165,26 @@ void device_format_number(struct blk_snap_dev dev,
 	snprintf(text, DEVICE_NUMBER_SIZE, "%u:%u", dev.mj, dev.mn);
 }
 
-static bool read_dev(const char *path, struct blk_snap_dev *dev)
+/* The first line of a file, without its end. */
+static bool read_line(const char *path, char *line, int size)
 {
-	char line[DEVICE_NUMBER_SIZE];
 	FILE *file = fopen(path, "re");
 	bool ok;
 
 	if (!file)
 		return false;
-	ok = fgets(line, sizeof(line), file);
+	ok = fgets(line, size, file);
 	fclose(file);
-	if (!ok)
-		return false;
-	line[strcspn(line, "\n")] = 0;
-	return parse_dev(line, dev);
+	if (ok)
+		line[strcspn(line, "\n")] = 0;
+	return ok;
+}
+
+static bool read_dev(const char *path, struct blk_snap_dev *dev)
+{
+	char line[DEVICE_NUMBER_SIZE];
+
+	return read_line(path, line, sizeof(line)) && parse_dev(line, dev);
 }
 
 static struct blk_snap_dev whole_disk(struct blk_snap_dev dev)
@@ -188,6 +194,48 @@ static struct blk_snap_dev whole_disk(struct blk_snap_dev dev)
 	if (blkid_devno_to_wholedisk(makedev(dev.mj, dev.mn), NULL, 0, &disk))
 		return dev;
 	return device_from_dev_t(disk);
+}
+
+/* What sysfs says of the queue of a disk; empty if it says nothing. */
+static const char *queue_attribute(struct blk_snap_dev disk, const char *name)
+{
+	static char line[64];
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/queue/%s", disk.mj,
+		 disk.mn, name);
+	if (!read_line(path, line, sizeof(line)))
+		line[0] = 0;
+	return line;
+}
+
+static bool is_image(struct blk_snap_dev dev)
+{
+	char *path = device_path(dev);
+	bool ok = path && strstr(path, "/" BLK_SNAP_IMAGE_NAME);
+
+	free(path);
+	return ok;
+}
+
+/**
+ * device_obstacle() - find out why the module cannot protect a device
+ * @dev:	the device
+ *
+ * Return: the reason, a sentence about "it"; NULL if none can be seen from here.
+ */
+const char *device_obstacle(struct blk_snap_dev dev)
+{
+	struct blk_snap_dev disk = whole_disk(dev);
+	const char *zoned = queue_attribute(disk, "zoned");
+
+	if (*zoned && strcmp(zoned, "none"))
+		return "it is zoned";
+	if (!strcmp(queue_attribute(disk, "dax"), "1"))
+		return "it supports DAX";
+	if (atoi(queue_attribute(disk, "logical_block_size")) > 4096)
+		return "its logical blocks are larger than 4 KiB";
+	return is_image(dev) ? "it is an image" : NULL;
 }
 
 /*

@@ -18,7 +18,7 @@
 #define NOT_TRACKED \
 	"the device is not tracked; 'blksnap tracker list' shows which are"
 #define NOT_PROTECTED \
-	"the module cannot protect a device of this kind (zoned, or written to without block requests)"
+	"the module cannot protect a device of this kind; the kernel log says which, and why"
 #define NOT_SEEN \
 	"writes cannot be seen: another module or a live patch diverts submit_bio_noacct(), or kernel.ftrace_enabled is 0"
 #define UNKNOWN_SNAPSHOT \
@@ -79,6 +79,7 @@ static const struct {
 	  "the snapshot has no difference storage; append some with 'blksnap snapshot append'" },
 	{ blk_snap_ioctl_snapshot_take, ENODEV, "a device of the snapshot has gone" },
 	{ blk_snap_ioctl_snapshot_take, ENXIO, "a device of the snapshot has gone" },
+	{ blk_snap_ioctl_snapshot_take, EOPNOTSUPP, NOT_PROTECTED },
 	{ blk_snap_ioctl_snapshot_take, ETIMEDOUT,
 	  "writes in flight did not complete in time; nothing was taken, try again" },
 

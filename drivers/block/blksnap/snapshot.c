@@ -28,6 +28,7 @@
 #include <linux/uaccess.h>
 
 #include "diff_storage.h"
+#include "protect.h"
 #include "settle.h"
 #include "snapimage.h"
 #include "snapshot_priv.h"
@@ -218,7 +219,7 @@ static int snapshot_claim_member(struct snapshot_member *member, dev_t dev)
 		return -ENODEV;
 	/* An image changes only through us, and a snapshot of it would need the engine twice. */
 	if (snapimage_origin(dev, &origin_dev))
-		return -EOPNOTSUPP;
+		return protect_refuse(dev, "it is an image");
 	tracker = tracker_claim(dev, &member->is_new);
 	if (IS_ERR(tracker))
 		return PTR_ERR(tracker);

@@ -24,6 +24,7 @@
 #include "compat.h"
 #include "cow.h"
 #include "diff_storage.h"
+#include "protect.h"
 #include "snapimage.h"
 #include "snapshot_priv.h"
 #include "take.h"
@@ -116,7 +117,8 @@ static int snapshot_open_origin(struct snapshot_member *member)
 	if (bdev->bd_disk != tracker_disk(member->tracker) ||
 	    bdev->bd_start_sect != tracker_start_sector(member->tracker))
 		return -ENODEV;
-	return 0;
+	/* It may lie on something else by now: device mapper changes its tables. */
+	return protect_check(bdev);
 }
 
 /* On error, the caller clears the member. */
@@ -265,7 +267,8 @@ err_shut_down:
  * Context: Process context, sleeps.
  * Return: 0; -ESRCH if there is no such snapshot, -EALREADY if it is taken,
  *	   -EFAULT if it has no storage; -ENODEV if a device has gone away or
- *	   its number means another one; -ETIMEDOUT if writes in flight did not
+ *	   its number means another one; -EOPNOTSUPP if it has become one that
+ *	   cannot be protected; -ETIMEDOUT if writes in flight did not
  *	   complete; -ENOMEM; what opening a device or adding an image gives;
  *	   -EINTR if the caller was killed.  After an error the snapshot is as
  *	   before.

@@ -22,14 +22,15 @@
 #include <linux/mutex.h>
 #include <linux/rculist.h>
 #include <linux/sched.h>
-#include <linux/sizes.h>
 #include <linux/slab.h>
 
+#include "bypass.h"
 #include "cbt_map.h"
 #include "compat.h"
 #include "cow.h"
 #include "filter.h"
 #include "inflight.h"
+#include "protect.h"
 #include "releaser.h"
 #include "settle.h"
 #include "tracker_priv.h"
@@ -46,11 +47,7 @@ LIST_HEAD(tracker_rows);
  * The verdict
  */
 
-/*
- * A disk got a new sequence number while an engine has it open: its medium has
- * been changed.  (Without an engine, it may as well be another disk.)
- */
-static void tracked_disk_lose(struct tracked_disk *tracked_disk)
+static void tracked_disk_break(struct tracked_disk *tracked_disk, int error)
 {
 	struct tracker *tracker;
 
@@ -58,7 +55,7 @@ static void tracked_disk_lose(struct tracked_disk *tracked_disk)
 		struct cow *cow = rcu_dereference(tracker->cow);
 
 		if (cow)
-			cow_break(cow, -ENOMEDIUM);
+			cow_break(cow, error);
 	}
 }
 
@@ -72,7 +69,12 @@ static struct tracked_disk *tracked_disk_find(struct gendisk *disk)
 			continue;
 		if (likely(tracked_disk->diskseq == disk->diskseq))
 			return tracked_disk;
-		tracked_disk_lose(tracked_disk);
+		/*
+		 * A disk got a new sequence number while an engine has it open:
+		 * its medium has been changed.  (Without an engine, it may as
+		 * well be another disk.)
+		 */
+		tracked_disk_break(tracked_disk, -ENOMEDIUM);
 	}
 	return NULL;
 }
@@ -202,6 +204,40 @@ static const struct filter_ops tracker_filter_ops = {
 	.hold	= tracker_hold,
 };
 
+/* A write that could not be held is about to reach this disk. */
+static void tracker_bypassed(struct gendisk *disk)
+{
+	struct tracked_disk *tracked_disk;
+
+	rcu_read_lock();
+	tracked_disk = tracked_disk_find(disk);
+	if (tracked_disk && !READ_ONCE(tracked_disk->is_bypassed)) {
+		WRITE_ONCE(tracked_disk->is_bypassed, true);
+		/* Pairs with tracker_publish(): one of us sees the other's. */
+		smp_mb();
+		tracked_disk_break(tracked_disk, -EOPNOTSUPP);
+	}
+	rcu_read_unlock();
+}
+
+static int tracker_begin_filtering(void)
+{
+	int ret = bypass_register(tracker_bypassed);
+
+	if (ret)
+		return ret;
+	ret = filter_register(&tracker_filter_ops);
+	if (ret)
+		bypass_unregister();
+	return ret;
+}
+
+static void tracker_end_filtering(void)
+{
+	filter_unregister();
+	bypass_unregister();
+}
+
 /*
  * Disks and trackers, under tracker_mutex
  */
@@ -218,7 +254,7 @@ static struct tracked_disk *tracked_disk_create(struct gendisk *disk)
 	if (!tracked_disk->inflight)
 		goto err_free_disk;
 	if (hash_empty(tracked_disks)) {
-		ret = filter_register(&tracker_filter_ops);
+		ret = tracker_begin_filtering();
 		if (ret)
 			goto err_destroy_inflight;
 	}
@@ -248,13 +284,24 @@ static void tracked_disk_put(struct tracked_disk *tracked_disk)
 	inflight_destroy(tracked_disk->inflight);
 	kfree(tracked_disk);
 	if (hash_empty(tracked_disks))
-		filter_unregister();
+		tracker_end_filtering();
 }
 
-static struct cbt_map *tracker_map_create(sector_t nr_sectors)
+static int tracked_disk_check(const struct tracked_disk *tracked_disk, dev_t dev)
 {
-	return cbt_map_create(nr_sectors, tracking_block_minimum_shift,
-			      tracking_block_maximum_count);
+	if (!tracked_disk || !READ_ONCE(tracked_disk->is_bypassed))
+		return 0;
+	return protect_refuse(dev, "a device above it writes past the filter");
+}
+
+static struct cbt_map *tracker_map_create(dev_t dev, sector_t nr_sectors)
+{
+	struct cbt_map *map = cbt_map_create(nr_sectors, tracking_block_minimum_shift,
+					     tracking_block_maximum_count);
+
+	if (map == ERR_PTR(-EOPNOTSUPP))
+		protect_refuse(dev, "it is too large for the limits of the change map");
+	return map;
 }
 
 /**
@@ -283,7 +330,7 @@ static struct tracker *tracker_create(struct block_device *origin)
 	tracker->start = origin->bd_start_sect;
 	tracker->logical_block_bytes = bdev_logical_block_size(origin);
 	tracker->nr_sectors = bdev_nr_sectors(origin);
-	map = tracker_map_create(tracker->nr_sectors);
+	map = tracker_map_create(tracker->dev, tracker->nr_sectors);
 	if (IS_ERR(map)) {
 		ret = PTR_ERR(map);
 		goto err_free_tracker;
@@ -294,6 +341,9 @@ static struct tracker *tracker_create(struct block_device *origin)
 	tracked_disk = tracked_disk_find(origin->bd_disk);
 	rcu_read_unlock();
 	/* tracker_mutex keeps it. */
+	ret = tracked_disk_check(tracked_disk, tracker->dev);
+	if (ret)
+		goto err_destroy_map;
 	if (!tracked_disk)
 		tracked_disk = tracked_disk_create(origin->bd_disk);
 	if (IS_ERR(tracked_disk)) {
@@ -364,7 +414,7 @@ static int tracker_resize(struct tracker *tracker, sector_t nr_sectors)
 		return -ENODEV;
 	if (cow_block_shift(nr_sectors) > COW_BLOCK_SHIFT_MAX)
 		return -EOPNOTSUPP;
-	map = tracker_map_create(nr_sectors);
+	map = tracker_map_create(tracker->dev, nr_sectors);
 	if (IS_ERR(map))
 		return PTR_ERR(map);
 	rcu_assign_pointer(tracker->cbt_map, map);
@@ -413,46 +463,23 @@ int tracker_refresh_locked(struct tracker *tracker)
 	return ret;
 }
 
-static int tracker_check_supported(struct block_device *origin)
-{
-	if (!bdev_nr_sectors(origin))
-		return -ENXIO;
-	/* Zones are written and reset by commands that cannot be held. */
-	if (bdev_is_zoned(origin))
-		return -EOPNOTSUPP;
-	/* What is copied and stored comes in units of 4 KiB. */
-	if (bdev_logical_block_size(origin) > SZ_4K)
-		return -EOPNOTSUPP;
-	if (cow_block_shift(bdev_nr_sectors(origin)) > COW_BLOCK_SHIFT_MAX)
-		return -EOPNOTSUPP;
-	/* Stores through a mapping never become bios. */
-	if (blk_queue_dax(bdev_get_queue(origin)))
-		return -EOPNOTSUPP;
-	return 0;
-}
-
-static struct tracker *tracker_start(struct block_device *origin)
-{
-	int ret = tracker_check_supported(origin);
-
-	return ret ? ERR_PTR(ret) : tracker_create(origin);
-}
-
 static struct tracker *tracker_find_or_start(struct block_device *origin)
 {
 	struct tracker *tracker = tracker_find(origin->bd_dev);
 	int ret;
 
 	if (!tracker)
-		return tracker_start(origin);
+		return tracker_create(origin);
 	if (tracker->is_claimed)
 		return ERR_PTR(-EALREADY);
 	if (!tracker_follows(tracker, origin)) {
 		/* What was tracked under this number is gone. */
 		tracker_destroy(tracker);
-		return tracker_start(origin);
+		return tracker_create(origin);
 	}
-	ret = tracker_resize(tracker, bdev_nr_sectors(origin));
+	ret = tracked_disk_check(tracker->tracked_disk, tracker->dev);
+	if (!ret)
+		ret = tracker_resize(tracker, bdev_nr_sectors(origin));
 	return ret ? ERR_PTR(ret) : tracker;
 }
 
@@ -463,8 +490,8 @@ static struct tracker *tracker_find_or_start(struct block_device *origin)
  *		under way, see tracker_settle()
  *
  * Return: its tracker, claimed until tracker_unclaim().  -EALREADY: in another
- *	   snapshot; -EOPNOTSUPP: cannot be protected (zoned, DAX, logical blocks
- *	   larger than 4 KiB); -ENODEV or -ENXIO: no such device, or nothing in
+ *	   snapshot; -EOPNOTSUPP: cannot be protected, see protect_check(), or is
+ *	   written to past the filter; -ENODEV or -ENXIO: no such device, or nothing in
  *	   it; -EBUSY: no filter, see filter_register(); -ENOMEM.
  */
 struct tracker *tracker_claim(dev_t dev, bool *is_new)
@@ -477,6 +504,11 @@ struct tracker *tracker_claim(dev_t dev, bool *is_new)
 	ret = bdev_ref_open(&ref, dev, false);
 	if (ret)
 		return ERR_PTR(ret);
+	ret = bdev_nr_sectors(ref.bdev) ? protect_check(ref.bdev) : -ENXIO;
+	if (ret) {
+		tracker = ERR_PTR(ret);
+		goto out_close;
+	}
 	mutex_lock(&tracker_mutex);
 	tracker = tracker_find(dev);
 	was_tracked = tracker && tracker_follows(tracker, ref.bdev);
@@ -486,6 +518,8 @@ struct tracker *tracker_claim(dev_t dev, bool *is_new)
 		*is_new = !was_tracked;
 	}
 	mutex_unlock(&tracker_mutex);
+
+out_close:
 	bdev_ref_close(&ref);
 	return tracker;
 }
@@ -641,14 +675,17 @@ void tracker_unlock(void)
  *
  * If the capacity has changed, a new change map begins.
  *
- * Return: 0, -ENODEV if the device has gone, -ENOMEM.
+ * Return: 0; -ENODEV if the device has gone; -EOPNOTSUPP if it is too large now,
+ *	   or is written to past the filter; -ENOMEM.
  */
 int tracker_refresh(struct tracker *tracker)
 {
 	int ret;
 
 	mutex_lock(&tracker_mutex);
-	ret = tracker_refresh_locked(tracker);
+	ret = tracked_disk_check(tracker->tracked_disk, tracker->dev);
+	if (!ret)
+		ret = tracker_refresh_locked(tracker);
 	mutex_unlock(&tracker_mutex);
 	return ret;
 }
@@ -665,6 +702,10 @@ void tracker_publish(struct tracker *tracker, struct cow *cow)
 	lockdep_assert_held(&tracker_mutex);
 	cbt_map_switch(tracker_map(tracker));
 	rcu_assign_pointer(tracker->cow, cow);
+	/* Pairs with tracker_bypassed(): one of us sees the other's. */
+	smp_mb();
+	if (READ_ONCE(tracker->tracked_disk->is_bypassed))
+		cow_break(cow, -EOPNOTSUPP);
 }
 
 /**

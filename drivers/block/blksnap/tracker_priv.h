@@ -18,6 +18,7 @@
  * @diskseq:	tells whether what is at that address is still this disk
  * @inflight:	writes in flight on the whole disk
  * @trackers:	on this disk, under RCU
+ * @is_bypassed: written to past the filter; never false again
  *
  * Owned by its trackers: made with the first, freed with the last.
  */
@@ -27,6 +28,7 @@ struct tracked_disk {
 	u64 diskseq;
 	struct inflight *inflight;
 	struct list_head trackers;
+	bool is_bypassed;
 };
 
 /**

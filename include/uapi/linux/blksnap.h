@@ -286,9 +286,10 @@ struct blk_snap_snapshot_create {
  *
  * Return: 0; -EINVAL if the count is 0 or above 1024 or a device is named twice;
  * -EALREADY if a device belongs to another snapshot; -ENODEV or -ENXIO if there
- * is no such device; -EOPNOTSUPP if the device is zoned, an image, or of a kind
- * whose writes the module cannot see or copy; -EBUSY if the module cannot see
- * any writes, for another module or a live patch diverts submit_bio_noacct(), or
+ * is no such device; -EOPNOTSUPP if a device cannot be protected (it is zoned,
+ * supports DAX, is too large, is an image, or is written to past the module), and
+ * the log says which and why; -EBUSY if the module cannot see any writes, for
+ * another module or a live patch diverts submit_bio_noacct(), or
  * kernel.ftrace_enabled is 0; -ETIMEDOUT if a device does not complete earlier
  * writes; -ENOMEM.  After any failure nothing is tracked that was not before.
  */
@@ -371,8 +372,9 @@ struct blk_snap_snapshot_take {
  *
  * Return: 0; -ESRCH if there is no such snapshot; -EALREADY if it is taken
  * already; -EFAULT if no difference storage was appended; -ENODEV or -ENXIO if a
- * device has gone; -ETIMEDOUT if writes in flight did not complete within some
- * seconds; -ENOMEM.  After any failure the snapshot is as it was before the call.
+ * device has gone; -EOPNOTSUPP if one cannot be protected any more; -ETIMEDOUT if
+ * writes in flight did not complete within some seconds; -ENOMEM.  After any
+ * failure the snapshot is as it was before the call.
  */
 #define IOCTL_BLK_SNAP_SNAPSHOT_TAKE                                           \
 	_IOR(BLK_SNAP, blk_snap_ioctl_snapshot_take,                           \

@@ -312,7 +312,7 @@ test_errnos()
 		"cannot create the snapshot: a device belongs to another snapshot; 'blksnap snapshot list' shows them" \
 		snapshot create 4000:1
 	refused "snapshot create" snapshot_create EOPNOTSUPP \
-		"cannot create the snapshot: the module cannot protect a device of this kind .*" \
+		"cannot create the snapshot: the module cannot protect a device of this kind; the kernel log says which, and why" \
 		snapshot create 4000:1
 	refused "snapshot create" snapshot_create ENODEV \
 		"cannot create the snapshot: there is no such device" \
