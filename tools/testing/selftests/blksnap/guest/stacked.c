@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Disks on top of disks: dm-linear and loop, without their tools
+ * Disks on top of disks: device mapper and loop, without their tools
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +8,7 @@
 #include <linux/loop.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -38,30 +39,22 @@ static int dm_call(unsigned long command, struct dm_request *request,
 	return ret;
 }
 
-static int linear_load(const char *name, const struct disk *lower)
+static int mapping_load(const char *name, const char *type, const char *text,
+			const struct disk *lower)
 {
 	struct dm_request request = {
 		.head.target_count = 1,
-		.target = {
-			.length = lower->nr_bytes / SECTOR_SIZE,
-			.target_type = "linear",
-		},
+		.target.length = lower->nr_bytes / SECTOR_SIZE,
 	};
 
-	snprintf(request.text, sizeof(request.text), "%u:%u 0", lower->id.mj,
-		 lower->id.mn);
+	snprintf(request.target.target_type, sizeof(request.target.target_type),
+		 "%s", type);
+	snprintf(request.text, sizeof(request.text), "%s", text);
 	return dm_call(DM_TABLE_LOAD, &request, name);
 }
 
-/**
- * linear_create() - map all of a device by device mapper
- * @disk:	filled in
- * @name:	of the mapping, needed to remove it
- * @lower:	what to map
- *
- * Return: 0 or a negative errno.
- */
-int linear_create(struct disk *disk, const char *name, const struct disk *lower)
+static int mapping_create(struct disk *disk, const char *name, const char *type,
+			  const char *text, const struct disk *lower)
 {
 	struct dm_request request = { 0 };
 	char path[32];
@@ -72,18 +65,55 @@ int linear_create(struct disk *disk, const char *name, const struct disk *lower)
 	if (ret)
 		return ret;
 	snprintf(path, sizeof(path), "/dev/dm-%u", minor(request.head.dev));
-	ret = linear_load(name, lower);
+	ret = mapping_load(name, type, text, lower);
 	memset(&request, 0, sizeof(request));
 	if (!ret)
 		ret = dm_call(DM_DEV_SUSPEND, &request, name);	/* resumes it */
 	if (!ret)
 		ret = disk_find(disk, path);
 	if (ret)
-		linear_remove(name);
+		mapping_remove(name);
 	return ret;
 }
 
-void linear_remove(const char *name)
+/**
+ * linear_create() - map all of a device
+ * @disk:	filled in
+ * @name:	of the mapping, for mapping_remove()
+ * @lower:	what to map
+ *
+ * Return: 0 or a negative errno.
+ */
+int linear_create(struct disk *disk, const char *name, const struct disk *lower)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%u:%u 0", lower->id.mj, lower->id.mn);
+	return mapping_create(disk, name, "linear", text, lower);
+}
+
+/**
+ * delay_create() - map all of a device, and let requests wait before they reach it
+ * @disk:	filled in
+ * @name:	of the mapping, for mapping_remove()
+ * @lower:	what to map
+ * @read_ms:	how long reads wait
+ * @write_ms:	how long writes wait
+ *
+ * Return: 0 or a negative errno.
+ */
+int delay_create(struct disk *disk, const char *name, const struct disk *lower,
+		 unsigned int read_ms, unsigned int write_ms)
+{
+	char text[64];
+
+	kernel_module_load("dm-delay");
+	snprintf(text, sizeof(text), "%u:%u 0 %u %u:%u 0 %u", lower->id.mj,
+		 lower->id.mn, read_ms, lower->id.mj, lower->id.mn, write_ms);
+	return mapping_create(disk, name, "delay", text, lower);
+}
+
+void mapping_remove(const char *name)
 {
 	struct dm_request request = { 0 };
 
@@ -106,31 +136,46 @@ static int loop_find_free(void)
 	return ret;
 }
 
-static int loop_configure(const char *path, const char *lower,
-			  unsigned int block_bytes)
+static int loop_configure(const char *path, int backing, unsigned int block_bytes,
+			  bool is_direct)
 {
+	const unsigned int flags = is_direct ? LO_FLAGS_DIRECT_IO : 0;
 	struct loop_config config = {
+		.fd = backing,
 		.block_size = block_bytes,
-		.info.lo_flags = LO_FLAGS_DIRECT_IO,
+		.info.lo_flags = flags,
 	};
 	int fd = open(path, O_RDWR | O_CLOEXEC);
-	int ret = -errno;
+	int ret;
 
-	config.fd = open(lower, O_RDWR | O_CLOEXEC);
-	if (fd >= 0 && (int)config.fd >= 0) {
-		ret = ioctl(fd, LOOP_CONFIGURE, &config) ? -errno : 0;
-		/* A page cache below would come between us and the disk. */
-		if (!ret && (ioctl(fd, LOOP_GET_STATUS64, &config.info) ||
-			     !(config.info.lo_flags & LO_FLAGS_DIRECT_IO))) {
-			ioctl(fd, LOOP_CLR_FD, 0);
-			ret = -EOPNOTSUPP;
-		}
+	if (fd < 0)
+		return -errno;
+	ret = ioctl(fd, LOOP_CONFIGURE, &config) ? -errno : 0;
+	if (!ret && (ioctl(fd, LOOP_GET_STATUS64, &config.info) ||
+		     (config.info.lo_flags & LO_FLAGS_DIRECT_IO) != flags)) {
+		ioctl(fd, LOOP_CLR_FD, 0);
+		ret = -EOPNOTSUPP;
 	}
-	if (fd >= 0)
-		close(fd);
-	if ((int)config.fd >= 0)
-		close(config.fd);
+	close(fd);
 	return ret;
+}
+
+static int loop_create_of_file(struct disk *disk, int backing,
+			       unsigned int block_bytes, bool is_direct)
+{
+	int number = loop_find_free();
+	char path[32];
+	int ret;
+
+	if (backing < 0)
+		return -errno;
+	if (number < 0)
+		return number;
+	snprintf(path, sizeof(path), "/dev/loop%d", number);
+	if (!wait_for_node(path, true))
+		return -ENOENT;
+	ret = loop_configure(path, backing, block_bytes, is_direct);
+	return ret ? ret : disk_find(disk, path);
 }
 
 /**
@@ -144,17 +189,34 @@ static int loop_configure(const char *path, const char *lower,
 int loop_create(struct disk *disk, const struct disk *lower,
 		unsigned int block_bytes)
 {
-	int number = loop_find_free();
-	char path[32];
+	int backing = open(lower->path, O_RDWR | O_CLOEXEC);
+	int ret = loop_create_of_file(disk, backing, block_bytes, true);
+
+	if (backing >= 0)
+		close(backing);
+	return ret;
+}
+
+/**
+ * loop_create_of_memory() - make a loop device of a file in memory
+ * @disk:	filled in
+ * @nr_bytes:	its size
+ *
+ * Return: 0 or a negative errno.
+ */
+int loop_create_of_memory(struct disk *disk, uint64_t nr_bytes)
+{
+	int backing = memfd_create("loop", MFD_CLOEXEC);
 	int ret;
 
-	if (number < 0)
-		return number;
-	snprintf(path, sizeof(path), "/dev/loop%d", number);
-	if (!wait_for_node(path, true))
-		return -ENOENT;
-	ret = loop_configure(path, lower->path, block_bytes);
-	return ret ? ret : disk_find(disk, path);
+	if (backing >= 0 && ftruncate(backing, nr_bytes)) {
+		close(backing);
+		return -errno;
+	}
+	ret = loop_create_of_file(disk, backing, SECTOR_SIZE, false);
+	if (backing >= 0)
+		close(backing);
+	return ret;
 }
 
 void loop_remove(const struct disk *disk)

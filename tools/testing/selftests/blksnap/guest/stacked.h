@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Disks on top of disks: dm-linear and loop, without their tools
+ * Disks on top of disks: device mapper and loop, without their tools
  */
 #ifndef STACKED_H
 #define STACKED_H
@@ -8,9 +8,12 @@
 #include "blksnap_test.h"
 
 int linear_create(struct disk *disk, const char *name, const struct disk *lower);
-void linear_remove(const char *name);
+int delay_create(struct disk *disk, const char *name, const struct disk *lower,
+		 unsigned int read_ms, unsigned int write_ms);
+void mapping_remove(const char *name);
 int loop_create(struct disk *disk, const struct disk *lower,
 		unsigned int block_bytes);
+int loop_create_of_memory(struct disk *disk, uint64_t nr_bytes);
 void loop_remove(const struct disk *disk);
 
 #endif /* STACKED_H */

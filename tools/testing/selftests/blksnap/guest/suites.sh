@@ -52,7 +52,7 @@ suite oracle-virtio test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
 	--arguments '--rounds 120 --device /dev/vda --device /dev/vdb --storage /dev/vdc' \
 	--timeout 1200
 suite torture test_torture $null_blk --kmod brd --kmod loop --kmod dm-mod \
-	--kmod ext4 --program mkfs.ext4 --memory 1536 \
+	--kmod dm-delay --kmod ext4 --program mkfs.ext4 --memory 1536 \
 	--arguments '--seconds 300' --arguments-6.12 '--seconds 60' \
 	--also kasan --arguments-kasan '--seconds 120' \
 	--fast '--seconds 20' --timeout 400

@@ -122,6 +122,7 @@ struct origin;
  * @ways:	through which it may be written
  * @may_cache:	the way of the same index may be used through the page cache
  * @has_files:	it holds a filesystem, and nobody writes to its nodes
+ * @is_loop:	the whole disk is a loop device of ours
  * @still:	held shared by writers for each operation, exclusively by who
  *		wants them to stand still
  * @ops:	the log
@@ -147,6 +148,7 @@ struct medium {
 	bool may_cache[MAX_WAYS];
 	unsigned int nr_ways;
 	bool has_files;
+	bool is_loop;
 	pthread_rwlock_t still;
 
 	struct op *ops;
@@ -292,6 +294,7 @@ struct shot;
  * @has_shadow:	the writers stood still: origin->shadow is what it must hold
  * @nr_corrupted: events
  * @saw_error:	a request failed with EIO before the end of the shot
+ * @is_storage:	the end of the origin was appended before the take
  * @is_complete: all of it was read
  * @info:	tracking when the map was compared with it
  * @is_checked:	the map was compared with it
@@ -311,6 +314,7 @@ struct view {
 	bool has_shadow;
 	atomic_uint nr_corrupted;
 	atomic_bool saw_error;
+	bool is_storage;
 	bool is_complete;
 	struct blk_snap_cbt_info info;
 	bool is_checked;
@@ -321,6 +325,7 @@ struct view {
 
 /**
  * struct shot - a snapshot and what is known of it
+ * @has_slow_storage: it is given the slow one of the storage disks
  * @is_going:	its destruction has begun: reads may fail
  * @nr_low:	low_free_space events
  * @nr_refused:	times that there was no storage left to append
@@ -330,7 +335,7 @@ struct shot {
 	unsigned int number;
 	struct blk_snap_uuid id;
 	enum plan plan;
-	bool is_still;
+	bool has_slow_storage;
 	struct view views[SHOT_VIEWS];
 	unsigned int nr_views;
 	uint64_t take_start;
@@ -350,6 +355,7 @@ void view_show(struct view *view);
 void view_hide(struct view *view);
 bool view_read_all(struct view *view, struct worker *worker);
 void view_judge(struct shot *shot);
+void view_check_storage(struct view *view, struct worker *worker);
 void view_expect_lost(struct view *view, struct worker *worker);
 void looker_work(struct worker *worker);
 struct view *view_pick(struct random *random);
@@ -368,6 +374,7 @@ void origin_untrack(struct origin *origin);
 
 bool files_start(struct medium *medium);
 void files_stop(void);
+void files_judge(void *buffer);
 void files_fill(void);
 void files_work(struct worker *worker);
 void files_before_take(void);
@@ -382,6 +389,7 @@ struct torture {
 	struct origin origins[MAX_ORIGINS];
 	unsigned int nr_origins;
 	struct disk storage;
+	struct disk slow_storage;	/* the same sectors, if it exists */
 	bool has_mkfs;
 
 	pthread_mutex_t lock;	/* what says so above */

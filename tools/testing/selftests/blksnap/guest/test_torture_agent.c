@@ -19,8 +19,8 @@
 #define MAX_AGENTS 4
 #define AGENT_MEDIA 3
 #define AGENT_SHOTS 2
-#define EVENT_TIMEOUT_MS 100000	/* longer than a shot lives */
-#define LATE_EVENT_MS 60000	/* from an error of an image to its event */
+#define EVENT_TIMEOUT_MS 40000	/* longer than a shot lives */
+#define LATE_EVENT_MS 20000	/* from an error of an image to its event */
 
 struct agent {
 	struct medium *media[AGENT_MEDIA];
@@ -101,6 +101,8 @@ static unsigned int make_ranges(const unsigned int *cells, unsigned int nr,
 bool storage_append(struct shot *shot, struct random *random,
 		    unsigned int nr_mib)
 {
+	const struct disk *disk = shot->has_slow_storage ?
+				  &torture.slow_storage : &torture.storage;
 	struct blk_snap_block_range ranges[STORAGE_CELLS];
 	unsigned int cells[STORAGE_CELLS], nr, nr_ranges;
 	int ret;
@@ -109,8 +111,7 @@ bool storage_append(struct shot *shot, struct random *random,
 		nr_mib = STORAGE_CELLS;
 	nr = take_cells(shot, random, cells, nr_mib);
 	nr_ranges = make_ranges(cells, nr, random, ranges);
-	ret = blksnap_snapshot_append_storage(ctl, &shot->id,
-					      torture.storage.id, ranges,
+	ret = blksnap_snapshot_append_storage(ctl, &shot->id, disk->id, ranges,
 					      nr_ranges);
 	if (ret && !(ret == -ESRCH && atomic_load(&shot->is_going)))
 		fault_add(FAULT_CALL, "appending storage: %s", strerror(-ret));
@@ -133,8 +134,9 @@ void storage_give_back(struct shot *shot)
 }
 
 /* The end of an origin that nobody writes to. */
-static void append_own_sectors(struct shot *shot, struct origin *origin)
+static void append_own_sectors(struct shot *shot, struct view *view)
 {
+	struct origin *origin = view->origin;
 	struct blk_snap_block_range range = {
 		origin->nr_used, origin->nr_sectors - origin->nr_used,
 	};
@@ -145,6 +147,7 @@ static void append_own_sectors(struct shot *shot, struct origin *origin)
 	if (ret)
 		fault_add(FAULT_CALL, "appending the end of %s: %s",
 			  origin->disk->path, strerror(-ret));
+	view->is_storage = !ret;
 }
 
 /* --- events --- */
@@ -260,7 +263,7 @@ static void shot_append(struct shot *shot, struct worker *worker)
 		origin = shot->views[i].origin;
 		if (origin->nr_used < origin->nr_sectors &&
 		    shot->plan == PLAN_AMPLE && random_below(random, 2))
-			append_own_sectors(shot, origin);
+			append_own_sectors(shot, &shot->views[i]);
 	}
 	nr_mib = 1 + random_below(random, 2);
 	if (shot->plan == PLAN_AMPLE)
@@ -307,7 +310,7 @@ static void open_images(struct shot *shot)
 {
 	struct blk_snap_image_info *infos;
 	unsigned int i, nr;
-	int ret;
+	int ret, mode;
 
 	ret = blksnap_snapshot_collect_images(ctl, &shot->id, &infos, &nr);
 	if (ret || nr != shot->nr_views)
@@ -323,7 +326,9 @@ static void open_images(struct shot *shot)
 				  view->origin->disk->path);
 			continue;
 		}
-		view->direct = open(view->path, O_RDWR | O_DIRECT | O_CLOEXEC);
+		/* Some kernels do not mount what is open for writing. */
+		mode = view->origin->medium->has_files ? O_RDONLY : O_RDWR;
+		view->direct = open(view->path, mode | O_DIRECT | O_CLOEXEC);
 		view->cached = open(view->path, O_RDONLY | O_CLOEXEC);
 		if (view->direct < 0 || view->cached < 0)
 			fault_add(FAULT_IO, "opening %s: %s", view->path,
@@ -456,7 +461,7 @@ static void let_images_be_written(struct shot *shot, struct worker *worker)
 		atomic_store(&shot->views[i].may_write,
 			     !shot->views[i].origin->medium->has_files);
 	worker_doing(worker, "letting images be written to");
-	sleep_ms(random_below(&worker->random, 200));
+	sleep_ms(random_below(&worker->random, 100));
 	for (i = 0; i < shot->nr_views; i++) {
 		struct view *view = &shot->views[i];
 
@@ -497,8 +502,11 @@ static void shot_look(struct shot *shot, struct worker *worker)
 		let_images_be_written(shot, worker);
 	look_at_files(shot, worker);
 	worker_doing(worker, "resting while images are read");
-	sleep_ms(random_below(random, 100));
+	sleep_ms(random_below(random, 50));
 	read_images(shot, worker);
+	for (i = 0; i < shot->nr_views; i++)
+		if (shot->views[i].is_storage)
+			view_check_storage(&shot->views[i], worker);
 	for (i = 0; i < shot->nr_views; i++)
 		if (shot->views[i].is_complete && !shot->views[i].is_wild)
 			view_check_map(&shot->views[i], worker);
@@ -636,6 +644,8 @@ static void shot_init(struct shot *shot, struct random *random)
 	memset(shot, 0, sizeof(*shot));
 	shot->number = atomic_fetch_add(&last_number, 1) + 1;
 	shot->plan = plans[random_below(random, ARRAY_SIZE(plans))];
+	shot->has_slow_storage = torture.slow_storage.nr_bytes &&
+				 !random_below(random, 3);
 }
 
 static void shot_add(struct shot *shot, struct origin *origin)

@@ -96,7 +96,7 @@ void report_sector(const struct medium *medium, const char *label,
 		  (unsigned long long)word,
 		  (unsigned long long)get_word(data, 1),
 		  (unsigned long long)get_word(data, SECTOR_WORDS - 1));
-	if (!word)
+	if (!word || medium->has_files)
 		return;
 	ktap_note("    %soperation %u, for medium %u sector %u + %u words",
 		  number & IMAGE_OP ? "image " : "", number & ~IMAGE_OP,

@@ -269,9 +269,7 @@ void origin_untrack(struct origin *origin)
 	if (ret && ret != -ENODATA)
 		fault_add(FAULT_CALL, "removing the tracker of %s: %s",
 			  origin->disk->path, strerror(-ret));
-	if (ret)
-		return;
-	torture.nr_removals++;
+	torture.nr_removals += !ret;
 	origin_forget(origin);
 	origin->was_removed = true;
 	origin->previous_take = 0;

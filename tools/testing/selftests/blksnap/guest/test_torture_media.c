@@ -8,8 +8,14 @@
  *	1	null_blk, bio-based or timed	partition	disk, partition, dm-
  *							linear on the partition
  *	2	null_blk, sectors of 4 KiB	disk		disk, loop on it
- *	3	brd				disk, dm-linear	dm-linear on the disk
+ *	3	brd				disk, dm-delay	dm-delay on the disk
  *	4	null_blk			disk		ext4
+ *	5	loop of a file in memory	disk		disk, dm-linear on it
+ *
+ * null_blk and brd do what they are asked before they return.  On dm-delay reads
+ * take longer than writes, so a write that comes too early overtakes the read
+ * that it should have waited for, and there are always writes in flight.  A loop
+ * device is served by another thread and knows write-zeroes.
  *
  * What the kernel does not have is left out.  A disk given with --device takes
  * the place of the first, second or third.
@@ -26,7 +32,13 @@
 
 /* Last part of medium 0, which nobody writes to: storage on the origin. */
 #define RESERVED_SECTORS (1 * MIB / SECTOR_SIZE)
-#define LINEAR_NAME "torture%u"
+#define NR_KINDS 6
+#define MAPPING_NAME "torture%u"
+#define STORAGE_NAME "torture-storage"
+#define STORAGE_READ_DELAY_MS 1
+#define STORAGE_WRITE_DELAY_MS 60
+#define READ_DELAY_MS 5
+#define WRITE_DELAY_MS 1
 
 static unsigned int partition_start(const struct disk *part)
 {
@@ -154,7 +166,7 @@ static void fill_medium_1(struct medium *medium, struct random *random)
 	start = partition_start(&medium->part);
 	add_way(medium, &medium->part, start, true);
 	add_origin(medium, &medium->part, start);
-	snprintf(name, sizeof(name), LINEAR_NAME, medium->index);
+	snprintf(name, sizeof(name), MAPPING_NAME, medium->index);
 	if (!linear_create(&medium->mapped, name, &medium->part))
 		add_way(medium, &medium->mapped, start, true);
 }
@@ -173,14 +185,26 @@ static void fill_medium_3(struct medium *medium)
 {
 	char name[20];
 
-	snprintf(name, sizeof(name), LINEAR_NAME, medium->index);
-	if (!linear_create(&medium->mapped, name, &medium->disk)) {
+	snprintf(name, sizeof(name), MAPPING_NAME, medium->index);
+	if (!delay_create(&medium->mapped, name, &medium->disk, READ_DELAY_MS,
+			  WRITE_DELAY_MS)) {
 		add_way(medium, &medium->mapped, 0, true);
 		add_origin(medium, &medium->mapped, 0);
 	} else {
 		add_way(medium, &medium->disk, 0, true);
 	}
 	add_origin(medium, &medium->disk, 0);
+}
+
+static void fill_medium_5(struct medium *medium)
+{
+	char name[20];
+
+	add_way(medium, &medium->disk, 0, true);
+	add_origin(medium, &medium->disk, 0);
+	snprintf(name, sizeof(name), MAPPING_NAME, medium->index);
+	if (!linear_create(&medium->mapped, name, &medium->disk))
+		add_way(medium, &medium->mapped, 0, true);
 }
 
 /* --- making and removing --- */
@@ -212,9 +236,11 @@ static int make_disk(struct disk *disk, unsigned int i,
 		/* Where it is not a module the kernel chose the size. */
 		if (access("/dev/ram0", F_OK) &&
 		    shell("modprobe brd rd_nr=1 rd_size=%llu 2>/dev/null",
-			  (unsigned long long)nr_mib * 1024 / 2))
+			  (unsigned long long)nr_mib * 1024 / 3))
 			return -ENODEV;
 		return disk_find(disk, "/dev/ram0");
+	case 5:
+		return loop_create_of_memory(disk, nr_mib * MIB / 2);
 	default:
 		break;
 	}
@@ -241,6 +267,32 @@ static void note_media(void)
 			  torture.origins[i].medium->index);
 }
 
+static void fill_medium(unsigned int i, struct medium *medium,
+			struct random *random)
+{
+	switch (i) {
+	case 0:
+		fill_medium_0(medium, random);
+		break;
+	case 1:
+		fill_medium_1(medium, random);
+		break;
+	case 2:
+		fill_medium_2(medium);
+		break;
+	case 3:
+		fill_medium_3(medium);
+		break;
+	case 4:
+		if (files_start(medium))
+			add_origin(medium, &medium->disk, 0);
+		break;
+	case 5:
+		fill_medium_5(medium);
+		break;
+	}
+}
+
 /**
  * media_make() - make all disks, and all that is on top of them
  * @options:	given disks and sizes
@@ -252,7 +304,7 @@ void media_make(const struct media_options *options)
 	unsigned int i;
 
 	random_init(&random, ktap_options.seed);
-	for (i = 0; i < 5; i++) {
+	for (i = 0; i < NR_KINDS; i++) {
 		medium = &torture.media[torture.nr_media];
 		if (i == 4 && !torture.has_mkfs)
 			continue;
@@ -261,22 +313,18 @@ void media_make(const struct media_options *options)
 			continue;
 		}
 		torture.nr_media++;
+		medium->is_loop = i == 5;
 		medium_init(medium);
-		if (i == 0)
-			fill_medium_0(medium, &random);
-		else if (i == 1)
-			fill_medium_1(medium, &random);
-		else if (i == 2)
-			fill_medium_2(medium);
-		else if (i == 3)
-			fill_medium_3(medium);
-		else if (files_start(medium))
-			add_origin(medium, &medium->disk, 0);
+		fill_medium(i, medium, &random);
 	}
 	ASSERT_OK(options->storage ?
 		  disk_find(&torture.storage, options->storage) :
 		  null_disk_create(&torture.storage, "nullb4",
 				   options->storage_mib, NULL));
+	/* The same storage once more, so slow that writes have to wait for it. */
+	if (delay_create(&torture.slow_storage, STORAGE_NAME, &torture.storage,
+			 STORAGE_READ_DELAY_MS, STORAGE_WRITE_DELAY_MS))
+		ktap_note("there is no slow storage");
 	ASSERT(torture.nr_origins);
 	note_media();
 }
@@ -295,15 +343,19 @@ void media_remove(void)
 		if (medium->looped.nr_bytes)
 			loop_remove(&medium->looped);
 		if (medium->mapped.nr_bytes) {
-			snprintf(name, sizeof(name), LINEAR_NAME,
+			snprintf(name, sizeof(name), MAPPING_NAME,
 				 medium->index);
-			linear_remove(name);
+			mapping_remove(name);
 		}
 		/* A loop device lets go of its disk a little later. */
 		sleep_ms(100);
 		partition_del_all(&medium->disk);
+		if (medium->is_loop)
+			loop_remove(&medium->disk);
 		null_disk_destroy(&medium->disk);
 	}
+	if (torture.slow_storage.nr_bytes)
+		mapping_remove(STORAGE_NAME);
 	null_disk_destroy(&torture.storage);
 }
 

@@ -181,7 +181,7 @@ static bool write_piece(struct view *view, struct worker *worker)
 /* Read all of it, in pieces, in order or not; false if that did not work. */
 bool view_read_all(struct view *view, struct worker *worker)
 {
-	const uint64_t step = random_below(&worker->random, 2) ? 256 : 2048;
+	const uint64_t step = 128ULL << random_below(&worker->random, 7);
 	const uint64_t nr_sectors = view->origin->nr_sectors;
 	const bool is_backwards = random_below(&worker->random, 4) == 0;
 	uint64_t at, nr;
@@ -325,6 +325,31 @@ void view_judge(struct shot *shot)
 			fault_add(FAULT_IMAGE, "%s of shot %u holds what it must not",
 				  shot->views[i].path, shot->number);
 	}
+}
+
+/*
+ * The end of the origin is storage of the snapshot: zeros, not to be written to.
+ * Its first blocks may be used in part.
+ */
+void view_check_storage(struct view *view, struct worker *worker)
+{
+	const struct origin *origin = view->origin;
+	const uint64_t nr = (origin->nr_sectors - origin->nr_used) / 2;
+	const uint64_t at = (origin->nr_sectors - nr) * SECTOR_SIZE;
+	ssize_t ret;
+
+	worker_doing(worker, "reading storage in an image");
+	ret = pread(view->direct, worker->buffer, nr * SECTOR_SIZE, at);
+	if (atomic_load(&view->nr_corrupted))
+		return;
+	if (ret != (ssize_t)(nr * SECTOR_SIZE) ||
+	    !is_filled_with(worker->buffer, 0, nr * SECTOR_SIZE))
+		fault_add(FAULT_IMAGE, "storage in %s is no zeros: %s",
+			  view->path, ret < 0 ? strerror(errno) : "data");
+	ret = pwrite(view->direct, worker->buffer, MIB / 16, at);
+	if (ret >= 0 || errno != ENOSPC)
+		fault_add(FAULT_IMAGE, "storage in %s can be written to: %s",
+			  view->path, ret < 0 ? strerror(errno) : "data");
 }
 
 /* The image is lost: reading must fail, and go on failing. */
