@@ -66,4 +66,13 @@ suite stacks test_stacks $null_blk $stack_modules $stack_programs --memory 2048 
 	--append 'memmap=32M!1G' --disk 20M --fast --fast --timeout 600
 suite latency test_io $null_blk --icount --arguments '--filter latency' \
 	--timeout 300 --skip 'uml* user-mode Linux cannot count instructions'
+suite storage test_storage $null_blk --kmod dm-mod --kmod dm-delay \
+	--kmod scsi_debug --kmod sd_mod --kmod ext4 --program dmsetup \
+	--program mkfs.ext4 --program e2fsck \
+	--file Documentation/block/blksnap.rst:/run/blksnap.rst \
+	--arguments '--table /run/blksnap.rst' --fast '--fast' --timeout 600
+suite storage-pressure test_storage $null_blk --kmod dm-mod --kmod dm-delay \
+	--kmod ext4 --program dmsetup --program mkfs.ext4 --program e2fsck \
+	--program mkswap --memory 192 --disk 96M --disk 128M \
+	--arguments '--device /dev/vda --storage /dev/vdb' --timeout 300
 }
