@@ -253,13 +253,16 @@ static void cow_copy_trim(struct cow_copy *copy, unsigned int nr_blocks)
 /**
  * cow_copy_start() - let a copy take its blocks
  * @cow:	the engine
- * @copy:	from cow_copy_alloc(); keeps only the blocks that are still shared
- *		and that nobody else is reading
+ * @copy:	from cow_copy_alloc(); keeps only the blocks that are still shared,
+ *		that nobody else is reading, and that there is room for in memory
+ *
+ * Whoever allocated the copy saw room for it, but nothing kept the room free since:
+ * the budget is only safe under the lock.
  *
  * Context: Any.
  * Return: true: the blocks are being read by the caller, who goes on with
  *	   cow_copy_read(), or with cow_copy_filled() and cow_io_end().  false: there is
- *	   nothing to read (any more), and @copy is freed.
+ *	   nothing to read (any more), or no room, and @copy is freed.
  */
 bool cow_copy_start(struct cow *cow, struct cow_copy *copy)
 {
@@ -269,8 +272,10 @@ bool cow_copy_start(struct cow *cow, struct cow_copy *copy)
 
 	spin_lock_irqsave(&cow->lock, flags);
 	if (!cow->error && cow_next_uncopied(cow, first, first) == first &&
-	    !range_lock_first(&cow->copies, first, first))
-		nr_blocks = cow_run_blocks(cow, first, copy->range.last);
+	    !range_lock_first(&cow->copies, first, first) &&
+	    cow->in_memory < cow->max_in_memory)
+		nr_blocks = min(cow_run_blocks(cow, first, copy->range.last),
+				cow->max_in_memory - cow->in_memory);
 	if (nr_blocks) {
 		range_lock_add(&cow->copies, &copy->range, first, first + nr_blocks - 1);
 		cow->in_memory += nr_blocks;
