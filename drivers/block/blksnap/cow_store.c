@@ -101,6 +101,18 @@ static bool cow_add_copy(struct bio *bio, const struct cow_copy *copy)
 	return true;
 }
 
+/*
+ * All memory may be waiting for held writes, and they for this copy: to be
+ * swapped out, say.  So an extent may come from the reserves of the system: it
+ * is a hundredth of the memory that is free once the copy is stored.
+ */
+static struct extent *cow_alloc_extent(void)
+{
+	return extent_alloc(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN) ?:
+	       extent_alloc(GFP_NOWAIT | __GFP_MEMALLOC | __GFP_NOWARN) ?:
+	       extent_alloc(GFP_NOIO);
+}
+
 /* Before a region is taken, for that cannot be given back. */
 static int cow_alloc_extents(struct list_head *batch)
 {
@@ -108,7 +120,7 @@ static int cow_alloc_extents(struct list_head *batch)
 
 	list_for_each_entry(copy, batch, link) {
 		if (!copy->extent)
-			copy->extent = extent_alloc(GFP_NOIO);
+			copy->extent = cow_alloc_extent();
 		if (!copy->extent)
 			return -ENOMEM;
 	}
