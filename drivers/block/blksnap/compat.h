@@ -207,4 +207,18 @@ static inline struct gendisk *compat_alloc_disk(const struct queue_limits *limit
 #define system_dfl_wq system_unbound_wq
 #endif
 
+/*
+ * Disks: the head of an ->open(), which got the block device before 6.5, and of
+ * a ->release(), which got the mode, too.
+ */
+#ifdef BLK_OPEN_READ
+#define COMPAT_DISK_OPEN(name)		static int name(struct gendisk *opened, blk_mode_t mode)
+#define COMPAT_OPENED_DISK(opened)	(opened)
+#define COMPAT_DISK_RELEASE(name)	static void name(struct gendisk *disk)
+#else
+#define COMPAT_DISK_OPEN(name)		static int name(struct block_device *opened, fmode_t mode)
+#define COMPAT_OPENED_DISK(opened)	((opened)->bd_disk)
+#define COMPAT_DISK_RELEASE(name)	static void name(struct gendisk *disk, fmode_t mode)
+#endif
+
 #endif /* BLKSNAP_COMPAT_H */

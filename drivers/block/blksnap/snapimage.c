@@ -7,7 +7,12 @@
  * adds it to the system when there is something to see, and destroys it; the
  * openers may keep the disk longer.  So the image is freed by the disk:
  *
- *	created -> added -> deleted, maybe open -> freed
+ *	created -> added -> ended, while it is open -> deleted -> freed
+ *
+ * An image that has ended fails all I/O and cannot be opened any more, but it
+ * keeps its size.  A deleted disk is empty: whoever was reading it would take
+ * the image for complete at the point reached.  So it is not deleted before the
+ * last opener has closed it.
  *
  * The minor number is given back in the last step only.  A new disk with the
  * number of one that is still open would be safe for the block layer, which
@@ -26,6 +31,7 @@
 #include <linux/slab.h>
 #include <linux/sysfs.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 #include <linux/xarray.h>
 #include <linux/blksnap.h>
 
@@ -36,27 +42,33 @@
 
 /**
  * struct snapimage - the image of one origin
- * @disk:	the disk, with a reference of the snapshot until
- *		snapimage_destroy()
+ * @disk:	the disk, with the reference from its allocation until it is
+ *		deleted
  * @cow:	with a reference, until the image is freed
- * @storage:	for sysfs, whose files are gone when @disk is deleted
+ * @deletion:	deletes @disk when the last opener of an ended image has gone
+ * @storage:	for sysfs, NULL once the image has ended; under the lock of
+ *		snapimages
  * @origin_dev:	number of the origin
  * @nr_sectors:	capacity
  * @minor:	number of the image
  * @was_frozen:	the filesystem on the origin was frozen at the take
- * @is_added:	@disk is part of the system; written under the lock of snapimages
+ * @is_added:	@disk is part of the system, for a snapshot; written under the
+ *		lock of snapimages
+ * @has_ended:	nobody may open @disk; under its open_mutex
  *
  * Held by the snapshot until snapimage_destroy(), then by @disk.
  */
 struct snapimage {
 	struct gendisk *disk;
 	struct cow *cow;
+	struct work_struct deletion;
 	struct diff_storage *storage;
 	dev_t origin_dev;
 	sector_t nr_sectors;
 	u32 minor;
 	bool was_frozen;
 	bool is_added;
+	bool has_ended;
 };
 
 static int snapimage_major;
@@ -64,6 +76,9 @@ static int snapimage_major;
 /* All images by minor number, also those that only their openers still have. */
 static DEFINE_XARRAY_ALLOC(snapimages);
 static DECLARE_WAIT_QUEUE_HEAD(snapimage_freed);
+
+/* Deletes images that were still open when they ended. */
+static struct workqueue_struct *snapimage_wq;
 
 static void snapimage_free(struct snapimage *image)
 {
@@ -92,8 +107,27 @@ static void snapimage_free_disk(struct gendisk *disk)
 	snapimage_free(disk->private_data);
 }
 
+/* Under disk->open_mutex. */
+COMPAT_DISK_OPEN(snapimage_open)
+{
+	struct snapimage *image = COMPAT_OPENED_DISK(opened)->private_data;
+
+	return image->has_ended ? -ENXIO : 0;
+}
+
+/* Under disk->open_mutex, which deleting takes, too. */
+COMPAT_DISK_RELEASE(snapimage_release)
+{
+	struct snapimage *image = disk->private_data;
+
+	if (image->has_ended && !disk_openers(disk))
+		queue_work(snapimage_wq, &image->deletion);
+}
+
 static const struct block_device_operations snapimage_fops = {
 	.owner = THIS_MODULE,
+	.open = snapimage_open,
+	.release = snapimage_release,
 	.submit_bio = snapimage_submit_bio,
 	.free_disk = snapimage_free_disk,
 };
@@ -127,20 +161,29 @@ static ssize_t error_show(struct device *dev, struct device_attribute *attr, cha
 }
 static DEVICE_ATTR_RO(error);
 
+/* An image that has ended has no storage any more. */
+static ssize_t snapimage_show_storage(struct snapimage *image, char *buf,
+				      u64 (*nr_sectors)(struct diff_storage *storage))
+{
+	u64 nr = 0;
+
+	xa_lock(&snapimages);
+	if (image->storage)
+		nr = nr_sectors(image->storage);
+	xa_unlock(&snapimages);
+	return sysfs_emit(buf, "%llu\n", nr << SECTOR_SHIFT);
+}
+
 static ssize_t storage_bytes_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
-	u64 capacity = diff_storage_capacity(snapimage_of_device(dev)->storage);
-
-	return sysfs_emit(buf, "%llu\n", capacity << SECTOR_SHIFT);
+	return snapimage_show_storage(snapimage_of_device(dev), buf, diff_storage_capacity);
 }
 static DEVICE_ATTR_RO(storage_bytes);
 
 static ssize_t storage_free_bytes_show(struct device *dev, struct device_attribute *attr,
 				       char *buf)
 {
-	u64 nr_free = diff_storage_free_sectors(snapimage_of_device(dev)->storage);
-
-	return sysfs_emit(buf, "%llu\n", nr_free << SECTOR_SHIFT);
+	return snapimage_show_storage(snapimage_of_device(dev), buf, diff_storage_free_sectors);
 }
 static DEVICE_ATTR_RO(storage_free_bytes);
 
@@ -226,6 +269,20 @@ static struct gendisk *snapimage_alloc_disk(struct snapimage *image,
 	return disk;
 }
 
+/* Frees the image, too. */
+static void snapimage_delete(struct snapimage *image)
+{
+	struct gendisk *disk = image->disk;
+
+	del_gendisk(disk);
+	put_disk(disk);		/* of snapimage_alloc_disk() */
+}
+
+static void snapimage_deletion(struct work_struct *work)
+{
+	snapimage_delete(container_of(work, struct snapimage, deletion));
+}
+
 /**
  * snapimage_create() - prepare an image that nobody can see yet
  * @config:	what it shows
@@ -243,10 +300,13 @@ struct snapimage *snapimage_create(const struct snapimage_config *config)
 	if (!image)
 		return ERR_PTR(-ENOMEM);
 	image->cow = cow_get(config->cow);	/* put by snapimage_free() */
+	INIT_WORK(&image->deletion, snapimage_deletion);
 	image->storage = config->storage;
 	image->origin_dev = config->origin_dev;
 	image->nr_sectors = config->nr_sectors;
 
+	/* The numbers of images that are closed by now are free. */
+	flush_workqueue(snapimage_wq);
 	ret = xa_alloc(&snapimages, &image->minor, image, XA_LIMIT(0, MINORMASK), GFP_KERNEL);
 	if (ret)
 		goto err_free_image;
@@ -265,13 +325,6 @@ err_free_image:
 	return ERR_PTR(ret);
 }
 
-static void snapimage_set_added(struct snapimage *image, bool is_added)
-{
-	xa_lock(&snapimages);
-	image->is_added = is_added;
-	xa_unlock(&snapimages);
-}
-
 /**
  * snapimage_add() - show an image to the system
  * @image:	not added yet
@@ -287,9 +340,30 @@ int snapimage_add(struct snapimage *image, bool was_frozen)
 
 	image->was_frozen = was_frozen;
 	ret = device_add_disk(NULL, image->disk, snapimage_attr_groups);
-	if (!ret)
-		snapimage_set_added(image, true);
-	return ret;
+	if (ret)
+		return ret;
+	xa_lock(&snapimages);
+	image->is_added = true;
+	xa_unlock(&snapimages);
+	return 0;
+}
+
+/* Returns whether nobody has the image open; if somebody has, its close deletes it. */
+static bool snapimage_end(struct snapimage *image)
+{
+	struct gendisk *disk = image->disk;
+	bool is_closed;
+
+	xa_lock(&snapimages);
+	image->is_added = false;
+	image->storage = NULL;
+	xa_unlock(&snapimages);
+
+	mutex_lock(&disk->open_mutex);
+	image->has_ended = true;
+	is_closed = !disk_openers(disk);
+	mutex_unlock(&disk->open_mutex);
+	return is_closed;
 }
 
 /**
@@ -297,29 +371,20 @@ int snapimage_add(struct snapimage *image, bool was_frozen)
  * @image:	added or not; the caller may not use it afterwards
  *
  * The engine has been shut down before, so that nobody waits for it here.
- * Those who have the image open keep a disk whose I/O fails.
+ * Those who have the image open keep a disk whose I/O fails, and which is
+ * deleted when the last one closes it.
  *
  * Context: Process context, sleeps.
  */
 void snapimage_destroy(struct snapimage *image)
 {
-	struct gendisk *disk = image->disk;
-
 	if (!image->is_added) {
-		put_disk(disk);
+		put_disk(image->disk);
 		snapimage_free(image);
 		return;
 	}
-
-	snapimage_set_added(image, false);
-	del_gendisk(disk);
-	/*
-	 * A deleted disk is empty, so whoever is reading it would take the
-	 * image for complete at the point reached.  With its capacity it is a
-	 * dead disk of the right size: reading and writing fail with -EIO.
-	 */
-	set_capacity(disk, image->nr_sectors);
-	put_disk(disk);
+	if (snapimage_end(image))
+		snapimage_delete(image);
 }
 
 /**
@@ -367,10 +432,16 @@ bool snapimage_origin(dev_t image_dev, dev_t *origin_dev)
  */
 int __init snapimage_module_init(void)
 {
-	int major = register_blkdev(0, BLK_SNAP_IMAGE_NAME);
+	int major;
 
-	if (major < 0)
+	snapimage_wq = alloc_workqueue("blksnap_delete", WQ_UNBOUND, 0);
+	if (!snapimage_wq)
+		return -ENOMEM;
+	major = register_blkdev(0, BLK_SNAP_IMAGE_NAME);
+	if (major < 0) {
+		destroy_workqueue(snapimage_wq);
 		return major;
+	}
 	snapimage_major = major;
 	return 0;
 }
@@ -379,13 +450,14 @@ int __init snapimage_module_init(void)
  * snapimage_module_exit() - wait for the last image and give the number back
  *
  * Open images keep the module, but the block layer lets go of it a moment
- * before it frees the disk.
+ * before it frees the disk, and before an image that has ended is deleted.
  *
  * Context: Module unload, after the last snapshot.
  */
 void snapimage_module_exit(void)
 {
 	wait_event(snapimage_freed, xa_empty(&snapimages));
+	destroy_workqueue(snapimage_wq);
 	/* Who has freed the last one may still have to return from it. */
 	synchronize_rcu_tasks();
 	unregister_blkdev(snapimage_major, BLK_SNAP_IMAGE_NAME);
