@@ -44,6 +44,17 @@ int tracker_remove(dev_t dev)
 	return ret;
 }
 
+/*
+ * See whether the device is there, and which size it has now.  (A member of a
+ * snapshot keeps its map; it is refreshed at the take.)
+ */
+static int tracker_look(struct tracker *tracker)
+{
+	if (!tracker->is_claimed)
+		return tracker_refresh_locked(tracker);
+	return tracker_is_present(tracker) ? 0 : -ENODEV;
+}
+
 static void tracker_fill_info(struct tracker *tracker, struct blk_snap_cbt_info *info)
 {
 	struct cbt_map_info map_info;
@@ -51,10 +62,7 @@ static void tracker_fill_info(struct tracker *tracker, struct blk_snap_cbt_info 
 	memset(info, 0, sizeof(*info));
 	info->dev_id.mj = MAJOR(tracker->dev);
 	info->dev_id.mn = MINOR(tracker->dev);
-	if (!tracker_is_present(tracker))
-		return;
-	/* A member of a snapshot keeps its map; it is refreshed at the take. */
-	if (!tracker->is_claimed && tracker_refresh_locked(tracker))
+	if (tracker_look(tracker))
 		return;
 	cbt_map_info(tracker_map(tracker), &map_info);
 	info->blk_size = map_info.block_bytes;
@@ -205,9 +213,13 @@ static struct tracker *tracker_find_marked(dev_t dev, const struct blk_snap_bloc
 					   u32 count)
 {
 	struct tracker *tracker = tracker_find(dev);
+	int ret;
 
-	if (!tracker || !tracker_is_present(tracker))
+	if (!tracker)
 		return ERR_PTR(-ENODEV);
+	ret = tracker_look(tracker);
+	if (ret)
+		return ERR_PTR(ret);
 	return tracker_ranges_valid(tracker, ranges, count) ? tracker : ERR_PTR(-EINVAL);
 }
 
@@ -229,9 +241,10 @@ static int tracker_give_way(void)
  * Marking so many large ranges may take minutes.  Should there be a take
  * meanwhile, the marks before it and those after it end up in the same map.
  *
- * Return: 0; -ENODEV: not tracked; -EINVAL: a range is empty or not within the
- *	   device; -ENOMEM: the map could not be marked and a new generation has
- *	   begun; -EINTR: the caller was killed, some ranges are marked.
+ * Return: 0; -ENODEV: not tracked, or gone; -EINVAL: a range is empty or not
+ *	   within the device; -ENOMEM: the map could not be marked, and a new
+ *	   generation has begun, or none could be made for a new capacity;
+ *	   -EINTR: the caller was killed, some ranges are marked.
  */
 int tracker_mark_dirty(dev_t dev, const struct blk_snap_block_range *ranges, u32 count)
 {
