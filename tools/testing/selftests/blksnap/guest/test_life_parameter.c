@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Module parameters: which values are valid, and what they change
+ */
+#include <string.h>
+#include <unistd.h>
+
+#include "test_life.h"
+
+static void test_wrong_parameters_are_refused(void)
+{
+	static const char *const wrong[] = {
+		"tracking_block_minimum_shift=11",
+		"tracking_block_minimum_shift=31",
+		"tracking_block_maximum_count=1023",
+		"tracking_block_maximum_count=268435457",
+		"copy_block_minimum_shift=11",
+		"copy_block_minimum_shift=21",
+		"copy_block_maximum_count=65535",
+		"copy_block_maximum_count=1073741825",
+		"diff_storage_minimum=2047",
+		"copy_memory_maximum=3",
+		"copy_memory_maximum=4097",
+		"copy_discarded=maybe",
+	};
+	unsigned int i;
+
+	close_ctl();
+	ASSERT_OK(unload());
+	for (i = 0; i < ARRAY_SIZE(wrong); i++) {
+		if (module_load(wrong[i]))
+			continue;
+		FAIL("%s was accepted", wrong[i]);
+		module_unload();
+	}
+}
+
+static void test_parameters_have_their_defaults(void)
+{
+	EXPECT_EQ(module_parameter("tracking_block_minimum_shift"), 16);
+	EXPECT_EQ(module_parameter("tracking_block_maximum_count"), 16777216);
+	EXPECT_EQ(module_parameter("copy_block_minimum_shift"), 12);
+	EXPECT_EQ(module_parameter("copy_block_maximum_count"), 268435456);
+	EXPECT_EQ(module_parameter("diff_storage_minimum"), 2097152);
+	EXPECT_EQ(module_parameter("copy_memory_maximum"), 64);
+}
+
+static void reload(const char *parameters)
+{
+	if (ctl >= 0)
+		close_ctl();
+	ASSERT_OK(unload());
+	ASSERT_EQ(module_load(parameters), 0);
+	ctl_set_up();
+}
+
+static void test_tracking_block_size_is_a_parameter(void)
+{
+	struct blk_snap_cbt_info info;
+	struct snapshot snapshot;
+
+	reload("tracking_block_minimum_shift=12");
+	snapshot_create(&snapshot, &origin);
+	ASSERT(tracker_info(&origin, &info));
+	EXPECT_EQ(info.blk_size, 4096);
+	EXPECT_EQ(info.blk_count, DISK_MIB * MIB / 4096);
+	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	reload("tracking_block_minimum_shift=12 tracking_block_maximum_count=1024");
+	snapshot_create(&snapshot, &origin);
+	ASSERT(tracker_info(&origin, &info));
+	EXPECT_EQ(info.blk_size, DISK_MIB * MIB / 1024);
+	EXPECT_EQ(info.blk_count, 1024);
+	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	reload("");
+}
+
+static unsigned int count_low_events(const struct snapshot *snapshot)
+{
+	struct blk_snap_snapshot_event event;
+	unsigned int nr = 0;
+
+	while (!next_event(snapshot, 500, &event))
+		nr += event.code == blk_snap_event_code_low_free_space;
+	return nr;
+}
+
+/* The limit is half the minimum: 4 MiB here. */
+static void test_low_space_is_told_once_each_time_it_falls(void)
+{
+	struct snapshot snapshot;
+
+	reload("diff_storage_minimum=16384");
+	ASSERT(fill_direct(origin.path, 1, DISK_MIB * MIB, 0));
+	snapshot_create(&snapshot, &origin);
+	EXPECT_EQ(count_low_events(&snapshot), 1);
+	ASSERT_OK(append_range(&snapshot, &storage, 0, 12 * 2048));
+	snapshot_take(&snapshot);
+	EXPECT_EQ(count_low_events(&snapshot), 0);
+	ASSERT(fill_direct(origin.path, 2, 9 * MIB, 0));
+	EXPECT_EQ(count_low_events(&snapshot), 1);
+	ASSERT(fill_direct(origin.path, 2, 2 * MIB, 9 * MIB));
+	EXPECT_EQ(count_low_events(&snapshot), 0);
+	ASSERT_OK(append_range(&snapshot, &storage, 12 * 2048, 8 * 2048));
+	ASSERT(fill_direct(origin.path, 2, 5 * MIB, 11 * MIB));
+	EXPECT_EQ(count_low_events(&snapshot), 1);
+	EXPECT(reads_as(image_of(&snapshot, &origin), 1, DISK_MIB * MIB, 0));
+	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	reload("");
+}
+
+const struct ktap_test parameter_tests[] = {
+	KTAP_TEST(test_parameters_have_their_defaults),
+	KTAP_TEST(test_wrong_parameters_are_refused),
+	KTAP_TEST(test_tracking_block_size_is_a_parameter),
+	KTAP_TEST(test_low_space_is_told_once_each_time_it_falls),
+	KTAP_END
+};
