@@ -2,13 +2,14 @@
 /*
  * Life and death: of the module, of agents, of disks, of snapshots and images
  *
- *	test_life [--lives N] [--fast] [--seed S] [--filter TEXT]
+ *	test_life [--lives N] [--device DISK] [--fast] [--seed S] [--filter TEXT]
  *
  * Whatever ends, and however suddenly, nothing may hang, the origin takes every
  * write, an image shows the old data or an error, and nothing is left behind.
  *
  * --lives is for the test for lost memory: so often the module is loaded, used
- * and unloaded (50).
+ * and unloaded (50).  --device names a virtio disk that may be overwritten and
+ * taken from its driver; without it such a disk is left out.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "test_life_kind.h"
 #include "test_life_traffic.h"
 
 struct disk origin, storage;
@@ -101,6 +103,30 @@ static const struct ktap_suite suites[] = {
 	{ "unload", life_set_up, life_tear_down, unload_tests },
 	{ "parameter", life_set_up, life_tear_down, parameter_tests },
 	{ "destroy", anchored_set_up, destroy_tear_down, destroy_tests },
+	{ "origin-null", null_set_up, removal_tear_down, origin_removal_tests },
+	{ "origin-loop", loop_set_up, removal_tear_down, origin_removal_tests },
+	{ "origin-dm", dm_set_up, removal_tear_down, origin_removal_tests },
+	{ "origin-scsi", scsi_set_up, removal_tear_down, origin_removal_tests },
+	{ "origin-virtio", virtio_set_up, removal_tear_down,
+	  origin_removal_tests },
+	{ "replaced-null", null_set_up, removal_tear_down, replacement_tests },
+	{ "replaced-scsi", scsi_set_up, removal_tear_down, replacement_tests },
+	{ "replaced-virtio", virtio_set_up, removal_tear_down, replacement_tests },
+	{ "held-null", null_set_up, removal_tear_down, held_removal_tests },
+	{ "storage-null", null_set_up, removal_tear_down,
+	  storage_removal_tests },
+	{ "storage-loop", loop_set_up, removal_tear_down,
+	  storage_removal_tests },
+	{ "storage-dm", dm_set_up, removal_tear_down,
+	  storage_removal_tests },
+	{ "storage-scsi", scsi_set_up, removal_tear_down,
+	  storage_removal_tests },
+	{ "storage-virtio", virtio_set_up, removal_tear_down,
+	  storage_removal_tests },
+	{ "resize-loop", loop_resize_set_up, resize_tear_down, resize_tests },
+	{ "resize-dm", dm_resize_set_up, resize_tear_down, resize_tests },
+	{ "resize-partition", partition_resize_set_up, resize_tear_down,
+	  resize_tests },
 	{ "memory", life_set_up, life_tear_down, memory_tests },
 	{ NULL, NULL, NULL, NULL }
 };
@@ -109,9 +135,12 @@ static void read_options(int argc, char **argv)
 {
 	int i;
 
-	for (i = 1; i + 1 < argc; i++)
+	for (i = 1; i + 1 < argc; i++) {
 		if (!strcmp(argv[i], "--lives"))
 			nr_lives = atoi(argv[i + 1]);
+		else if (!strcmp(argv[i], "--device"))
+			virtio_kind_set_device(argv[i + 1]);
+	}
 }
 
 int main(int argc, char **argv)

@@ -51,4 +51,22 @@ void destroy_tear_down(void);
 extern const struct ktap_test destroy_tests[];
 extern const struct ktap_test memory_tests[];
 
+/* Suites of the same tests, with one kind of disk each; see test_life_kind.h. */
+void null_set_up(void);
+void loop_set_up(void);
+void dm_set_up(void);
+void scsi_set_up(void);
+void virtio_set_up(void);
+void removal_tear_down(void);
+extern const struct ktap_test origin_removal_tests[];
+extern const struct ktap_test replacement_tests[];
+extern const struct ktap_test held_removal_tests[];
+extern const struct ktap_test storage_removal_tests[];
+
+void loop_resize_set_up(void);
+void dm_resize_set_up(void);
+void partition_resize_set_up(void);
+void resize_tear_down(void);
+extern const struct ktap_test resize_tests[];
+
 #endif /* TEST_LIFE_H */
