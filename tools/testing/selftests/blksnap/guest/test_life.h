@@ -51,6 +51,10 @@ void destroy_tear_down(void);
 extern const struct ktap_test destroy_tests[];
 extern const struct ktap_test memory_tests[];
 
+void kill_set_up(void);
+void kill_tear_down(void);
+extern const struct ktap_test kill_tests[];
+
 /* Suites of the same tests, with one kind of disk each; see test_life_kind.h. */
 void null_set_up(void);
 void loop_set_up(void);
