@@ -509,72 +509,12 @@ static void test_take_of_vanished_device_leaves_the_snapshot(void)
 	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
 }
 
-static void take_and_destroy(void)
-{
-	struct snapshot snapshot;
-
-	snapshot_create(&snapshot, &disk_a);
-	ASSERT_OK(append_range(&snapshot, &disk_s, 0, 2048));
-	ASSERT_OK(blksnap_snapshot_take(ctl, &snapshot.id));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-}
-
-static bool is_same_generation(const struct blk_snap_cbt_info *a,
-			       const struct blk_snap_cbt_info *b)
-{
-	return !memcmp(&a->generation_id, &b->generation_id,
-		       sizeof(a->generation_id));
-}
-
-/* Take until the number is 255, all in the generation of @first. */
-static void use_up_numbers(struct blk_snap_cbt_info *first)
-{
-	struct blk_snap_cbt_info info;
-	unsigned int i;
-
-	take_and_destroy();
-	ASSERT(tracker_info(&disk_a, first));
-	ASSERT(fill_direct(disk_a.path, 1, 4096, 0));
-	for (i = 2; i <= 255; i++) {
-		take_and_destroy();
-		ASSERT(tracker_info(&disk_a, &info));
-		ASSERT_EQ(info.snap_number, i);
-		ASSERT(is_same_generation(&info, first));
-	}
-}
-
-static void test_take_after_255_starts_a_generation(void)
-{
-	struct blk_snap_cbt_info first, second, info;
-	unsigned int i;
-	uint8_t *map;
-
-	use_up_numbers(&first);
-	take_and_destroy();
-	map = read_map(&disk_a, &second);
-	EXPECT(!is_same_generation(&second, &first));
-	EXPECT(second.snap_number <= 1);
-	for (i = 0; i < second.blk_count && map[i] <= second.snap_number; i++)
-		;
-	EXPECT_EQ(i, second.blk_count);
-	free(map);
-	/* It counts on, and names changes as the first one did. */
-	ASSERT(fill_direct(disk_a.path, 1, 4096, 8 * MIB));
-	take_and_destroy();
-	map = read_map(&disk_a, &info);
-	EXPECT(is_same_generation(&info, &second));
-	EXPECT_EQ(info.snap_number, second.snap_number + 1);
-	EXPECT_EQ(map[8 * MIB / info.blk_size], info.snap_number);
-	free(map);
-}
-
 const struct ktap_test take_tests[] = {
 	KTAP_TEST(test_take_of_unknown_snapshot_gets_esrch),
 	KTAP_TEST(test_take_twice_gets_ealready),
 	KTAP_TEST(test_take_without_storage_gets_efault),
 	KTAP_TEST(test_take_does_not_touch_its_argument),
 	KTAP_TEST(test_take_of_vanished_device_leaves_the_snapshot),
-	KTAP_SLOW_TEST(test_take_after_255_starts_a_generation),
 	KTAP_END
 };
 

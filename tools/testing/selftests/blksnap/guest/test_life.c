@@ -99,43 +99,63 @@ int64_t held_writes(const char *image_path)
 	return image_attribute(image_path, "held_writes");
 }
 
-static const struct ktap_suite suites[] = {
+/* The short form has those before this one. */
+#define FIRST_LONG_SUITE "origin-loop"
+
+static struct ktap_suite suites[] = {
 	{ "unload", life_set_up, life_tear_down, unload_tests },
 	{ "parameter", life_set_up, life_tear_down, parameter_tests },
 	{ "destroy", anchored_set_up, destroy_tear_down, destroy_tests },
 	{ "kill", kill_set_up, kill_tear_down, kill_tests },
 	{ "origin-null", null_set_up, removal_tear_down, origin_removal_tests },
-	{ "origin-loop", loop_set_up, removal_tear_down, origin_removal_tests },
-	{ "origin-dm", dm_set_up, removal_tear_down, origin_removal_tests },
-	{ "origin-scsi", scsi_set_up, removal_tear_down, origin_removal_tests },
-	{ "origin-virtio", virtio_set_up, removal_tear_down,
-	  origin_removal_tests },
-	{ "replaced-null", null_set_up, removal_tear_down, replacement_tests },
-	{ "replaced-scsi", scsi_set_up, removal_tear_down, replacement_tests },
-	{ "replaced-virtio", virtio_set_up, removal_tear_down, replacement_tests },
 	{ "held-null", null_set_up, removal_tear_down, held_removal_tests },
 	{ "storage-null", null_set_up, removal_tear_down,
 	  storage_removal_tests },
+	{ "resize-partition", partition_resize_set_up, resize_tear_down,
+	  resize_tests },
+	{ "image-number", anchored_set_up, image_number_tear_down,
+	  image_number_tests },
+	{ "storm", life_set_up, storm_tear_down, storm_tests },
+	{ "memory", life_set_up, life_tear_down, memory_tests },
+	{ "origin-loop", loop_set_up, removal_tear_down, origin_removal_tests },
+	{ "origin-dm", dm_set_up, removal_tear_down, origin_removal_tests },
+	{ "origin-scsi", scsi_set_up, removal_tear_down, bus_removal_tests },
+	{ "origin-virtio", virtio_set_up, removal_tear_down, bus_removal_tests },
+	{ "replaced-null", null_set_up, removal_tear_down, replacement_tests },
+	{ "replaced-scsi", scsi_set_up, removal_tear_down, replacement_tests },
+	{ "replaced-virtio", virtio_set_up, removal_tear_down,
+	  replacement_tests },
 	{ "storage-loop", loop_set_up, removal_tear_down,
 	  storage_removal_tests },
-	{ "storage-dm", dm_set_up, removal_tear_down,
-	  storage_removal_tests },
+	{ "storage-dm", dm_set_up, removal_tear_down, storage_removal_tests },
 	{ "storage-scsi", scsi_set_up, removal_tear_down,
 	  storage_removal_tests },
 	{ "storage-virtio", virtio_set_up, removal_tear_down,
 	  storage_removal_tests },
 	{ "resize-loop", loop_resize_set_up, resize_tear_down, resize_tests },
 	{ "resize-dm", dm_resize_set_up, resize_tear_down, resize_tests },
-	{ "resize-partition", partition_resize_set_up, resize_tear_down,
-	  resize_tests },
-	{ "memory", life_set_up, life_tear_down, memory_tests },
+	{ "number", anchored_set_up, number_tear_down, number_tests },
 	{ NULL, NULL, NULL, NULL }
 };
+
+static void leave_out_long_suites(void)
+{
+	struct ktap_suite *suite;
+
+	for (suite = suites; suite->name; suite++)
+		if (!strcmp(suite->name, FIRST_LONG_SUITE)) {
+			suite->name = NULL;
+			break;
+		}
+}
 
 static void read_options(int argc, char **argv)
 {
 	int i;
 
+	for (i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "--fast"))
+			leave_out_long_suites();
 	for (i = 1; i + 1 < argc; i++) {
 		if (!strcmp(argv[i], "--lives"))
 			nr_lives = atoi(argv[i + 1]);

@@ -63,6 +63,7 @@ void scsi_set_up(void);
 void virtio_set_up(void);
 void removal_tear_down(void);
 extern const struct ktap_test origin_removal_tests[];
+extern const struct ktap_test bus_removal_tests[];
 extern const struct ktap_test replacement_tests[];
 extern const struct ktap_test held_removal_tests[];
 extern const struct ktap_test storage_removal_tests[];
@@ -72,5 +73,14 @@ void dm_resize_set_up(void);
 void partition_resize_set_up(void);
 void resize_tear_down(void);
 extern const struct ktap_test resize_tests[];
+
+void number_tear_down(void);
+extern const struct ktap_test number_tests[];
+
+void image_number_tear_down(void);
+extern const struct ktap_test image_number_tests[];
+
+void storm_tear_down(void);
+extern const struct ktap_test storm_tests[];
 
 #endif /* TEST_LIFE_H */

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "test_life_aio.h"
+#include "test_life_kind.h"
 #include "test_life_traffic.h"
 
 #define MNT "/tmp/life-mnt"
@@ -28,6 +29,7 @@ void destroy_tear_down(void)
 {
 	umount2(MNT, MNT_DETACH);
 	life_tear_down();
+	slow_reader_unmake();
 	null_disk_destroy(&slow);
 }
 
@@ -40,7 +42,7 @@ static const char *destroy_under_traffic(unsigned int after_ms)
 
 	ASSERT(fill_direct(origin.path, OLD_BYTE, TRAFFIC_BYTES, 0));
 	snapshot_now(&snapshot, &origin, &storage);
-	traffic_start(origin.path, image_of(&snapshot, &origin));
+	traffic_start(origin.path, image_of(&snapshot, &origin), false);
 	sleep_ms(after_ms);
 	atomic_store(&traffic->may_reads_fail, true);
 	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
@@ -94,6 +96,53 @@ static void test_image_writers_get_eio(void)
 	EXPECT_EQ((intptr_t)error, EIO);
 	close(fd);
 	EXPECT(reads_as(origin.path, OLD_BYTE, TRAFFIC_BYTES, 0));
+}
+
+/* Returns what read() did. */
+static void *read_first_block(void *data)
+{
+	const char *path = data;
+	char *buffer = alloc_aligned(4096);
+	int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	ssize_t ret = pread(fd, buffer, 4096, 0);
+
+	if (ret > 0 && !is_filled_with(buffer, OLD_BYTE, ret))
+		ret = 0;
+	close(fd);
+	free(buffer);
+	return (void *)ret;
+}
+
+static void *destroy_snapshot(void *data)
+{
+	const struct snapshot *snapshot = data;
+	intptr_t ret = blksnap_snapshot_destroy(ctl, &snapshot->id);
+
+	return (void *)ret;
+}
+
+/* The read is sent, then the snapshot ends, then the write passes the read. */
+static void test_read_under_way_does_not_get_new_data(void)
+{
+	pthread_t reader, destroyer;
+	struct snapshot snapshot;
+	void *read_ret, *destroy_ret;
+
+	ASSERT(fill_direct(origin.path, OLD_BYTE, MIB, 0));
+	if (!slow_reader_make(&slow, &origin, 600))
+		return;
+	snapshot_now(&snapshot, &slow, &storage);
+	ASSERT_EQ(pthread_create(&reader, NULL, read_first_block,
+				 (void *)image_of(&snapshot, &slow)), 0);
+	sleep_ms(150);
+	ASSERT_EQ(pthread_create(&destroyer, NULL, destroy_snapshot, &snapshot),
+		  0);
+	sleep_ms(150);
+	EXPECT(fill_direct(slow.path, NEW_BYTE, 4096, 0));
+	pthread_join(reader, &read_ret);
+	pthread_join(destroyer, &destroy_ret);
+	EXPECT_EQ((intptr_t)read_ret, -1);
+	EXPECT_EQ((intptr_t)destroy_ret, 0);
 }
 
 /* What they wait for will never be: they must not wait for it. */
@@ -208,6 +257,7 @@ static void test_mounted_image_fails_and_can_be_unmounted(void)
 
 const struct ktap_test destroy_tests[] = {
 	KTAP_TEST(test_image_shows_old_data_or_an_error),
+	KTAP_TEST(test_read_under_way_does_not_get_new_data),
 	KTAP_TEST(test_image_writers_get_eio),
 	KTAP_TEST(test_held_writes_go_on),
 	KTAP_TEST(test_open_image_ends_but_keeps_its_size),

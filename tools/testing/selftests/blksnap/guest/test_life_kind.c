@@ -131,10 +131,19 @@ static bool dm_call(const char *command, uint64_t nr_bytes)
 		      table);
 }
 
-static bool dm_make(struct disk *disk)
+/* The node of a mapped device. */
+static void dm_find(struct disk *disk, const char *name)
 {
 	char path[48];
 
+	shell("dmsetup info -c --noheadings -o minor %s >/tmp/life-dm", name);
+	snprintf(path, sizeof(path), "/dev/dm-%lld",
+		 (long long)read_number("/tmp/life-dm"));
+	ASSERT_OK(disk_find(disk, path));
+}
+
+static bool dm_make(struct disk *disk)
+{
 	kernel_module_load("dm-mod");
 	if (!dm_lower.is_ours)
 		ASSERT_OK(null_disk_create(&dm_lower, "nullb6",
@@ -143,10 +152,7 @@ static bool dm_make(struct disk *disk)
 		ktap_skip("dmsetup cannot make a device");
 		return false;
 	}
-	shell("dmsetup info -c --noheadings -o minor " DM_NAME " >/tmp/life-dm");
-	snprintf(path, sizeof(path), "/dev/dm-%lld",
-		 (long long)read_number("/tmp/life-dm"));
-	ASSERT_OK(disk_find(disk, path));
+	dm_find(disk, DM_NAME);
 	return true;
 }
 
@@ -188,6 +194,31 @@ const struct life_kind dm_kind = {
 	.unmake = dm_unmake,
 	.resize = dm_resize,
 };
+
+/* --- a disk whose reads take their time --- */
+
+#define SLOW_NAME "blksnap-slow"
+
+bool slow_reader_make(struct disk *disk, const struct disk *lower,
+		      unsigned int read_ms)
+{
+	kernel_module_load("dm-mod");
+	kernel_module_load("dm-delay");
+	if (shell("dmsetup create --noudevsync " SLOW_NAME
+		  " --table '0 %llu delay %s 0 %u %s 0 0' >/dev/null 2>&1",
+		  (unsigned long long)lower->nr_bytes / SECTOR_SIZE, lower->path,
+		  read_ms, lower->path)) {
+		ktap_skip("no dm-delay");
+		return false;
+	}
+	dm_find(disk, SLOW_NAME);
+	return true;
+}
+
+void slow_reader_unmake(void)
+{
+	shell("dmsetup remove --noudevsync " SLOW_NAME " >/dev/null 2>&1");
+}
 
 /* --- partition --- */
 

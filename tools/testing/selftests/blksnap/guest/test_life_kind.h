@@ -48,6 +48,14 @@ extern const struct life_kind virtio_kind;
 bool dm_kind_suspend(void);
 bool dm_kind_resume(void);
 
+/*
+ * A disk on top of another one: a read gets there only @read_ms after it was sent,
+ * a write at once.
+ */
+bool slow_reader_make(struct disk *disk, const struct disk *lower,
+		      unsigned int read_ms);
+void slow_reader_unmake(void);
+
 void virtio_kind_set_device(const char *path);
 
 #endif /* TEST_LIFE_KIND_H */

@@ -88,7 +88,7 @@ static void test_rounds_of_life_leave_no_memory_behind(void)
 		one_life();
 	read_memory(after);
 	EXPECT(!slab_has_our_caches());
-	ktap_note("%u rounds of load, track, snapshot, write, destroy, unload:",
+	ktap_note("%u lives: load, track, snapshot, write, destroy, unload:",
 		  nr_lives);
 	for (i = 0; i < NR_FIELDS; i++) {
 		long lost = i ? after[i] - before[i] : before[i] - after[i];

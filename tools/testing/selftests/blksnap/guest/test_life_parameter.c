@@ -79,7 +79,7 @@ static unsigned int count_low_events(const struct snapshot *snapshot)
 	struct blk_snap_snapshot_event event;
 	unsigned int nr = 0;
 
-	while (!next_event(snapshot, 500, &event))
+	while (!next_event(snapshot, 200, &event))
 		nr += event.code == blk_snap_event_code_low_free_space;
 	return nr;
 }

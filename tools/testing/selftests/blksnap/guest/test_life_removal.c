@@ -173,7 +173,7 @@ static void test_traffic_ends_with_its_origin(void)
 	if (!make_victim())
 		return;
 	snapshot_now(&snapshot, &victim, &storage);
-	traffic_start(victim.path, image_of(&snapshot, &victim));
+	traffic_start(victim.path, image_of(&snapshot, &victim), false);
 	EXPECT(traffic_wait(&traffic->nr_written, 20));
 	EXPECT(traffic_wait(&traffic->nr_read, 20));
 	atomic_store(&traffic->may_writes_fail, true);
@@ -300,8 +300,7 @@ static void test_image_does_not_show_another_disk(void)
 	kind->take_away(&victim);
 	ASSERT(kind->make(&victim));
 	ASSERT(fill_direct(victim.path, NEW_BYTE, TRAFFIC_BYTES, 0));
-	traffic_start(victim.path, image);
-	atomic_store(&traffic->may_reads_fail, true);
+	traffic_start(victim.path, image, true);
 	EXPECT(traffic_wait(&traffic->nr_written, 100));
 	EXPECT(traffic_wait(&traffic->nr_failed_reads, 20));
 	EXPECT_EQ(atomic_load(&traffic->nr_read), 0);
@@ -403,7 +402,7 @@ static void test_storage_takes_only_the_image_with_it(void)
 	ASSERT(fill_direct(origin.path, OLD_BYTE, TRAFFIC_BYTES, 0));
 	snapshot_now(&snapshot, &origin, &victim);
 	image = image_of(&snapshot, &origin);
-	traffic_start(origin.path, image);
+	traffic_start(origin.path, image, false);
 	EXPECT(traffic_wait(&traffic->nr_written, 50));
 	atomic_store(&traffic->may_reads_fail, !kind->stays_while_open);
 	kind->take_away(&victim);
@@ -445,6 +444,15 @@ const struct ktap_test origin_removal_tests[] = {
 	KTAP_TEST(test_mounted_origin_can_go),
 	KTAP_TEST(test_disk_that_comes_back_is_another_one),
 	KTAP_TEST(test_created_snapshot_is_not_taken_of_another_disk),
+	KTAP_END
+};
+
+/* For disks that a bus takes away, which is all the same to who tracks them. */
+const struct ktap_test bus_removal_tests[] = {
+	KTAP_TEST(test_taken_origin_leaves_what_was_copied),
+	KTAP_TEST(test_traffic_ends_with_its_origin),
+	KTAP_TEST(test_mounted_origin_can_go),
+	KTAP_TEST(test_disk_that_comes_back_is_another_one),
 	KTAP_END
 };
 

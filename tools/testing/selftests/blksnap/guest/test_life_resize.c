@@ -192,7 +192,7 @@ static void test_image_keeps_its_size_when_the_origin_grows(void)
 	snapshot_now(&snapshot, &disk, &storage);
 	image = image_of(&snapshot, &disk);
 	ASSERT(tracker_info(&disk, &before));
-	traffic_start(disk.path, image);
+	traffic_start(disk.path, image, false);
 	resize(LARGE_BYTES);
 	/* Across the old end, and behind it. */
 	ASSERT(fill_direct(disk.path, NEW_BYTE, 64 * KIB, SMALL_BYTES - 32 * KIB));
@@ -235,7 +235,7 @@ static void test_image_keeps_its_size_when_the_origin_shrinks(void)
 	image = image_of(&snapshot, &disk);
 	ASSERT(tracker_info(&disk, &before));
 	ASSERT(fill_direct(disk.path, NEW_BYTE, 64 * KIB, copied_at));
-	traffic_start(disk.path, image);
+	traffic_start(disk.path, image, false);
 	resize(SMALL_BYTES / 2);
 	EXPECT(fill_direct(disk.path, NEW_BYTE, MIB, SMALL_BYTES / 2 - MIB));
 	EXPECT(traffic_wait(&traffic_now()->nr_written, 20));

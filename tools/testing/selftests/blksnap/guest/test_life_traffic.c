@@ -66,9 +66,11 @@ static int open_direct(const char *path, int flags)
 	return path ? open(path, flags | O_DIRECT | O_CLOEXEC) : -1;
 }
 
-void traffic_start(const char *origin_path, const char *image_path)
+void traffic_start(const char *origin_path, const char *image_path,
+		   bool may_reads_fail)
 {
 	memset(&traffic, 0, sizeof(traffic));
+	traffic.may_reads_fail = may_reads_fail;
 	traffic.nr_writers = origin_path ? 2 : 0;
 	traffic.origin = open_direct(origin_path, O_WRONLY);
 	traffic.image = open_direct(image_path, O_RDONLY);

@@ -29,11 +29,13 @@ struct traffic {
 };
 
 /*
- * Two writers and two readers start at once; either path may be NULL.  Keep
+ * Two writers and two readers start at once; either path may be NULL.  Reads may
+ * fail from the beginning if @may_reads_fail.  Keep
  * @traffic until traffic_stop(), also where an assertion ends the test: it is
  * stopped by the tear-down then.
  */
-void traffic_start(const char *origin_path, const char *image_path);
+void traffic_start(const char *origin_path, const char *image_path,
+		   bool may_reads_fail);
 struct traffic *traffic_now(void);
 
 /* Wait until @count has grown by @nr; false if it does not. */

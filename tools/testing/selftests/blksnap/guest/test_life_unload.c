@@ -133,6 +133,126 @@ static void test_loading_again_starts_afresh(void)
 	EXPECT_EQ(after.snap_number, 0);
 }
 
+/* --- unloading against everybody --- */
+
+#define NR_RACERS 4U
+#define RACER_BLOCKS 256U
+
+static int racing_origin;
+
+/* Each racer has blocks of its own, and finds there what it has written. */
+static const char *race_writes(struct crew_member *member)
+{
+	uint64_t block = member->index * RACER_BLOCKS +
+			 random_below(&member->random, RACER_BLOCKS);
+	char *buffer = member->buffer;
+	uint64_t word = random_next(&member->random);
+
+	memcpy(buffer, &word, sizeof(word));
+	if (pwrite(racing_origin, buffer, 4096, block * 4096) != 4096)
+		return "a write to the origin failed";
+	memset(buffer, 0, sizeof(word));
+	if (pread(racing_origin, buffer, 4096, block * 4096) != 4096)
+		return "a read of the origin failed";
+	return memcmp(buffer, &word, sizeof(word)) ? "a write was lost" : NULL;
+}
+
+/* The module may be gone, or be about to go. */
+static const char *race_opens(void)
+{
+	struct blk_snap_version version;
+	int fd = blksnap_open();
+	int ret;
+
+	if (fd < 0)
+		return fd == -ENOENT || fd == -ENODEV || fd == -ENXIO ?
+		       NULL : "the node cannot be opened";
+	ret = blksnap_version(fd, &version);
+	close(fd);
+	return ret ? "an open node does not answer" : NULL;
+}
+
+/* Who has the node open, or a snapshot, need not mind the unloading. */
+static const char *race_agent(struct crew_member *member)
+{
+	struct blk_snap_block_range range = { 0, 2048 };
+	int fd = blksnap_open();
+	struct blk_snap_uuid id;
+	int ret;
+
+	sleep_ms(random_below(&member->random, 200));
+	if (fd < 0)
+		return NULL;
+	ret = blksnap_snapshot_create(fd, &origin.id, 1, &id);
+	if (!ret)
+		ret = blksnap_snapshot_append_storage(fd, &id, storage.id,
+						      &range, 1);
+	if (!ret)
+		ret = blksnap_snapshot_take(fd, &id);
+	close(fd);
+	/* Now only the snapshot keeps the module. */
+	sleep_ms(random_below(&member->random, 50));
+	fd = blksnap_open();
+	if (!ret)
+		ret = fd < 0 ? fd : blksnap_snapshot_destroy(fd, &id);
+	close(fd);
+	sleep_ms(random_below(&member->random, 300));
+	return ret ? "an agent failed" : NULL;
+}
+
+/* crew_fn */
+static const char *race(struct crew_member *member, void *data)
+{
+	(void)data;
+	switch (member->index) {
+	case 0:
+		return race_agent(member);
+	case 1:
+		return race_opens();
+	default:
+		return race_writes(member);
+	}
+}
+
+/* Returns how many attempts were refused, or -1 if there was no end to it. */
+static int unload_and_load(void)
+{
+	const uint64_t start = now_ns();
+	int ret, nr_refused = -1;
+
+	do {
+		nr_refused++;
+		ret = unload();
+		usleep(500);
+	} while (ret == -EAGAIN && now_ns() - start < PATIENCE_MS * 1000000ULL);
+	if (EXPECT_EQ(ret, 0) && EXPECT_EQ(module_load(""), 0))
+		return nr_refused;
+	return -1;
+}
+
+static void test_unload_races_with_everybody(void)
+{
+	int i, ret = 0, nr_unloads = ktap_options.is_fast ? 2 : 5, nr_refused = 0;
+	struct crew crew;
+
+	close_ctl();
+	racing_origin = ASSERT_OK(open(origin.path,
+				       O_RDWR | O_DIRECT | O_CLOEXEC));
+	crew_start(&crew, NR_RACERS, ktap_options.seed, race, NULL);
+	crew_grant(&crew, CREW_FOR_EVER);
+	for (i = 0; i < nr_unloads && ret >= 0 && !crew_error(&crew); i++) {
+		ret = unload_and_load();
+		nr_refused += ret;
+	}
+	crew_halt(&crew);
+	if (crew_error(&crew))
+		FAIL("%s", crew_error(&crew));
+	ktap_note("%d unloads, %d refused, %llu other acts", nr_unloads,
+		  nr_refused, crew.nr_done);
+	crew_stop(&crew);
+	close(racing_origin);
+}
+
 const struct ktap_test unload_tests[] = {
 	KTAP_TEST(test_unload_is_refused_while_a_snapshot_is_created),
 	KTAP_TEST(test_unload_is_refused_while_a_snapshot_is_held),
@@ -142,5 +262,6 @@ const struct ktap_test unload_tests[] = {
 	KTAP_TEST(test_unload_works_right_after_destroy),
 	KTAP_TEST(test_unload_works_while_writes_pass),
 	KTAP_TEST(test_loading_again_starts_afresh),
+	KTAP_TEST(test_unload_races_with_everybody),
 	KTAP_END
 };
