@@ -63,7 +63,10 @@ suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod scsi_debug \
 suite io test_io --alone $null_blk --kmod dm-mod --program dmsetup --memory 1536 \
 	--disk 64M --arguments '--device /dev/vda' \
 	--fast '--device /dev/vda' --timeout 300
-suite hostile test_hostile $null_blk --fast --fast --timeout 300
+suite hostile test_hostile $null_blk \
+	--arguments '--calls 60000 --seconds 30' \
+	--arguments-6.12 '--calls 30000 --seconds 12' \
+	--fast '--fast --calls 5000 --seconds 6' --timeout 300
 suite stacks test_stacks $null_blk $stack_modules $stack_programs --memory 2048 \
 	--append 'memmap=32M!1G' --disk 20M --fast --fast --timeout 600
 suite latency test_io $null_blk --icount --arguments '--filter latency' \

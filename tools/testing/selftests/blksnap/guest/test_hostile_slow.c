@@ -31,7 +31,7 @@
 /* So far apart that no page is read with another. */
 #define PAGE_DISTANCE (512 * KIB)
 
-static struct disk origin, other, storage, slow_disk;
+static struct disk origin, other, storage, stuck_disk;
 static char *slow_memory;
 static int slow_fd = -1;
 static struct snapshot held;
@@ -195,32 +195,32 @@ static void make_honest_calls(void)
 	EXPECT_OK(blksnap_tracker_remove(ctl, other.id));
 }
 
-static void make_slow_disk(void)
+static void make_stuck_disk(void)
 {
 	const struct null_disk_options options = {
 		.completion_ns = SLOW_MS * 1000000U,
 	};
 
-	ASSERT_OK(null_disk_create(&slow_disk, "nullb9", DISK_MIB, &options));
-	slow_fd = ASSERT_OK(open(slow_disk.path, O_RDWR | O_CLOEXEC));
+	ASSERT_OK(null_disk_create(&stuck_disk, "nullb14", DISK_MIB, &options));
+	slow_fd = ASSERT_OK(open(stuck_disk.path, O_RDWR | O_CLOEXEC));
 	slow_memory = mmap(NULL, DISK_MIB * MIB, PROT_READ | PROT_WRITE,
 			   MAP_SHARED, slow_fd, 0);
 	ASSERT(slow_memory != MAP_FAILED);
 	ASSERT_OK(madvise(slow_memory, DISK_MIB * MIB, MADV_RANDOM));
 }
 
-static void remove_slow_disk(void)
+static void remove_stuck_disk(void)
 {
 	munmap(slow_memory, DISK_MIB * MIB);
 	close(slow_fd);
-	null_disk_destroy(&slow_disk);
+	null_disk_destroy(&stuck_disk);
 }
 
 static void make_disks(void)
 {
-	ASSERT_OK(null_disk_create(&origin, "nullb0", DISK_MIB, NULL));
-	ASSERT_OK(null_disk_create(&other, "nullb1", DISK_MIB, NULL));
-	ASSERT_OK(null_disk_create(&storage, "nullb2", DISK_MIB, NULL));
+	ASSERT_OK(null_disk_create(&origin, "nullb11", DISK_MIB, NULL));
+	ASSERT_OK(null_disk_create(&other, "nullb12", DISK_MIB, NULL));
+	ASSERT_OK(null_disk_create(&storage, "nullb13", DISK_MIB, NULL));
 }
 
 static void remove_disks(void)
@@ -235,7 +235,7 @@ static void test_slow_memory_of_one_keeps_nobody_else_waiting(void)
 	unsigned int i, nr_still_inside = 0;
 
 	make_disks();
-	make_slow_disk();
+	make_stuck_disk();
 	snapshot_create(&held, &origin);
 	ASSERT_OK(append_range(&held, &storage, 0, 8192));
 	snapshot_take(&held);
@@ -248,7 +248,7 @@ static void test_slow_memory_of_one_keeps_nobody_else_waiting(void)
 	}
 	EXPECT_EQ(nr_still_inside, NR_SLOW_CALLS);
 	ASSERT_OK(blksnap_snapshot_destroy(ctl, &held.id));
-	remove_slow_disk();
+	remove_stuck_disk();
 	remove_disks();
 }
 
@@ -256,7 +256,6 @@ static void test_slow_memory_of_one_keeps_nobody_else_waiting(void)
  * Arguments that are much work
  */
 
-#define MAX_RANGES 262144U	/* of one call */
 #define LARGE_DISK_MIB 8192	/* a map of 2 MiB with blocks of 4 KiB */
 #define KILL_TIMEOUT_MS 20000
 
@@ -295,7 +294,7 @@ static void test_much_to_mark_keeps_nobody_else_waiting(void)
 	uint64_t begin;
 	pid_t child;
 
-	ASSERT_OK(null_disk_create(&origin, "nullb0", LARGE_DISK_MIB, NULL));
+	ASSERT_OK(null_disk_create(&origin, "nullb11", LARGE_DISK_MIB, NULL));
 	snapshot_create(&snapshot, &origin);
 	fflush(stdout);
 	child = fork();
@@ -368,8 +367,8 @@ static void test_ranges_are_charged_to_who_appends_them(void)
 		ktap_skip("this kernel cannot count the memory of a cgroup");
 		return;
 	}
-	ASSERT_OK(null_disk_create(&origin, "nullb0", DISK_MIB, NULL));
-	ASSERT_OK(null_disk_create(&storage, "nullb2", STORAGE_DISK_MIB, NULL));
+	ASSERT_OK(null_disk_create(&origin, "nullb11", DISK_MIB, NULL));
+	ASSERT_OK(null_disk_create(&storage, "nullb13", STORAGE_DISK_MIB, NULL));
 	snapshot_create(&snapshot, &origin);
 	before = read_number(CALLER "/memory.current");
 	EXPECT_OK(append_most_ranges(&snapshot));
@@ -385,8 +384,8 @@ static void test_ranges_are_charged_to_who_appends_them(void)
 }
 
 const struct ktap_test slow_tests[] = {
-	KTAP_TEST(test_slow_memory_of_one_keeps_nobody_else_waiting),
-	KTAP_TEST(test_much_to_mark_keeps_nobody_else_waiting),
-	KTAP_TEST(test_ranges_are_charged_to_who_appends_them),
+	KTAP_SLOW_TEST(test_slow_memory_of_one_keeps_nobody_else_waiting),
+	KTAP_SLOW_TEST(test_much_to_mark_keeps_nobody_else_waiting),
+	KTAP_SLOW_TEST(test_ranges_are_charged_to_who_appends_them),
 	KTAP_END
 };
