@@ -403,6 +403,19 @@ static bool tracker_follows(const struct tracker *tracker, const struct block_de
 	       tracker->start == bdev->bd_start_sect;
 }
 
+/* Opens the device that a tracker follows; -ENODEV: it has gone, -ENOMEM. */
+static int tracker_open(const struct tracker *tracker, struct bdev_ref *ref)
+{
+	int ret = bdev_ref_open(ref, tracker->dev, false);
+
+	if (ret)
+		return ret == -ENOMEM ? ret : -ENODEV;
+	if (tracker_follows(tracker, ref->bdev))
+		return 0;
+	bdev_ref_close(ref);
+	return -ENODEV;
+}
+
 /* A device of another size needs a new map, and with it a new generation. */
 static int tracker_resize(struct tracker *tracker, sector_t nr_sectors)
 {
@@ -425,22 +438,21 @@ static int tracker_resize(struct tracker *tracker, sector_t nr_sectors)
 }
 
 /**
- * tracker_is_present() - is there still the device that a tracker follows?
+ * tracker_check_present() - is there still the device that a tracker follows?
  * @tracker:	any row
  *
  * Context: tracker_mutex held; sleeps.
- * Return: false if it has gone, or its number means another device now.
+ * Return: 0; -ENODEV if it has gone, or its number means another device now;
+ *	   -ENOMEM.
  */
-bool tracker_is_present(const struct tracker *tracker)
+int tracker_check_present(const struct tracker *tracker)
 {
 	struct bdev_ref ref;
-	bool is_present;
+	int ret = tracker_open(tracker, &ref);
 
-	if (bdev_ref_open(&ref, tracker->dev, false))
-		return false;
-	is_present = tracker_follows(tracker, ref.bdev);
-	bdev_ref_close(&ref);
-	return is_present;
+	if (!ret)
+		bdev_ref_close(&ref);
+	return ret;
 }
 
 /**
@@ -453,12 +465,11 @@ bool tracker_is_present(const struct tracker *tracker)
 int tracker_refresh_locked(struct tracker *tracker)
 {
 	struct bdev_ref ref;
-	int ret = -ENODEV;
+	int ret = tracker_open(tracker, &ref);
 
-	if (bdev_ref_open(&ref, tracker->dev, false))
+	if (ret)
 		return ret;
-	if (tracker_follows(tracker, ref.bdev))
-		ret = tracker_resize(tracker, bdev_nr_sectors(ref.bdev));
+	ret = tracker_resize(tracker, bdev_nr_sectors(ref.bdev));
 	bdev_ref_close(&ref);
 	return ret;
 }
@@ -536,16 +547,13 @@ int tracker_settle(struct tracker *tracker)
 	struct bdev_ref ref;
 	int ret;
 
-	ret = bdev_ref_open(&ref, tracker->dev, false);
-	if (ret)
-		return -ENODEV;
 	mutex_lock(&tracker_mutex);
-	if (tracker_follows(tracker, ref.bdev))
+	ret = tracker_open(tracker, &ref);
+	if (!ret) {
 		ret = settle_writes(ref.bdev, tracker_inflight(tracker));
-	else
-		ret = -ENODEV;
+		bdev_ref_close(&ref);
+	}
 	mutex_unlock(&tracker_mutex);
-	bdev_ref_close(&ref);
 	return ret;
 }
 

@@ -66,7 +66,7 @@ extern struct list_head tracker_rows;
 
 struct tracker *tracker_find(dev_t dev);
 struct cbt_map *tracker_map(const struct tracker *tracker);
-bool tracker_is_present(const struct tracker *tracker);
+int tracker_check_present(const struct tracker *tracker);
 int tracker_refresh_locked(struct tracker *tracker);
 void tracker_destroy(struct tracker *tracker);
 

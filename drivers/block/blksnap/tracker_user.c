@@ -52,24 +52,28 @@ static int tracker_look(struct tracker *tracker)
 {
 	if (!tracker->is_claimed)
 		return tracker_refresh_locked(tracker);
-	return tracker_is_present(tracker) ? 0 : -ENODEV;
+	return tracker_check_present(tracker);
 }
 
-static void tracker_fill_info(struct tracker *tracker, struct blk_snap_cbt_info *info)
+static int tracker_fill_info(struct tracker *tracker, struct blk_snap_cbt_info *info)
 {
 	struct cbt_map_info map_info;
+	int ret;
 
 	memset(info, 0, sizeof(*info));
 	info->dev_id.mj = MAJOR(tracker->dev);
 	info->dev_id.mn = MINOR(tracker->dev);
-	if (tracker_look(tracker))
-		return;
+	ret = tracker_look(tracker);
+	/* Without memory nobody can say whether the device is there. */
+	if (ret)
+		return ret == -ENOMEM ? ret : 0;
 	cbt_map_info(tracker_map(tracker), &map_info);
 	info->blk_size = map_info.block_bytes;
 	info->device_capacity = map_info.nr_sectors << SECTOR_SHIFT;
 	info->blk_count = map_info.nr_blocks;
 	export_uuid(info->generation_id.b, &map_info.generation);
 	info->snap_number = map_info.snap_number;
+	return 0;
 }
 
 /**
@@ -77,7 +81,7 @@ static void tracker_fill_info(struct tracker *tracker, struct blk_snap_cbt_info 
  * @infos:	array to fill, or NULL to count only
  * @count:	in: entries of @infos; out: tracked devices
  *
- * Return: 0, or -ENOBUFS if @infos is too small; it is untouched then.
+ * Return: 0; -ENOBUFS if @infos is too small, it is untouched then; -ENOMEM.
  */
 int tracker_collect(struct blk_snap_cbt_info *infos, u32 *count)
 {
@@ -90,9 +94,11 @@ int tracker_collect(struct blk_snap_cbt_info *infos, u32 *count)
 		nr_trackers++;
 	if (infos && nr_trackers > *count)
 		ret = -ENOBUFS;
-	else if (infos)
-		list_for_each_entry(tracker, &tracker_rows, row)
-			tracker_fill_info(tracker, infos++);
+	list_for_each_entry(tracker, &tracker_rows, row) {
+		if (!infos || ret)
+			break;
+		ret = tracker_fill_info(tracker, infos++);
+	}
 	mutex_unlock(&tracker_mutex);
 	*count = nr_trackers;
 	return ret;
@@ -142,12 +148,17 @@ static int tracker_fetch_map(struct tracker *tracker, struct map_reader *reader)
 static int map_reader_next(struct map_reader *reader)
 {
 	struct tracker *tracker;
-	int ret = -ENODATA;
+	int ret = -ENODEV;
 
 	mutex_lock(&tracker_mutex);
 	tracker = tracker_find(reader->dev);
-	if (tracker && (reader->done || tracker_is_present(tracker)))
+	/* To look for the device once is enough for a reading. */
+	if (tracker)
+		ret = reader->done ? 0 : tracker_check_present(tracker);
+	if (!ret)
 		ret = tracker_fetch_map(tracker, reader);
+	else if (ret == -ENODEV)
+		ret = -ENODATA;
 	mutex_unlock(&tracker_mutex);
 	return ret;
 }
@@ -213,11 +224,8 @@ static struct tracker *tracker_find_marked(dev_t dev, const struct blk_snap_bloc
 					   u32 count)
 {
 	struct tracker *tracker = tracker_find(dev);
-	int ret;
+	int ret = tracker ? tracker_look(tracker) : -ENODEV;
 
-	if (!tracker)
-		return ERR_PTR(-ENODEV);
-	ret = tracker_look(tracker);
 	if (ret)
 		return ERR_PTR(ret);
 	return tracker_ranges_valid(tracker, ranges, count) ? tracker : ERR_PTR(-EINVAL);
