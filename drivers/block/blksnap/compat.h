@@ -131,6 +131,10 @@ static inline void bdev_ref_close(struct bdev_ref *ref)
 /*
  * Freezing.  compat_bdev_holder_is_frozen() tells of a frozen device whether it
  * was its holder, a filesystem, that was asked to freeze.
+ *
+ * compat_bdev_undo_freeze() has to be called after a bdev_freeze() that failed:
+ * if the filesystem is frozen, but what it wrote then does not reach the device,
+ * newer kernels leave it frozen, and bdev_thaw() knows nothing of it.
  */
 #ifdef BLKSNAP_HAVE_BDEV_FREEZE	/* 6.8 */
 
@@ -142,6 +146,18 @@ static inline bool compat_bdev_holder_is_frozen(struct block_device *bdev)
 	is_frozen = bdev->bd_holder_ops && bdev->bd_holder_ops->freeze;
 	mutex_unlock(&bdev->bd_holder_lock);
 	return is_frozen;
+}
+
+static inline void compat_bdev_undo_freeze(struct block_device *bdev)
+{
+	mutex_lock(&bdev->bd_fsfreeze_mutex);
+	mutex_lock(&bdev->bd_holder_lock);
+	/* ->thaw() unlocks.  It refuses what is not frozen. */
+	if (bdev->bd_holder_ops && bdev->bd_holder_ops->thaw)
+		bdev->bd_holder_ops->thaw(bdev);
+	else
+		mutex_unlock(&bdev->bd_holder_lock);
+	mutex_unlock(&bdev->bd_fsfreeze_mutex);
 }
 
 #else
@@ -159,6 +175,10 @@ static inline int bdev_thaw(struct block_device *bdev)
 static inline bool compat_bdev_holder_is_frozen(struct block_device *bdev)
 {
 	return READ_ONCE(bdev->bd_fsfreeze_sb);
+}
+
+static inline void compat_bdev_undo_freeze(struct block_device *bdev)
+{
 }
 
 #endif

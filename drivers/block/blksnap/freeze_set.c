@@ -23,6 +23,7 @@ struct freeze_device {
 };
 
 struct freeze_set {
+	int error;		/* of a device that could not be opened */
 	unsigned int nr_devices;
 	struct freeze_device devices[];
 };
@@ -47,10 +48,28 @@ static unsigned int freeze_set_list(struct gendisk *disk, dev_t *devs, unsigned 
 static void freeze_set_open(struct freeze_set *set, dev_t dev)
 {
 	struct freeze_device *device = &set->devices[set->nr_devices];
+	int ret = bdev_ref_open(&device->ref, dev, false);
 
-	/* A partition that goes away at this moment has nothing to freeze. */
-	if (!bdev_ref_open(&device->ref, dev, false))
+	if (!ret)
 		set->nr_devices++;
+	/* A partition that goes away at this moment has nothing to freeze. */
+	else if (ret != -ENXIO && ret != -ENODEV)
+		set->error = ret;
+}
+
+/**
+ * freeze_set_destroy() - close what freeze_set_create() opened
+ * @set:	set that is not frozen, or NULL
+ */
+void freeze_set_destroy(struct freeze_set *set)
+{
+	unsigned int i;
+
+	if (!set)
+		return;
+	for (i = 0; i < set->nr_devices; i++)
+		bdev_ref_close(&set->devices[i].ref);
+	kfree(set);
 }
 
 /**
@@ -80,22 +99,11 @@ struct freeze_set *freeze_set_create(struct block_device *origin)
 		for (i = 0; i < nr; i++)
 			freeze_set_open(set, devs[i]);
 	kfree(devs);
+	if (set && set->error == -ENOMEM) {
+		freeze_set_destroy(set);
+		return NULL;
+	}
 	return set;
-}
-
-/**
- * freeze_set_destroy() - close what freeze_set_create() opened
- * @set:	set that is not frozen, or NULL
- */
-void freeze_set_destroy(struct freeze_set *set)
-{
-	unsigned int i;
-
-	if (!set)
-		return;
-	for (i = 0; i < set->nr_devices; i++)
-		bdev_ref_close(&set->devices[i].ref);
-	kfree(set);
 }
 
 static bool freeze_set_has_claimed_part(const struct freeze_set *set)
@@ -136,14 +144,16 @@ static bool freeze_set_has_missed(const struct freeze_set *set, unsigned int i)
 int freeze_set_freeze(struct freeze_set *set)
 {
 	unsigned int i;
-	int ret = 0;
+	int ret = set->error;
 
 	for (i = 0; i < set->nr_devices; i++) {
 		struct freeze_device *device = &set->devices[i];
 		int error = bdev_freeze(device->ref.bdev);
 
 		device->is_frozen = !error;
-		if (!error && freeze_set_has_missed(set, i))
+		if (error)
+			compat_bdev_undo_freeze(device->ref.bdev);
+		else if (freeze_set_has_missed(set, i))
 			error = -EOPNOTSUPP;
 		ret = ret ?: error;
 	}
