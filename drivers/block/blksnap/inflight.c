@@ -262,7 +262,7 @@ bool inflight_count(struct inflight *inflight, struct bio *bio)
 	 * Drivers that poll keep notes in bi_private, and a take would have to
 	 * wait until somebody polls.
 	 */
-	bio->bi_opf &= ~REQ_POLLED;
+	bio_clear_polled(bio);
 	this_cpu_inc(*inflight->count);
 	return true;
 }

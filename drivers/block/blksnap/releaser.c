@@ -195,7 +195,8 @@ void releaser_add_list(struct releaser *releaser, struct bio_list *bios)
  */
 void releaser_submit_bio(struct bio *bio)
 {
-	bio->bi_opf &= ~(REQ_NOWAIT | REQ_POLLED);
+	bio->bi_opf &= ~REQ_NOWAIT;
+	bio_clear_polled(bio);
 	submit_bio_noacct(bio);
 }
 
