@@ -80,12 +80,16 @@ struct disk {
  *			the submitter completes it
  * @is_zoned:		zones of 4 MiB
  * @is_bio_based:	without requests; newer kernels do not have that
+ * @cache_mib:		volatile write cache, 0 means none
+ * @is_polled:		has a queue for polling
  */
 struct null_disk_options {
 	unsigned int block_bytes;
 	unsigned int completion_ns;
 	bool is_zoned;
 	bool is_bio_based;
+	unsigned int cache_mib;
+	bool is_polled;
 };
 
 int null_disk_create(struct disk *disk, const char *name, uint64_t nr_mib,
