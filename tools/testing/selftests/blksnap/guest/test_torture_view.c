@@ -300,31 +300,47 @@ static void compare_with_shadow(const struct view *view)
 	}
 }
 
+static uint64_t view_instant(struct view *view)
+{
+	const struct evidence evidence = evidence_of(view->shot, view);
+	uint64_t instant;
+
+	pthread_mutex_lock(&view->seen_lock);
+	instant = evidence_instant(&evidence);
+	pthread_mutex_unlock(&view->seen_lock);
+	return instant;
+}
+
+static void view_judge_one(struct view *view, uint64_t instant)
+{
+	const struct evidence evidence = evidence_of(view->shot, view);
+
+	/* Lookers may still be learning what is in it. */
+	pthread_mutex_lock(&view->seen_lock);
+	if (view->has_shadow)
+		compare_with_shadow(view);
+	if (!evidence_judge(&evidence, instant))
+		fault_add(FAULT_IMAGE, "%s of shot %u holds what it must not",
+			  view->path, view->shot->number);
+	pthread_mutex_unlock(&view->seen_lock);
+}
+
 /* Judge what has been seen of all images of a shot. */
 void view_judge(struct shot *shot)
 {
 	uint64_t instant = shot->take_start, latest;
-	struct evidence evidence;
 	unsigned int i;
 
 	for (i = 0; i < shot->nr_views; i++) {
-		evidence = evidence_of(shot, &shot->views[i]);
-		if (evidence.medium->has_files)
+		if (shot->views[i].origin->medium->has_files)
 			continue;
-		latest = evidence_instant(&evidence);
+		latest = view_instant(&shot->views[i]);
 		if (latest > instant)
 			instant = latest;
 	}
-	for (i = 0; i < shot->nr_views; i++) {
-		evidence = evidence_of(shot, &shot->views[i]);
-		if (evidence.medium->has_files)
-			continue;
-		if (shot->views[i].has_shadow)
-			compare_with_shadow(&shot->views[i]);
-		if (!evidence_judge(&evidence, instant))
-			fault_add(FAULT_IMAGE, "%s of shot %u holds what it must not",
-				  shot->views[i].path, shot->number);
-	}
+	for (i = 0; i < shot->nr_views; i++)
+		if (!shot->views[i].origin->medium->has_files)
+			view_judge_one(&shot->views[i], instant);
 }
 
 /*
