@@ -19,6 +19,9 @@
 struct block_device;
 struct freeze_set;
 
+int freeze_set_module_init(void);
+void freeze_set_module_exit(void);
+
 struct freeze_set *freeze_set_create(struct block_device *origin);
 void freeze_set_destroy(struct freeze_set *set);
 

@@ -18,6 +18,7 @@
 #include "ctrl.h"
 #include "extent_map.h"
 #include "filter.h"
+#include "freeze_set.h"
 #include "inflight.h"
 #include "releaser.h"
 #include "snapimage.h"
@@ -130,13 +131,18 @@ static int __init blksnap_init(void)
 	ret = snapimage_module_init();
 	if (ret)
 		goto err_exit_cow;
-	ret = ctrl_module_init();
+	ret = freeze_set_module_init();
 	if (ret)
 		goto err_exit_snapimage;
+	ret = ctrl_module_init();
+	if (ret)
+		goto err_exit_freeze_set;
 
 	pr_info("version " BLKSNAP_VERSION " loaded\n");
 	return 0;
 
+err_exit_freeze_set:
+	freeze_set_module_exit();
 err_exit_snapimage:
 	snapimage_module_exit();
 err_exit_cow:
@@ -156,6 +162,7 @@ err_exit_extent_map:
 static void __exit blksnap_exit(void)
 {
 	ctrl_module_exit();
+	freeze_set_module_exit();
 	snapimage_module_exit();
 	tracker_module_exit();
 	cow_module_exit();

@@ -110,12 +110,14 @@ int settle_writes(struct block_device *origin, struct inflight *inflight)
 
 	if (!set)
 		return -ENOMEM;
-	/* First without freezing, which would wait for ever for a dead device. */
+	/* First without freezing, which makes others wait, too, for a dead device. */
 	ret = settle_disk(origin->bd_disk, inflight);
 	if (ret)
 		goto out_destroy_set;
+	ret = freeze_set_freeze(set);
+	if (ret == -ETIMEDOUT)
+		goto out_destroy_set;
 	/* What cannot be frozen is not waited for: the take tries again. */
-	freeze_set_freeze(set);
 	ret = settle_disk(origin->bd_disk, inflight);
 	freeze_set_thaw(set);
 

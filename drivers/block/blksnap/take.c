@@ -127,25 +127,30 @@ static int take_switch(struct take_step *steps, unsigned int nr_steps,
 	return ret;
 }
 
-static void take_freeze(struct take_step *step)
+/* Fails only for a device that completes nothing. */
+static int take_freeze(struct take_step *step)
 {
 	int ret = freeze_set_freeze(step->freeze_set);
 
+	if (ret == -ETIMEDOUT)
+		return ret;
 	step->member->is_frozen = !ret;
 	if (ret)
 		pr_warn("%pg: filesystem not frozen, image is crash-consistent: %pe\n",
 			step->member->origin, ERR_PTR(ret));
+	return 0;
 }
 
 static int take_frozen(struct take_step *steps, unsigned int nr_steps,
 		       struct inflight **gates)
 {
 	unsigned int i;
-	int ret;
+	int ret = 0;
 
-	for (i = 0; i < nr_steps; i++)
-		take_freeze(&steps[i]);
-	ret = take_switch(steps, nr_steps, gates);
+	for (i = 0; i < nr_steps && !ret; i++)
+		ret = take_freeze(&steps[i]);
+	if (!ret)
+		ret = take_switch(steps, nr_steps, gates);
 	for (i = nr_steps; i-- > 0;)
 		freeze_set_thaw(steps[i].freeze_set);
 	for (i = 0; i < nr_steps; i++)

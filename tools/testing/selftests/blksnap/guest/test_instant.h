@@ -97,6 +97,7 @@ void dm_fail(const char *name);
 void dm_remove(const char *name);
 void stack_tear_down(void);
 
+bool mount_place(unsigned int place, const struct disk *disk);
 void make_disks(unsigned int nr, const struct null_disk_options *options);
 
 bool stack_build_plain(void);

@@ -24,12 +24,18 @@
 #define DRAIN_S 8U
 #define SLACK_S 20U
 
+/* What freeze_set.c gives to a device that completes nothing. */
+#define FREEZE_S 20U
+
 static pthread_t helper;
 static bool has_helper;
+static atomic_bool is_over;
 
 void corner_tear_down(void)
 {
 	dm_resume("upper0");
+	dm_resume("upper1");
+	atomic_store(&is_over, true);
 	if (has_helper)
 		pthread_join(helper, NULL);
 	has_helper = false;
@@ -51,11 +57,14 @@ static void *join_helper(void)
 	return result;
 }
 
-static bool make_linear(void)
+static bool make_linear(unsigned int i)
 {
-	return dm_create(&stack.uppers[0], "upper0", "0 %llu linear %s 0",
-			 (unsigned long long)stack.disks[0].nr_bytes / SECTOR_SIZE,
-			 stack.disks[0].path);
+	char name[16];
+
+	snprintf(name, sizeof(name), "upper%u", i);
+	return dm_create(&stack.uppers[i], name, "0 %llu linear %s 0",
+			 (unsigned long long)stack.disks[i].nr_bytes / SECTOR_SIZE,
+			 stack.disks[i].path);
 }
 
 static void create_with_storage(struct snapshot *snapshot, const struct disk **members,
@@ -104,7 +113,7 @@ static void test_take_of_a_suspended_device_times_out(void)
 	double seconds;
 
 	make_disks(2, NULL);
-	if (!make_linear())
+	if (!make_linear(0))
 		return;
 	members[0] = &stack.uppers[0];
 	members[1] = &stack.disks[1];
@@ -124,6 +133,102 @@ static void test_take_of_a_suspended_device_times_out(void)
 	EXPECT(fill_direct(stack.uppers[0].path, OLD, 4096, 0));
 	EXPECT(reads_as(image_of(&snapshot, &stack.uppers[0]), NEW, 4096, 0));
 	EXPECT(reads_as(image_of(&snapshot, &stack.disks[1]), NEW, 4096, 0));
+}
+
+/* Leave a page to be written that cannot be written.  Returns what keeps it. */
+static int make_dirty(const struct disk *disk, void *buffer)
+{
+	int fd = ASSERT_OK(open(disk->path, O_RDWR | O_CLOEXEC));
+
+	memset(buffer, NEW, 4096);
+	ASSERT_EQ(pwrite(fd, buffer, 4096, 0), 4096);
+	return fd;
+}
+
+/* A file of a frozen filesystem is written to when that is thawed. */
+static uint64_t longest_write_ns;
+
+static void *write_to_file(void *data)
+{
+	char byte = 0;
+	int fd = open(data, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	while (!atomic_load(&is_over)) {
+		uint64_t ns = now_ns();
+
+		if (pwrite(fd, &byte, 1, 0) != 1)
+			return "writing to the file failed";
+		ns = now_ns() - ns;
+		if (ns > longest_write_ns)
+			longest_write_ns = ns;
+		sleep_ms(10);
+	}
+	close(fd);
+	return NULL;
+}
+
+static void test_take_of_a_dead_device_does_not_keep_others_frozen(void)
+{
+	const struct disk *members[2] = { &stack.uppers[0], &stack.uppers[1] };
+	uint8_t *buffer = alloc_aligned(4096);
+	struct snapshot snapshot;
+	double seconds;
+	int fd;
+
+	make_disks(2, NULL);
+	/* The younger one is frozen first. */
+	if (!make_linear(1) || !make_linear(0) || !mount_place(0, &stack.uppers[0]))
+		return;
+	create_with_storage(&snapshot, members, 2);
+	longest_write_ns = 0;
+	atomic_store(&is_over, false);
+	start_helper(write_to_file, stack.places[0].path);
+	ASSERT(dm_suspend("upper1"));
+	fd = make_dirty(&stack.uppers[1], buffer);
+	EXPECT_EQ(timed_take(&snapshot, &seconds), -ETIMEDOUT);
+	EXPECT(seconds >= FREEZE_S && seconds < FREEZE_S + SLACK_S);
+	expect_not_taken(&snapshot, &stack.uppers[0]);
+	/* It is still dead, and nobody waits for it any more. */
+	EXPECT_EQ(shell("rmmod blksnap 2>/dev/null"), 1);
+	sleep_ms(500);
+	atomic_store(&is_over, true);
+	EXPECT(!join_helper());
+	ktap_note("a write to the other member took up to %.2f s",
+		  longest_write_ns / 1e9);
+	EXPECT(longest_write_ns > 1000000000ULL * (FREEZE_S - 1) &&
+	       longest_write_ns < 1000000000ULL * (FREEZE_S + SLACK_S));
+	dm_resume("upper1");
+	snapshot_take(&snapshot);
+	EXPECT(reads_as(image_of(&snapshot, &stack.uppers[1]), NEW, 4096, 0));
+	close(fd);
+	free(buffer);
+}
+
+static void test_creation_on_a_dead_device_times_out(void)
+{
+	uint8_t *buffer = alloc_aligned(4096);
+	struct blk_snap_uuid id;
+	uint64_t begun_ns;
+	double seconds;
+	int fd;
+
+	make_disks(1, NULL);
+	if (!make_linear(0))
+		return;
+	ASSERT(dm_suspend("upper0"));
+	fd = make_dirty(&stack.uppers[0], buffer);
+	begun_ns = now_ns();
+	EXPECT_ERR(blksnap_snapshot_create(ctl, &stack.uppers[0].id, 1, &id),
+		   ETIMEDOUT);
+	seconds = (now_ns() - begun_ns) / 1e9;
+	ktap_note("it took %.2f s", seconds);
+	EXPECT(seconds < FREEZE_S + SLACK_S);
+	EXPECT_EQ(destroy_all_snapshots(), 0);
+	EXPECT_ERR(blksnap_tracker_remove(ctl, stack.uppers[0].id), ENODATA);
+	dm_resume("upper0");
+	ASSERT_OK(blksnap_snapshot_create(ctl, &stack.uppers[0].id, 1, &id));
+	close(fd);
+	free(buffer);
 }
 
 /* --- a member that goes away in the middle of a take --- */
@@ -364,6 +469,8 @@ static void test_chain_of_thousands_of_requests_completes(void)
 
 const struct ktap_test corner_tests[] = {
 	KTAP_SLOW_TEST(test_take_of_a_suspended_device_times_out),
+	KTAP_SLOW_TEST(test_take_of_a_dead_device_does_not_keep_others_frozen),
+	KTAP_SLOW_TEST(test_creation_on_a_dead_device_times_out),
 	KTAP_TEST(test_member_removed_during_a_take_hangs_nobody),
 	KTAP_TEST(test_member_that_fails_during_a_take_hangs_nobody),
 	KTAP_SLOW_TEST(test_chain_of_thousands_of_requests_completes),

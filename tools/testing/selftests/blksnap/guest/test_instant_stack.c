@@ -218,7 +218,7 @@ static uint64_t find_blocks(const char *path)
 }
 
 /* Mount a new filesystem, and let the place be a file in it. */
-static bool make_file(unsigned int place, const struct disk *disk)
+bool mount_place(unsigned int place, const struct disk *disk)
 {
 	char point[40], path[60];
 
@@ -242,7 +242,7 @@ static bool make_files(const struct disk *disks, unsigned int nr)
 	unsigned int i;
 
 	for (i = 0; i < nr; i++)
-		if (!make_file(i, &disks[i]))
+		if (!mount_place(i, &disks[i]))
 			return false;
 	return true;
 }
