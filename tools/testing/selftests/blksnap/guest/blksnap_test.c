@@ -235,8 +235,8 @@ static bool null_disk_configure(const char *name, uint64_t nr_mib,
 		ok = null_disk_set(name, "queue_mode", 0);
 	if (ok && options->cache_mib)
 		ok = null_disk_set(name, "cache_size", options->cache_mib);
-	if (ok && options->is_polled)
-		ok = null_disk_set(name, "poll_queues", 1);
+	if (ok && options->is_unpolled)
+		ok = null_disk_set(name, "poll_queues", 0);
 	if (ok && options->is_zoned)
 		ok = null_disk_set(name, "zoned", 1) &&
 		     null_disk_set(name, "zone_size", 4);

@@ -81,7 +81,7 @@ struct disk {
  * @is_zoned:		zones of 4 MiB
  * @is_bio_based:	without requests; newer kernels do not have that
  * @cache_mib:		volatile write cache, 0 means none
- * @is_polled:		has a queue for polling
+ * @is_unpolled:	has no queue for polling, as it has otherwise
  */
 struct null_disk_options {
 	unsigned int block_bytes;
@@ -89,7 +89,7 @@ struct null_disk_options {
 	bool is_zoned;
 	bool is_bio_based;
 	unsigned int cache_mib;
-	bool is_polled;
+	bool is_unpolled;
 };
 
 int null_disk_create(struct disk *disk, const char *name, uint64_t nr_mib,

@@ -33,6 +33,18 @@ enum writer_kind {
 	NR_WRITER_KINDS
 };
 
+static const struct {
+	const char *name;
+	enum async_kind async;	/* from WRITER_AIO on */
+} kinds[NR_WRITER_KINDS] = {
+	[WRITER_DIRECT] = { .name = "direct writer" },
+	[WRITER_DSYNC] = { .name = "writer with O_DSYNC" },
+	[WRITER_BUFFERED] = { .name = "buffered writer" },
+	[WRITER_AIO] = { "writer by libaio", ASYNC_AIO },
+	[WRITER_URING] = { "writer by io_uring", ASYNC_URING },
+	[WRITER_POLLED] = { "writer that polls", ASYNC_URING_POLLED },
+};
+
 /* Beginning of each sector; its last word is the number again. */
 struct chain_stamp {
 	uint64_t magic;
@@ -48,14 +60,14 @@ struct writer {
 	unsigned int nr_chains;
 	int fds[NR_PLACES];
 	pthread_t thread;
-	const char *error;
+	char error[160];	/* empty if there was none */
 };
 
-/* How many chains a writer of each kind has. */
+/* The writers, and how many chains each of them has. */
 static const struct {
 	enum writer_kind kind;
 	unsigned int nr_chains;
-} kinds[] = {
+} crew[] = {
 	{ WRITER_DIRECT, 1 },
 	{ WRITER_DIRECT, 1 },
 	{ WRITER_DSYNC, 1 },
@@ -68,7 +80,7 @@ static const struct {
 static struct {
 	struct chain chains[NR_CHAINS_MAX];
 	unsigned int nr_chains;
-	struct writer writers[ARRAY_SIZE(kinds)];
+	struct writer writers[ARRAY_SIZE(crew)];
 	unsigned int nr_writers;
 	uint8_t *areas[NR_PLACES];	/* what was read of each place */
 	uint8_t *other;			/* the same of another image */
@@ -178,18 +190,33 @@ static void chain_end(struct chain *chain)
 		atomic_store(&chain->slowest_ns, ns);
 }
 
-static const char *write_one(struct writer *writer, struct chain *chain)
+/* @result: what was written, or a negative errno. */
+static void chain_fail(struct writer *writer, const struct chain *chain,
+		       const char *what, long result)
+{
+	snprintf(writer->error, sizeof(writer->error),
+		 "%s: %s %llu of chain %u, %u sectors at %llu of %s: %ld (%s)",
+		 kinds[writer->kind].name, what,
+		 (unsigned long long)chain->step.number, chain->index,
+		 chain->step.nr_sectors, (unsigned long long)chain_at(chain),
+		 stack.places[chain->step.place].path, result,
+		 result < 0 ? strerror(-result) : "short");
+}
+
+static void write_one(struct writer *writer, struct chain *chain)
 {
 	uint64_t at = chain_begin(chain);
 	size_t nr_bytes = chain->step.nr_sectors * SECTOR_SIZE;
 	int fd = writer->fds[chain->step.place];
+	ssize_t nr;
 
-	if (pwrite(fd, chain->buffer, nr_bytes, at) != (ssize_t)nr_bytes)
-		return "a write failed";
-	if (writer->kind == WRITER_BUFFERED && fdatasync(fd))
-		return "a sync failed";
-	chain_end(chain);
-	return NULL;
+	nr = pwrite(fd, chain->buffer, nr_bytes, at);
+	if (nr != (ssize_t)nr_bytes)
+		chain_fail(writer, chain, "write", nr < 0 ? -errno : nr);
+	else if (writer->kind == WRITER_BUFFERED && fdatasync(fd))
+		chain_fail(writer, chain, "sync behind write", -errno);
+	else
+		chain_end(chain);
 }
 
 /* Returns when the writer may write, or with false when it is over. */
@@ -223,94 +250,102 @@ void chains_resume(void)
 	set_pause(&run.is_paused, false);
 }
 
-static const char *write_in_turn(struct writer *writer)
+static void write_in_turn(struct writer *writer)
 {
-	const char *error = NULL;
-
-	while (!error && may_go_on())
-		error = write_one(writer, writer->chains);
-	return error;
+	while (!writer->error[0] && may_go_on())
+		write_one(writer, writer->chains);
 }
 
-static int chain_submit(struct writer *writer, struct async *async,
-			unsigned int nr)
+/* Returns whether the chain's next write is under way. */
+static bool chain_submit(struct writer *writer, struct async *async,
+			 unsigned int nr)
 {
 	struct chain *chain = &writer->chains[nr];
 	uint64_t at = chain_begin(chain);
+	int ret = async_write(async, writer->fds[chain->step.place],
+			      chain->buffer,
+			      chain->step.nr_sectors * SECTOR_SIZE, at, nr);
 
-	return async_write(async, writer->fds[chain->step.place], chain->buffer,
-			   chain->step.nr_sectors * SECTOR_SIZE, at, nr);
+	if (ret)
+		chain_fail(writer, chain, "submission of write", ret);
+	return !ret;
 }
 
 /* What a polled queue cannot do is refused, and done in another way. */
-static bool chain_retry(struct writer *writer, struct chain *chain, long error)
+static long chain_retry(struct writer *writer, struct chain *chain)
 {
-	size_t nr_bytes = chain->step.nr_sectors * SECTOR_SIZE;
+	ssize_t nr = pwrite(writer->fds[chain->step.place], chain->buffer,
+			    chain->step.nr_sectors * SECTOR_SIZE,
+			    chain_at(chain));
 
-	return (error == -EOPNOTSUPP || error == -EAGAIN) &&
-	       pwrite(writer->fds[chain->step.place], chain->buffer, nr_bytes,
-		      chain_at(chain)) == (ssize_t)nr_bytes;
+	return nr < 0 ? -errno : nr;
 }
 
-static const char *write_interleaved(struct writer *writer, struct async *async)
+static void chain_reaped(struct writer *writer, struct chain *chain, long result)
+{
+	if (writer->kind == WRITER_POLLED &&
+	    (result == -EOPNOTSUPP || result == -EAGAIN))
+		result = chain_retry(writer, chain);
+	if (result == (long)(chain->step.nr_sectors * SECTOR_SIZE))
+		chain_end(chain);
+	else
+		chain_fail(writer, chain, "write", result);
+}
+
+static void write_interleaved(struct writer *writer, struct async *async)
 {
 	struct async_event events[ASYNC_DEPTH_MAX];
 	unsigned int i, nr_under_way = 0;
-	const char *error = NULL;
 	int nr;
 
-	for (i = 0; i < writer->nr_chains; i++, nr_under_way++)
-		if (chain_submit(writer, async, i))
-			return "a submission failed";
+	while (nr_under_way < writer->nr_chains &&
+	       chain_submit(writer, async, nr_under_way))
+		nr_under_way++;
 	while (nr_under_way) {
 		nr = async_reap(async, events, 1);
-		if (nr < 0)
-			return "reaping failed";
+		if (nr < 0) {
+			snprintf(writer->error, sizeof(writer->error),
+				 "%s: reaping: %s", kinds[writer->kind].name,
+				 strerror(-nr));
+			return;
+		}
 		/* Polling takes a processor, so do it only now and then. */
 		if (writer->kind == WRITER_POLLED)
 			usleep(POLLED_PAUSE_US);
 		for (i = 0; i < (unsigned int)nr; i++) {
-			struct chain *chain = &writer->chains[events[i].tag];
-
 			nr_under_way--;
-			if (events[i].result !=
-			    (long)(chain->step.nr_sectors * SECTOR_SIZE) &&
-			    !chain_retry(writer, chain, events[i].result))
-				error = "an asynchronous write failed";
-			else
-				chain_end(chain);
-			if (error || !may_go_on())
-				continue;
-			if (chain_submit(writer, async, events[i].tag))
-				error = "a submission failed";
-			else
+			chain_reaped(writer, &writer->chains[events[i].tag],
+				     events[i].result);
+			if (!writer->error[0] && may_go_on() &&
+			    chain_submit(writer, async, events[i].tag))
 				nr_under_way++;
 		}
 	}
-	return error;
 }
 
-static const char *write_async(struct writer *writer)
+static void write_async(struct writer *writer)
 {
-	enum async_kind kind = writer->kind == WRITER_AIO ? ASYNC_AIO :
-			       writer->kind == WRITER_URING ? ASYNC_URING :
-							      ASYNC_URING_POLLED;
-	struct async *async = async_open(kind, ASYNC_DEPTH_MAX);
-	const char *error;
+	struct async *async = async_open(kinds[writer->kind].async,
+					 ASYNC_DEPTH_MAX);
 
-	if (!async)
-		return "no asynchronous writes";
-	error = write_interleaved(writer, async);
+	if (!async) {
+		snprintf(writer->error, sizeof(writer->error),
+			 "%s: this kernel does not have it",
+			 kinds[writer->kind].name);
+		return;
+	}
+	write_interleaved(writer, async);
 	async_close(async);
-	return error;
 }
 
 static void *writer_run(void *data)
 {
 	struct writer *writer = data;
 
-	writer->error = writer->kind < WRITER_AIO ? write_in_turn(writer) :
-						    write_async(writer);
+	if (writer->kind < WRITER_AIO)
+		write_in_turn(writer);
+	else
+		write_async(writer);
 	return NULL;
 }
 
@@ -413,8 +448,8 @@ void chains_start(uint64_t seed)
 	memset(&run, 0, sizeof(run));
 	pthread_mutex_init(&run.pause_lock, NULL);
 	pthread_cond_init(&run.pause_end, NULL);
-	for (i = 0; i < ARRAY_SIZE(kinds); i++)
-		add_writer(kinds[i].kind, kinds[i].nr_chains, seed);
+	for (i = 0; i < ARRAY_SIZE(crew); i++)
+		add_writer(crew[i].kind, crew[i].nr_chains, seed);
 	run.other = alloc_aligned(AREA_BYTES);
 	for (i = 0; i < NR_PLACES; i++) {
 		run.areas[i] = alloc_aligned(AREA_BYTES);
@@ -429,7 +464,7 @@ void chains_start(uint64_t seed)
 			exit(KTAP_FAIL);
 }
 
-/* Let the writers finish; returns what went wrong, or NULL. */
+/* Let the writers finish; returns what went wrong last, or NULL. */
 const char *chains_stop(void)
 {
 	const char *error = NULL;
@@ -441,7 +476,7 @@ const char *chains_stop(void)
 	for (i = 0; i < run.nr_writers; i++) {
 		pthread_join(run.writers[i].thread, NULL);
 		writer_close(&run.writers[i]);
-		if (run.writers[i].error)
+		if (run.writers[i].error[0])
 			error = run.writers[i].error;
 	}
 	run.is_running = false;

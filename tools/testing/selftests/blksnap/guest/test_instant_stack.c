@@ -100,6 +100,14 @@ void dm_fail(const char *name)
 
 /* --- parts of stacks --- */
 
+static void make_disk(unsigned int i, const struct null_disk_options *options)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "nullb%u", i);
+	ASSERT_OK(null_disk_create(&stack.disks[i], name, DISK_MIB, options));
+}
+
 /* Disks in memory, and one for storage; without options each is another kind. */
 void make_disks(unsigned int nr, const struct null_disk_options *options)
 {
@@ -107,18 +115,33 @@ void make_disks(unsigned int nr, const struct null_disk_options *options)
 		{ .completion_ns = 0 },
 		{ .completion_ns = 200000 },
 		{ .cache_mib = 1 },
-		{ .is_polled = true },
+		{ .is_unpolled = true },
 	};
 	unsigned int i;
 
 	memset(&stack, 0, sizeof(stack));
-	for (i = 0; i < nr; i++) {
-		char name[16];
+	for (i = 0; i < nr; i++)
+		make_disk(i, options ? options : &kinds[i]);
+	ASSERT_OK(null_disk_create(&stack.storage, "nullb4", 64, NULL));
+}
 
-		snprintf(name, sizeof(name), "nullb%u", i);
-		ASSERT_OK(null_disk_create(&stack.disks[i], name, DISK_MIB,
-					   options ? options : &kinds[i]));
-	}
+/*
+ * dm-crypt offers polling where the disk below it does, but nobody can poll for
+ * the requests that it makes there: null_blk ends them with an error after 5 s.
+ */
+static void make_disks_for_crypt(void)
+{
+	static const struct null_disk_options kinds[] = {
+		{ .is_unpolled = true },
+		{ .is_unpolled = true, .completion_ns = 200000 },
+		{ .is_unpolled = true, .cache_mib = 1 },
+		{ .is_unpolled = true, .completion_ns = 1000000 },
+	};
+	unsigned int i;
+
+	memset(&stack, 0, sizeof(stack));
+	for (i = 0; i < ARRAY_SIZE(kinds); i++)
+		make_disk(i, &kinds[i]);
 	ASSERT_OK(null_disk_create(&stack.storage, "nullb4", 64, NULL));
 }
 
@@ -283,7 +306,7 @@ bool stack_build_partitions(void)
 
 bool stack_build_crypt_above(void)
 {
-	make_disks(4, NULL);
+	make_disks_for_crypt();
 	if (!make_uppers_crypt("aes-xts-plain64 " CRYPT_KEY))
 		return false;
 	use(stack.uppers, stack.uppers);
@@ -293,7 +316,7 @@ bool stack_build_crypt_above(void)
 /* The cipher that changes nothing takes the same way through workqueues. */
 bool stack_build_crypt_below(void)
 {
-	make_disks(4, NULL);
+	make_disks_for_crypt();
 	if (!make_uppers_crypt("cipher_null-ecb -"))
 		return false;
 	use(stack.disks, stack.uppers);
@@ -377,7 +400,7 @@ bool stack_build_ext4(void)
 
 bool stack_build_ext4_on_crypt(void)
 {
-	make_disks(4, NULL);
+	make_disks_for_crypt();
 	if (!make_uppers_crypt("aes-xts-plain64 " CRYPT_KEY))
 		return false;
 	use(stack.uppers, stack.uppers);
