@@ -37,6 +37,9 @@ check:
 check-fast:
 	$(selftests)/run --fast
 
+bench:
+	$(selftests)/bench/bench $(if $(PLOTS),--plots)
+
 install: modules_install tools_install headers_install
 
 modules_install: modules
@@ -65,18 +68,20 @@ help:
 	@echo '  demo            see a backup of a disk in use, in a virtual machine'
 	@echo '  check           all tests, ends in "N passed, N failed"'
 	@echo '  check-fast      the short tests on one kernel, under 5 minutes'
+	@echo '  bench           what snapshots cost, beside dm-snapshot, as a table'
 	@echo '  install         module, tool and header (DESTDIR=, PREFIX=/usr/local)'
 	@echo '  clean           remove what was built'
 	@echo '  help            this text'
 	@echo
 	@echo 'Variables:'
 	@echo '  KDIR=DIR        build folder of the kernel to build the module for'
+	@echo '  PLOTS=1         have bench draw the curves of Documentation/block, too'
 	@echo '  W=1 C=2         more compiler warnings, sparse'
 	@echo
-	@echo 'demo and check install what they need with apt and say so; kernels and'
-	@echo 'the emulator go to $${XDG_CACHE_HOME:-$$HOME/.cache}/blksnap.'
+	@echo 'demo, check and bench install what they need with apt and say so; kernels'
+	@echo 'and the emulator go to $${XDG_CACHE_HOME:-$$HOME/.cache}/blksnap.'
 
-.PHONY: all modules kdir tools demo check check-fast install modules_install \
-	tools_install headers_install clean help
+.PHONY: all modules kdir tools demo check check-fast bench install \
+	modules_install tools_install headers_install clean help
 
 export PREFIX DESTDIR

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Curves of cost; variables "data" and "pictures" are folders
+#
+# A file of data has lines of: what varies, then the cost with no snapshot, with
+# blksnap, and with dm-snapshot and chunks of 4, 64 and 256 KiB.
+
+set terminal svg size 640,400 dynamic background "white" font "sans,13"
+set grid
+set key outside below maxrows 2
+set style data linespoints
+set logscale y
+set format y "%.0s%c"
+
+array names[5] = ["bare", "blksnap", "dm-snapshot 4K", "dm-snapshot 64K", \
+	"dm-snapshot 256K"]
+array colours[5] = ["#808080", "#c00000", "#0060c0", "#4090e0", "#90c0f0"]
+
+set output pictures."/blksnap-depth.svg"
+set title "First write of 4 KiB, one per MiB"
+set xlabel "queue depth"
+set ylabel "instructions per write"
+set logscale x 2
+plot for [i = 1:5] data."/depth" using 1:(column(i + 1)) \
+	linewidth 2 pointtype 7 pointsize 0.6 linecolor rgb colours[i] \
+	title names[i]
+
+set output pictures."/blksnap-size.svg"
+set title "First write, one at a time"
+set xlabel "size in KiB"
+set ylabel "instructions per write"
+set logscale x 4
+plot for [i = 1:5] data."/size" using 1:(column(i + 1)) \
+	linewidth 2 pointtype 7 pointsize 0.6 linecolor rgb colours[i] \
+	title names[i]
+
+set output pictures."/blksnap-fraction.svg"
+set title "Random write of 4 KiB, one at a time"
+set xlabel "copied already, in percent"
+set ylabel "instructions per write"
+unset logscale x
+plot for [i = 1:5] data."/fraction" using 1:(column(i + 1)) \
+	linewidth 2 pointtype 7 pointsize 0.6 linecolor rgb colours[i] \
+	title names[i]

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The ways to hold a snapshot
+ *
+ * One is in use at a time, on one origin.  Started, it stands where it has to
+ * stand before a snapshot can be taken.
+ *
+ * Device mapper is called directly: a program would cost more than the call.
+ */
+#include <fcntl.h>
+#include <linux/dm-ioctl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "test_bench.h"
+
+const struct way way_bare = { "bare", WAY_BARE, 0 };
+const struct way way_blksnap = { "blksnap", WAY_BLKSNAP, 0 };
+const struct way way_dm8 = { "dm8", WAY_DM, 8 };
+const struct way way_dm128 = { "dm128", WAY_DM, 128 };
+const struct way way_dm512 = { "dm512", WAY_DM, 512 };
+
+#define DM_ORIGIN "bench-origin"
+#define DM_SNAPSHOT "bench-snapshot"
+
+static const struct way *current;
+static const struct disk *origin_disk, *storage_disk;
+static struct snapshot snapshot;
+static char dm_origin_path[32], dm_snapshot_path[32];
+static bool is_taken;
+
+struct dm_request {
+	struct dm_ioctl head;
+	struct dm_target_spec spec;
+	char params[128];
+};
+
+static int dm_call(unsigned long number, const char *name, uint32_t flags,
+		   struct dm_request *request)
+{
+	int fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return -1;
+	request->head.version[0] = DM_VERSION_MAJOR;
+	request->head.data_size = sizeof(*request);
+	request->head.data_start = sizeof(request->head);
+	request->head.flags = flags;
+	snprintf(request->head.name, sizeof(request->head.name), "%s", name);
+	ret = ioctl(fd, number, request);
+	close(fd);
+	return ret;
+}
+
+static int dm_simple_call(unsigned long number, const char *name, uint32_t flags)
+{
+	struct dm_request request = { 0 };
+
+	return dm_call(number, name, flags, &request);
+}
+
+/* Make a device of one target; path is filled in. */
+static void dm_create(const char *name, const char *target, const char *params,
+		      uint64_t nr_sectors, char path[32])
+{
+	struct dm_request request = { 0 };
+
+	ASSERT_OK(dm_call(DM_DEV_CREATE, name, 0, &request));
+	snprintf(path, 32, "/dev/dm-%u", minor(request.head.dev));
+	memset(&request, 0, sizeof(request));
+	request.head.target_count = 1;
+	request.spec.length = nr_sectors;
+	snprintf(request.spec.target_type, sizeof(request.spec.target_type),
+		 "%s", target);
+	snprintf(request.params, sizeof(request.params), "%s", params);
+	ASSERT_OK(dm_call(DM_TABLE_LOAD, name, 0, &request));
+	ASSERT_OK(dm_simple_call(DM_DEV_SUSPEND, name, 0));
+	ASSERT(wait_for_node(path, true));
+}
+
+static void dm_start(void)
+{
+	if (access("/sys/module/dm_snapshot", F_OK))
+		ASSERT(kernel_module_load("dm-snapshot"));
+	ASSERT(wait_for_node("/dev/mapper/control", true));
+	dm_create(DM_ORIGIN, "snapshot-origin", origin_disk->path,
+		  origin_disk->nr_bytes / SECTOR_SIZE, dm_origin_path);
+}
+
+static void dm_take(void)
+{
+	char params[128];
+
+	/* Not kept over a reboot, like a snapshot of ours. */
+	snprintf(params, sizeof(params), "%s %s N %u", origin_disk->path,
+		 storage_disk->path, current->chunk_sectors);
+	ASSERT_OK(dm_simple_call(DM_DEV_SUSPEND, DM_ORIGIN, DM_SUSPEND_FLAG));
+	dm_create(DM_SNAPSHOT, "snapshot", params,
+		  origin_disk->nr_bytes / SECTOR_SIZE, dm_snapshot_path);
+	ASSERT_OK(dm_simple_call(DM_DEV_SUSPEND, DM_ORIGIN, 0));
+}
+
+/* The device can be busy for a moment: somebody looks what is on it. */
+static void dm_remove(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < 100; i++) {
+		if (!dm_simple_call(DM_DEV_REMOVE, name, 0))
+			return;
+		sleep_ms(20);
+	}
+	FAIL("%s cannot be removed", name);
+}
+
+/* Have the module follow the origin, without a snapshot. */
+static void blksnap_start(void)
+{
+	ASSERT_OK(module_load(""));
+	ctl_set_up();
+	snapshot_create(&snapshot, origin_disk);
+	destroy_all_snapshots();
+}
+
+void way_start(const struct way *way, const struct disk *origin,
+	       const struct disk *storage)
+{
+	current = way;
+	origin_disk = origin;
+	storage_disk = storage;
+	if (way->kind == WAY_BLKSNAP)
+		blksnap_start();
+	else if (way->kind == WAY_DM)
+		dm_start();
+}
+
+void way_take(void)
+{
+	if (current->kind == WAY_BLKSNAP)
+		snapshot_now(&snapshot, origin_disk, storage_disk);
+	else if (current->kind == WAY_DM)
+		dm_take();
+	is_taken = true;
+}
+
+void way_drop(void)
+{
+	if (!is_taken)
+		return;
+	is_taken = false;
+	if (current->kind == WAY_BLKSNAP)
+		destroy_all_snapshots();
+	else if (current->kind == WAY_DM)
+		dm_remove(DM_SNAPSHOT);
+}
+
+/* Whatever became of the test. */
+void way_stop(void)
+{
+	if (!current)
+		return;
+	way_drop();
+	if (current->kind == WAY_BLKSNAP) {
+		ctl_tear_down();
+		EXPECT_EQ(module_unload(), 0);
+	} else if (current->kind == WAY_DM) {
+		dm_remove(DM_ORIGIN);
+	}
+	current = NULL;
+}
+
+const char *way_origin(void)
+{
+	return current->kind == WAY_DM ? dm_origin_path : origin_disk->path;
+}
+
+const char *way_image(void)
+{
+	switch (current->kind) {
+	case WAY_BLKSNAP:
+		return image_of(&snapshot, origin_disk);
+	case WAY_DM:
+		return dm_snapshot_path;
+	default:
+		return origin_disk->path;
+	}
+}
