@@ -29,6 +29,8 @@ static struct {
 	unsigned int nr_skipped;
 	bool is_skipped;		/* the test that runs now */
 	char reason[200];
+	char context[100];		/* put before what has failed */
+	unsigned int nr_failures;	/* of the test that runs now */
 } ktap;
 
 static const struct ktap_suite *current_suite;
@@ -62,6 +64,22 @@ void ktap_skip(const char *format, ...)
 	vsnprintf(ktap.reason, sizeof(ktap.reason), format, args);
 	va_end(args);
 	ktap.is_skipped = true;
+}
+
+/* Where the running test is: failures say so from here on. */
+void ktap_context(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(ktap.context, sizeof(ktap.context), format, args);
+	va_end(args);
+}
+
+/* Failed checks of the running test so far. */
+unsigned int ktap_failures(void)
+{
+	return ktap.nr_failures;
 }
 
 /* End the program before its first test: nothing of it can be done here. */
@@ -120,6 +138,8 @@ static void report(const char *suite, const char *test, bool has_failed)
 static void set_up(void)
 {
 	ktap.is_skipped = false;
+	ktap.nr_failures = 0;
+	ktap.context[0] = '\0';
 	if (current_suite->set_up)
 		current_suite->set_up();
 }
@@ -189,7 +209,7 @@ static void run_test(const struct ktap_suite *suite,
 
 static struct {
 	unsigned int nr;
-	char text[20][400];
+	char text[20][500];
 	jmp_buf end;
 } failures;
 
@@ -232,15 +252,19 @@ static void run_test(const struct ktap_suite *suite,
 bool ktap_check(bool ok, bool is_fatal, const char *file, int line,
 		const char *format, ...)
 {
-	char text[300];
+	char text[400];
 	va_list args;
+	int length;
 
 	if (ok) {
 		pass();
 		return true;
 	}
+	ktap.nr_failures++;
+	length = snprintf(text, sizeof(text), "%s%s", ktap.context,
+			  ktap.context[0] ? ": " : "");
 	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
+	vsnprintf(text + length, sizeof(text) - length, format, args);
 	va_end(args);
 	fail(text, file, line, is_fatal);
 	return false;

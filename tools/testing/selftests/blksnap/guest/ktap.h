@@ -68,6 +68,8 @@ int ktap_main(const struct ktap_suite *suites, int argc, char **argv);
 const void *ktap_data(void);
 
 void ktap_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void ktap_context(const char *format, ...) __attribute__((format(printf, 1, 2)));
+unsigned int ktap_failures(void);
 void ktap_skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void ktap_skip_all(const char *format, ...)
 	__attribute__((format(printf, 1, 2), noreturn));
