@@ -114,6 +114,39 @@ test_splat_is_found_despite_success()
 		'the kernel complained'
 }
 
+failed_allocation='echo "x: vmalloc error: size 225, failed" >/dev/kmsg
+	echo "CPU: 0 PID: 1" >/dev/kmsg
+	echo "Call Trace:" >/dev/kmsg
+	echo "kmemleak: 2 new suspected memory leaks (see there)" >/dev/kmsg'
+
+test_failed_allocation_is_a_complaint()
+{
+	in_guest -- "$failed_allocation"
+	result failed_allocation_is_a_complaint code_and_errors 126 \
+		'the kernel complained'
+}
+
+test_failed_allocation_is_expected_with_faults()
+{
+	in_guest --faults -- "$failed_allocation; echo fine"
+	result failed_allocation_is_expected_with_faults code_and_output 0 fine
+}
+
+test_splat_is_found_with_faults()
+{
+	in_guest --faults -- "$failed_allocation
+		echo 'BUG: here' >/dev/kmsg"
+	result splat_is_found_with_faults code_and_errors 126 'BUG: here'
+}
+
+test_call_trace_for_no_reason_is_found_with_faults()
+{
+	in_guest --faults -- "$failed_allocation
+		echo 'Call Trace:' >/dev/kmsg"
+	result call_trace_for_no_reason_is_found_with_faults code_and_errors \
+		126 'Call Trace:'
+}
+
 test_time_limit_ends_a_hang()
 {
 	in_guest --timeout 15 -- 'echo waiting; sleep 1000'
@@ -216,6 +249,10 @@ tests=(
 	panic_is_no_success
 	death_of_machine_is_no_success
 	splat_is_found_despite_success
+	failed_allocation_is_a_complaint
+	failed_allocation_is_expected_with_faults
+	splat_is_found_with_faults
+	call_trace_for_no_reason_is_found_with_faults
 	time_limit_ends_a_hang
 	disks_and_modules_are_there
 	host_files_are_there
