@@ -231,6 +231,8 @@ static bool null_disk_configure(const char *name, uint64_t nr_mib,
 	if (ok && options->completion_ns)
 		ok = null_disk_set(name, "completion_nsec",
 				   options->completion_ns);
+	if (ok && options->queue_depth)
+		ok = null_disk_set(name, "hw_queue_depth", options->queue_depth);
 	if (ok && options->is_bio_based)
 		ok = null_disk_set(name, "queue_mode", 0);
 	if (ok && options->cache_mib)

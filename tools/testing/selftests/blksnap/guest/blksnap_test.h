@@ -82,6 +82,7 @@ struct disk {
  * @is_bio_based:	without requests; newer kernels do not have that
  * @cache_mib:		volatile write cache, 0 means none
  * @is_unpolled:	has no queue for polling, as it has otherwise
+ * @queue_depth:	requests in flight at once, 0 means as many as usual
  */
 struct null_disk_options {
 	unsigned int block_bytes;
@@ -90,6 +91,7 @@ struct null_disk_options {
 	bool is_bio_based;
 	unsigned int cache_mib;
 	bool is_unpolled;
+	unsigned int queue_depth;
 };
 
 int null_disk_create(struct disk *disk, const char *name, uint64_t nr_mib,

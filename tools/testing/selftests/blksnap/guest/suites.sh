@@ -14,6 +14,8 @@
 #	--fast 'A...'		arguments in the short form; without it the
 #				suite is left out of the short form
 #	--also 'KERNEL...'	run in the full form on these kernels, too
+#	--on 'KERNEL'		only on kernels of this pattern: there is nothing to
+#				be tested on others
 #	--skip 'KERNEL REASON'	it cannot run on kernels of this pattern
 #	--host			run the script on the host: it starts guests
 #	--timeout N		seconds, in which --seconds N of the arguments is
@@ -63,6 +65,13 @@ suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod scsi_debug \
 suite io test_io --alone $null_blk --kmod dm-mod --program dmsetup --memory 1536 \
 	--disk 64M --arguments '--device /dev/vda' \
 	--fast '--device /dev/vda' --timeout 300
+# The kernel's leak detector makes an object for each one that is allocated: if
+# those could fail too, the sweep would take twice as long.
+suite sweep test_sweep $null_blk --kmod ext4 --program mkfs.ext4 \
+	--program e2fsck --program modinfo --faults \
+	--append 'rcupdate.rcu_expedited=1 slub_debug=A;-,kmemleak_object,kmemleak_scan_area,debug_objects_cache' \
+	--on '@(*kasan|uml*)' --also kasan --arguments-kasan '--step 16' \
+	--timeout 900
 suite hostile test_hostile $null_blk \
 	--arguments '--calls 60000 --seconds 30' \
 	--arguments-6.12 '--calls 30000 --seconds 12' \
