@@ -16,9 +16,10 @@
 
 #include "blksnap_test.h"
 
+#define DRAIN_S 8U		/* for writes in flight, for each order of members */
 #define NR_PLACES 4U		/* that the chains go round on */
 #define NR_CHAINS_MAX 24U
-#define CHAIN_SECTORS 64U	/* of each chain in each place */
+#define CHAIN_SECTORS 32U	/* of each chain in each place */
 #define CHAIN_BYTES (CHAIN_SECTORS * SECTOR_SIZE)
 #define AREA_BYTES (NR_CHAINS_MAX * CHAIN_BYTES)
 
@@ -32,6 +33,24 @@ enum async_kind {
 
 struct async;
 
+/**
+ * struct async_request - a write
+ * @fd:		open for direct I/O
+ * @buffer:	not to be touched until the write is reaped
+ * @nr_bytes:	its length
+ * @at:		where to
+ * @flags:	RWF_*
+ * @tag:	comes back with the result
+ */
+struct async_request {
+	int fd;
+	void *buffer;
+	size_t nr_bytes;
+	uint64_t at;
+	int flags;
+	uint64_t tag;
+};
+
 struct async_event {
 	uint64_t tag;
 	long result;
@@ -39,8 +58,7 @@ struct async_event {
 
 struct async *async_open(enum async_kind kind, unsigned int depth);
 void async_close(struct async *async);
-int async_write(struct async *async, int fd, void *buffer, size_t nr_bytes,
-		uint64_t at, uint64_t tag);
+int async_write(struct async *async, const struct async_request *request);
 int async_reap(struct async *async, struct async_event *events,
 	       unsigned int nr_min);
 
@@ -101,6 +119,7 @@ bool mount_place(unsigned int place, const struct disk *disk);
 void make_disks(unsigned int nr, const struct null_disk_options *options);
 
 bool stack_build_plain(void);
+bool stack_build_large(void);
 bool stack_build_partitions(void);
 bool stack_build_crypt_above(void);
 bool stack_build_crypt_below(void);
@@ -128,7 +147,7 @@ struct step {
 enum grain {
 	GRAIN_SECTORS,		/* any sectors */
 	GRAIN_IN_PAGE,		/* sectors of one page */
-	GRAIN_PAGES,		/* whole pages */
+	GRAIN_PAGE,		/* one whole page */
 };
 
 struct chain {

@@ -114,24 +114,23 @@ void async_close(struct async *async)
 	free(async);
 }
 
-static int aio_write(struct async *async, int fd, void *buffer, size_t nr_bytes,
-		     uint64_t at, uint64_t tag)
+static int aio_write(struct async *async, const struct async_request *request)
 {
 	struct iocb iocb = {
 		.aio_lio_opcode = IOCB_CMD_PWRITE,
-		.aio_fildes = fd,
-		.aio_buf = (uintptr_t)buffer,
-		.aio_nbytes = nr_bytes,
-		.aio_offset = at,
-		.aio_data = tag,
+		.aio_fildes = request->fd,
+		.aio_buf = (uintptr_t)request->buffer,
+		.aio_nbytes = request->nr_bytes,
+		.aio_offset = request->at,
+		.aio_rw_flags = request->flags,
+		.aio_data = request->tag,
 	};
 	struct iocb *list = &iocb;
 
 	return syscall(SYS_io_submit, async->context, 1, &list) == 1 ? 0 : -errno;
 }
 
-static int ring_write(struct async *async, int fd, void *buffer, size_t nr_bytes,
-		      uint64_t at, uint64_t tag)
+static int ring_write(struct async *async, const struct async_request *request)
 {
 	unsigned int *tail = ring_word(async, async->params.sq_off.tail);
 	unsigned int mask = *ring_word(async, async->params.sq_off.ring_mask);
@@ -140,11 +139,12 @@ static int ring_write(struct async *async, int fd, void *buffer, size_t nr_bytes
 
 	async->sqes[slot] = (struct io_uring_sqe) {
 		.opcode = IORING_OP_WRITE,
-		.fd = fd,
-		.addr = (uintptr_t)buffer,
-		.len = nr_bytes,
-		.off = at,
-		.user_data = tag,
+		.fd = request->fd,
+		.addr = (uintptr_t)request->buffer,
+		.len = request->nr_bytes,
+		.off = request->at,
+		.rw_flags = request->flags,
+		.user_data = request->tag,
 	};
 	array[slot] = slot;
 	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
@@ -155,20 +155,14 @@ static int ring_write(struct async *async, int fd, void *buffer, size_t nr_bytes
 /**
  * async_write() - begin a write
  * @async:	queue with room for it
- * @fd:		open for direct I/O
- * @buffer:	not to be touched until it is reaped
- * @nr_bytes:	its length
- * @at:		where to
- * @tag:	comes back with the result
+ * @request:	the write
  *
  * Return: 0 or a negative errno.
  */
-int async_write(struct async *async, int fd, void *buffer, size_t nr_bytes,
-		uint64_t at, uint64_t tag)
+int async_write(struct async *async, const struct async_request *request)
 {
-	return async->kind == ASYNC_AIO ?
-	       aio_write(async, fd, buffer, nr_bytes, at, tag) :
-	       ring_write(async, fd, buffer, nr_bytes, at, tag);
+	return async->kind == ASYNC_AIO ? aio_write(async, request) :
+					  ring_write(async, request);
 }
 
 static int aio_reap(struct async *async, struct async_event *events,

@@ -25,6 +25,7 @@
 #define AREA_AT MIB			/* of each place that is a device */
 #define SECOND_AREA_AT (17 * MIB)	/* beyond a device-mapper device of */
 #define HALF_MIB 16U
+#define TIB (1024 * GIB)
 #define DELAY_MS 10U			/* of writes through dm-delay */
 
 #define MOUNT_POINT "/tmp/instant%u"
@@ -100,12 +101,23 @@ void dm_fail(const char *name)
 
 /* --- parts of stacks --- */
 
-static void make_disk(unsigned int i, const struct null_disk_options *options)
+static void make_disk(unsigned int i, uint64_t nr_mib,
+		      const struct null_disk_options *options)
 {
 	char name[16];
 
 	snprintf(name, sizeof(name), "nullb%u", i);
-	ASSERT_OK(null_disk_create(&stack.disks[i], name, DISK_MIB, options));
+	ASSERT_OK(null_disk_create(&stack.disks[i], name, nr_mib, options));
+}
+
+/* Writes of more than a page come to the filter in pieces, again and again. */
+static void split_writes(const struct disk *disk)
+{
+	char path[80];
+
+	snprintf(path, sizeof(path), "/sys/block/%s/queue/max_sectors_kb",
+		 strrchr(disk->path, '/') + 1);
+	EXPECT(write_text(path, "4"));
 }
 
 /* Disks in memory, and one for storage; without options each is another kind. */
@@ -121,7 +133,9 @@ void make_disks(unsigned int nr, const struct null_disk_options *options)
 
 	memset(&stack, 0, sizeof(stack));
 	for (i = 0; i < nr; i++)
-		make_disk(i, options ? options : &kinds[i]);
+		make_disk(i, DISK_MIB, options ? options : &kinds[i]);
+	if (nr && !options)
+		split_writes(&stack.disks[0]);
 	ASSERT_OK(null_disk_create(&stack.storage, "nullb4", 64, NULL));
 }
 
@@ -141,7 +155,8 @@ static void make_disks_for_crypt(void)
 
 	memset(&stack, 0, sizeof(stack));
 	for (i = 0; i < ARRAY_SIZE(kinds); i++)
-		make_disk(i, &kinds[i]);
+		make_disk(i, DISK_MIB, &kinds[i]);
+	split_writes(&stack.disks[0]);
 	ASSERT_OK(null_disk_create(&stack.storage, "nullb4", 64, NULL));
 }
 
@@ -279,6 +294,19 @@ bool stack_build_plain(void)
 	return true;
 }
 
+/* Of each, there is memory only for what is written. */
+bool stack_build_large(void)
+{
+	unsigned int i;
+
+	memset(&stack, 0, sizeof(stack));
+	for (i = 0; i < 4; i++)
+		make_disk(i, TIB / MIB, NULL);
+	ASSERT_OK(null_disk_create(&stack.storage, "nullb4", 64, NULL));
+	use(stack.disks, stack.disks);
+	return true;
+}
+
 /* Two disks with two partitions each, written as partitions and as disks. */
 bool stack_build_partitions(void)
 {
@@ -352,10 +380,10 @@ bool stack_build_slid_below(void)
 	    !dm_create(&stack.uppers[1], "upper1", "0 %llu delay %s 0 0 %s 0 %u",
 		       2 * nr, stack.disks[0].path, stack.disks[0].path, DELAY_MS))
 		return false;
-	ASSERT(!shell("dmsetup suspend --noudevsync upper0"));
-	ASSERT(!shell("printf '0 %llu linear %s 0' | dmsetup load --noudevsync upper0",
+	ASSERT(dm_suspend("upper0"));
+	ASSERT(!shell("echo '0 %llu linear %s 0' | dmsetup load --noudevsync upper0",
 		      nr, stack.uppers[1].path));
-	ASSERT(!shell("dmsetup resume --noudevsync upper0"));
+	dm_resume("upper0");
 	add_member(&stack.uppers[0]);
 	add_member(&stack.uppers[1]);
 	add_member(&stack.disks[1]);

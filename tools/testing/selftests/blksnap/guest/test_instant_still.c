@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "test_instant.h"
@@ -127,7 +129,7 @@ static void judge_slot(unsigned int i)
 	if ((may_be_there && slot_holds(slot, byte)) ||
 	    (may_lack && slot_holds(slot, OLD)))
 		return;
-	FAIL("slot %u at %llu, %zu bytes, %s the take: 0x%02x ... 0x%02x, seed %llu",
+	FAIL("slot %u at %llu, %zu bytes, %s the take: holds 0x%02x ... 0x%02x, seed %llu",
 	     i, (unsigned long long)slot->at, slot->nr_bytes,
 	     slot->is_before ? "submitted before" :
 	     slot->is_after ? "submitted after" : "perhaps during",
@@ -147,6 +149,21 @@ static void note_times(struct slot *slot, bool is_begin)
 				  !atomic_load(&still.take_begins);
 }
 
+/* Every other write is one with FUA. */
+static int write_slot(struct async *async, unsigned int i)
+{
+	struct async_request request = {
+		.fd = still.fd,
+		.buffer = still.data,
+		.nr_bytes = still.slots[i].nr_bytes,
+		.at = still.slots[i].at,
+		.flags = i % 2 ? RWF_DSYNC : 0,
+		.tag = i,
+	};
+
+	return async_write(async, &request);
+}
+
 static void write_slots_during(struct async *async, unsigned int *nr_under_way)
 {
 	unsigned int i;
@@ -155,8 +172,7 @@ static void write_slots_during(struct async *async, unsigned int *nr_under_way)
 		struct slot *slot = &still.slots[i];
 
 		note_times(slot, true);
-		if (async_write(async, still.fd, still.data, slot->nr_bytes,
-				slot->at, i)) {
+		if (write_slot(async, i)) {
 			still.error = "a submission failed";
 			return;
 		}
@@ -292,6 +308,60 @@ static bool join_slow_cgroup(const struct disk *disk)
 	return false;
 }
 
+/* --- no memory for counting writes --- */
+
+#define FAILSLAB "/sys/kernel/debug/failslab/"
+#define FAILING_CACHE "/sys/kernel/slab/inflight_ctx/failslab"
+#define NR_HOARDERS 640U		/* more than all contexts in reserve */
+
+static aio_context_t hoard;
+
+static void end_failing(void)
+{
+	write_text(FAILING_CACHE, "0");
+	write_text(FAILSLAB "probability", "0");
+	if (hoard)
+		syscall(SYS_io_destroy, hoard);
+	hoard = 0;
+}
+
+/* Let as many writes be in flight as take every context that is there. */
+static void hoard_contexts(void)
+{
+	unsigned int i;
+
+	ASSERT_OK(syscall(SYS_io_setup, NR_HOARDERS, &hoard));
+	for (i = 0; i < NR_HOARDERS; i++) {
+		struct iocb iocb = {
+			.aio_lio_opcode = IOCB_CMD_PWRITE,
+			.aio_fildes = still.fd,
+			.aio_buf = (uintptr_t)still.data,
+			.aio_nbytes = SECTOR_SIZE,
+			.aio_offset = STILL_BYTES + i * SECTOR_SIZE,
+		};
+		struct iocb *list = &iocb;
+
+		ASSERT_OK(syscall(SYS_io_submit, hoard, 1, &list));
+	}
+}
+
+/* Allocations that may sleep go on to succeed, so nothing hangs. */
+static bool fail_counting(const struct disk *member)
+{
+	(void)member;
+	if (write_text(FAILING_CACHE, "1") &&
+	    write_text(FAILSLAB "cache-filter", "Y") &&
+	    write_text(FAILSLAB "ignore-gfp-wait", "Y") &&
+	    write_text(FAILSLAB "verbose", "0") &&
+	    write_text(FAILSLAB "times", "-1") &&
+	    write_text(FAILSLAB "probability", "100")) {
+		hoard_contexts();
+		return true;
+	}
+	ktap_skip("this kernel cannot let allocations fail");
+	return false;
+}
+
 /* --- the take --- */
 
 /* Returns how many were still in flight when the last one had been submitted. */
@@ -302,9 +372,7 @@ static unsigned int write_slots_before(struct async *async)
 	int nr;
 
 	for (i = 0; i < NR_BEFORE; i++) {
-		ASSERT_OK(async_write(async, still.fd, still.data,
-				      still.slots[i].nr_bytes,
-				      still.slots[i].at, i));
+		ASSERT_OK(write_slot(async, i));
 		still.slots[i].is_before = !still.slow->is_below;
 		usleep(still.slow->pace_ms * 1000 / NR_BEFORE);
 	}
@@ -425,6 +493,7 @@ void still_tear_down(void)
 {
 	join_threads();
 	leave_cgroup();
+	end_failing();
 	if (still.async)
 		async_close(still.async);
 	if (still.fd > 0)
@@ -506,6 +575,20 @@ static void test_writes_in_flight_in_dm_crypt_are_in_the_image(void)
 		take_amid_slow_writes(&slow, &stack.uppers[0], &stack.uppers[0]);
 }
 
+/* A write that waits for its count may meet the gate, but then it stays out. */
+static void test_image_stays_without_memory_for_counting(void)
+{
+	static const struct slow slow = {
+		.pace_ms = 400,
+		.is_below = true,
+		.set_up = fail_counting,
+	};
+
+	make_disks(1, NULL);
+	if (make_delay(800))
+		take_amid_slow_writes(&slow, &stack.uppers[0], &stack.uppers[0]);
+}
+
 /* A cgroup delays requests of any kind, also where nothing else could. */
 static void test_writes_in_flight_in_a_cgroup_are_in_the_image(void)
 {
@@ -527,5 +610,6 @@ const struct ktap_test still_tests[] = {
 	KTAP_TEST(test_writes_in_flight_on_a_slow_disk_are_in_the_image),
 	KTAP_SLOW_TEST(test_writes_in_flight_in_dm_crypt_are_in_the_image),
 	KTAP_TEST(test_writes_in_flight_in_a_cgroup_are_in_the_image),
+	KTAP_SLOW_TEST(test_image_stays_without_memory_for_counting),
 	KTAP_END
 };
