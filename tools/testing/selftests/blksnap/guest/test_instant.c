@@ -115,6 +115,30 @@ static void create_snapshot(struct snapshot *snapshot)
 			       stack.storage.nr_bytes / SECTOR_SIZE));
 }
 
+#define EXT4_SUPER_AT 1024
+#define EXT4_INCOMPAT_AT (EXT4_SUPER_AT + 96)
+#define EXT4_INCOMPAT_RECOVER 0x4
+
+/* A filesystem that was frozen has nothing in its journal. */
+static bool images_are_clean(struct snapshot *snapshot)
+{
+	uint8_t *super = alloc_aligned(4096);
+	bool ok = true;
+	unsigned int i;
+
+	for (i = 0; i < stack.nr_frozen && ok; i++) {
+		ok = read_direct(image_of(snapshot, &stack.members[i]), super,
+				 4096, 0);
+		if (!ok || !(super[EXT4_INCOMPAT_AT] & EXT4_INCOMPAT_RECOVER))
+			continue;
+		ktap_note("%s was not frozen: its image needs recovery",
+			  stack.members[i].path);
+		ok = false;
+	}
+	free(super);
+	return ok;
+}
+
 static bool take_once(void)
 {
 	uint64_t begun_ns = now_ns(), take_ns;
@@ -132,7 +156,7 @@ static bool take_once(void)
 	chains_note_after();
 	begun_ns = now_ns();
 	snapshot_find_images(&snapshot);
-	ok = chains_judge_images(&snapshot);
+	ok = chains_judge_images(&snapshot) && images_are_clean(&snapshot);
 	series_add(TAKE, take_ns);
 	series_add(SLOWEST, chains_slowest_ns());
 	series_add(READ, now_ns() - begun_ns);

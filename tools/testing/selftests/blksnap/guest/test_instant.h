@@ -94,6 +94,8 @@ struct place {
  * @members:	what is tracked and taken
  * @places:	what is written to
  * @storage:	difference storage
+ * @nr_mounted:	places from the first on that are files
+ * @nr_frozen:	of their filesystems, how many lie on a member itself
  */
 struct stack {
 	struct disk disks[4];
@@ -103,6 +105,7 @@ struct stack {
 	struct place places[NR_PLACES];
 	struct disk storage;
 	unsigned int nr_mounted;
+	unsigned int nr_frozen;
 };
 
 extern struct stack stack;

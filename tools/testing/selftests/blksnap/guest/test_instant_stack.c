@@ -282,6 +282,7 @@ static bool make_files(const struct disk *disks, unsigned int nr)
 	for (i = 0; i < nr; i++)
 		if (!mount_place(i, &disks[i]))
 			return false;
+	stack.nr_frozen = nr;
 	return true;
 }
 
@@ -442,7 +443,10 @@ bool stack_build_ext4_above_delay(void)
 	if (!make_uppers_delay())
 		return false;
 	use(stack.disks, stack.uppers);
-	return make_files(stack.uppers, 4);
+	if (!make_files(stack.uppers, 4))
+		return false;
+	stack.nr_frozen = 0;
+	return true;
 }
 
 bool stack_build_ext4_beside_raw(void)
