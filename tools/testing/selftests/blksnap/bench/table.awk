@@ -67,7 +67,7 @@ function is_met(judged, value, bare, target)
 }
 
 function print_row(title, judged, row, bare_row, target,    bare, dm, value,
-		   verdict, name)
+		   verdict, name, line)
 {
 	name = "blksnap." row
 	best_chunk = ""
@@ -86,9 +86,11 @@ function print_row(title, judged, row, bare_row, target,    bare, dm, value,
 	if (target != "")
 		target = (judged == "added" ? "+" : "") \
 			 (judged == "ratio" ? "x " target : shown(target + 0))
-	printf "%-42s %10s %10s %5s %10s %10s %10s  %s\n", title, shown(bare),
-	       shown(dm), best_chunk, shown(value),
-	       compared(judged, value, bare), target, verdict
+	line = sprintf("%-42s %10s %10s %5s %10s %10s %10s  %s", title,
+		       shown(bare), shown(dm), best_chunk, shown(value),
+		       compared(judged, value, bare), target, verdict)
+	sub(/ +$/, "", line)
+	print line
 }
 
 BEGIN {
