@@ -226,10 +226,15 @@ static int cbt_map_mark_frozen(struct cbt_map *map, u32 first, u32 end, gfp_t gf
  * shared with the frozen map need not be told from an own one: it has no byte
  * as high as the current number, which is above that of the last take.
  */
-static bool cbt_map_is_marked(const struct cbt_map *map, u32 block)
+static bool cbt_map_is_marked(const struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 {
-	const u8 *page = sparse_map_page(&map->active, block >> PAGE_SHIFT);
+	unsigned int shift = map->block_shift - SECTOR_SHIFT;
+	u64 block = sector >> shift;
+	const u8 *page;
 
+	if (block != (sector + nr_sectors - 1) >> shift || block >= map->nr_blocks)
+		return false;
+	page = sparse_map_page(&map->active, block >> PAGE_SHIFT);
 	return page && READ_ONCE(page[offset_in_page(block)]) == map->number;
 }
 
@@ -248,12 +253,12 @@ void cbt_map_mark(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 {
 	u32 first, end;
 
+	if (likely(cbt_map_is_marked(map, sector, nr_sectors)))
+		return;
 	/* Nobody is ever going to read what would be marked. */
 	if (READ_ONCE(map->is_active_lost))
 		return;
 	if (!cbt_map_clip(map, sector, nr_sectors, &first, &end))
-		return;
-	if (end - first == 1 && cbt_map_is_marked(map, first))
 		return;
 	if (cbt_map_mark_active(map, first, end, GFP_NOWAIT | __GFP_NOWARN))
 		WRITE_ONCE(map->is_active_lost, true);

@@ -2,19 +2,21 @@
 /*
  * The bio filter: every bio on its way to a block device passes here
  *
- * Upward the filter knows one set of functions, and only while something is
- * tracked is it installed at all.
+ * Upward the filter knows two functions, which its user defines.  They are not
+ * called through pointers: every bio of the system would pay for that.  Only
+ * while something is tracked is the filter installed at all.
  *
- * ->judge() sees every bio before the block layer looks at it.  It may be
+ * filter_judge() sees every bio before the block layer looks at it.  It may be
  * called with preemption disabled and under current->bio_list, so it neither
  * sleeps nor submits nor waits, and it decides:
  *
  * FILTER_PASS: the bio goes on as if there were no filter.
- * FILTER_TAKEN: ->judge() has put the bio on a list; whoever owns that list
+ * FILTER_TAKEN: filter_judge() has put the bio on a list; whoever owns that list
  *	submits it again.  The submitter goes on as if it were submitted.
- * FILTER_HOLD: ->hold() is called with the bio in place of submit_bio_noacct(),
- *	in the context of the submitter, and may sleep as submitting may.  It
- *	owns the bio.  Never returned for a bio under current->bio_list.
+ * FILTER_HOLD: filter_hold() is called with the bio in place of
+ *	submit_bio_noacct(), in the context of the submitter, and may sleep as
+ *	submitting may.  It owns the bio.  Never returned for a bio under
+ *	current->bio_list.
  *
  * A bio submitted again is judged again: verdicts have to be idempotent.
  */
@@ -29,10 +31,9 @@ enum filter_verdict {
 	FILTER_HOLD,
 };
 
-struct filter_ops {
-	enum filter_verdict (*judge)(struct bio *bio);
-	void (*hold)(struct bio *bio);
-};
+/* Defined by the user of the filter. */
+enum filter_verdict filter_judge(struct bio *bio);
+void filter_hold(struct bio *bio);
 
 /*
  * First sector of a write on its disk.  A bio to a partition is not remapped yet
@@ -48,7 +49,7 @@ static inline sector_t filter_bio_sector(struct bio *bio)
 int filter_module_init(void);
 void filter_module_exit(void);
 
-int filter_register(const struct filter_ops *ops);
+int filter_register(void);
 void filter_unregister(void);
 
 #endif /* BLKSNAP_FILTER_H */

@@ -13,7 +13,7 @@
  * FTRACE_OPS_FL_PERMANENT keeps sysctl kernel.ftrace_enabled=0 from silently
  * switching the filter off.  FTRACE_OPS_FL_RECURSION is left out on purpose: it
  * would not protect against recursion, it asks for a slower wrapper that does,
- * and ->judge() calls nothing that submits.
+ * and filter_judge() calls nothing that submits.
  */
 #include "blksnap.h"
 
@@ -27,22 +27,19 @@
 #include "compat.h"
 #include "filter.h"
 
-/* Set before the callback is registered, constant while it is. */
-static const struct filter_ops *filter_ops;
-
-/* Calls of filter_hold() under way; a CPU's share may be negative. */
+/* Calls of filter_held() under way; a CPU's share may be negative. */
 static DEFINE_PER_CPU(long, filter_holders);
 
-/* Runs in place of submit_bio_noacct() for a bio that ->judge() has taken. */
+/* Runs in place of submit_bio_noacct() for a bio that filter_judge() has taken. */
 static notrace noinline void filter_taken(struct bio *bio)
 {
 }
 
 /* Runs in place of submit_bio_noacct() for a bio that is to be held. */
-static notrace noinline void filter_hold(struct bio *bio)
+static notrace noinline void filter_held(struct bio *bio)
 {
 	this_cpu_inc(filter_holders);
-	filter_ops->hold(bio);
+	filter_hold(bio);
 	this_cpu_dec(filter_holders);
 }
 
@@ -51,14 +48,14 @@ static void notrace filter_callback(unsigned long ip, unsigned long parent_ip,
 {
 	struct bio *bio = (struct bio *)ftrace_regs_get_argument(fregs, 0);
 
-	switch (filter_ops->judge(bio)) {
+	switch (filter_judge(bio)) {
 	case FILTER_PASS:
 		break;
 	case FILTER_TAKEN:
 		ftrace_regs_set_instruction_pointer(fregs, (unsigned long)filter_taken);
 		break;
 	case FILTER_HOLD:
-		ftrace_regs_set_instruction_pointer(fregs, (unsigned long)filter_hold);
+		ftrace_regs_set_instruction_pointer(fregs, (unsigned long)filter_held);
 		break;
 	}
 }
@@ -154,7 +151,6 @@ static long filter_count_holders(void)
 
 /**
  * filter_register() - let every bio of the system pass the filter
- * @ops:	functions to call, valid until filter_unregister() has returned
  *
  * Context: Process context, sleeps for some ten milliseconds.  Not to be called
  *	    with a lock held that submitting a bio may need.
@@ -162,11 +158,10 @@ static long filter_count_holders(void)
  *	   diverts submit_bio_noacct() already, or ftrace is switched off; or
  *	   what ftrace returned.
  */
-int filter_register(const struct filter_ops *ops)
+int filter_register(void)
 {
 	int ret;
 
-	filter_ops = ops;
 	ret = filter_close_write_page();
 	if (ret)
 		goto err_report;
@@ -189,7 +184,7 @@ err_report:
  * When it returns, no code of the filter runs, none will, and no function of
  * its user is running on its behalf.
  *
- * Context: Process context, sleeps until every submitter has left ->hold().
+ * Context: Process context, sleeps until every submitter has left filter_hold().
  */
 void filter_unregister(void)
 {
@@ -201,7 +196,7 @@ void filter_unregister(void)
 	 */
 	while (filter_count_holders())
 		usleep_range(500, 1000);
-	/* The last instructions of filter_hold(), after its count. */
+	/* The last instructions of filter_held(), after its count. */
 	synchronize_rcu_tasks();
 	filter_open_write_page();
 }

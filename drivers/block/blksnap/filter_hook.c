@@ -17,12 +17,9 @@
 #error "Up to 6.2, pages are written through ->rw_page() too, past this hook"
 #endif
 
-/* Set before the hook is, constant while it is. */
-static const struct filter_ops *filter_ops;
-
-static enum bio_filter_verdict filter_judge(struct bio *bio)
+static enum bio_filter_verdict filter_hook_judge(struct bio *bio)
 {
-	switch (filter_ops->judge(bio)) {
+	switch (filter_judge(bio)) {
 	case FILTER_TAKEN:
 		return BIO_FILTER_TAKEN;
 	case FILTER_HOLD:
@@ -32,29 +29,21 @@ static enum bio_filter_verdict filter_judge(struct bio *bio)
 	}
 }
 
-static void filter_hold(struct bio *bio)
-{
-	filter_ops->hold(bio);
-}
-
 static const struct bio_filter filter_hook = {
-	.judge	= filter_judge,
+	.judge	= filter_hook_judge,
 	.hold	= filter_hold,
 };
 
 /**
  * filter_register() - let every bio of the system pass the filter
- * @ops:	functions to call, valid until filter_unregister() has returned
  *
  * Context: Process context, may sleep.
  * Return: 0, or -EBUSY if somebody else filters bios already.
  */
-int filter_register(const struct filter_ops *ops)
+int filter_register(void)
 {
-	int ret;
+	int ret = bio_filter_register(&filter_hook);
 
-	filter_ops = ops;
-	ret = bio_filter_register(&filter_hook);
 	if (ret)
 		pr_err("cannot filter bios, another driver does: %pe\n", ERR_PTR(ret));
 	return ret;
@@ -66,7 +55,7 @@ int filter_register(const struct filter_ops *ops)
  * When it returns, no code of the filter runs, none will, and no function of
  * its user is running on its behalf.
  *
- * Context: Process context, sleeps until every submitter has left ->hold().
+ * Context: Process context, sleeps until every submitter has left filter_hold().
  */
 void filter_unregister(void)
 {

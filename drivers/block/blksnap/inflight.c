@@ -37,29 +37,6 @@
 /* How often a destroyed counter with writes in flight is looked at again. */
 #define INFLIGHT_REAP_INTERVAL (HZ / 20)
 
-/**
- * struct inflight - the writes in flight on one disk
- * @count:	sum over the CPUs: bios that hold a context
- * @starved:	bios that found no memory for a context
- * @released:	bios let go by the gate
- * @reap:	frees a destroyed counter once it is zero
- * @lock:	guards what follows
- * @gates:	how many times the gate is closed
- * @kept:	bios that met the closed gate
- *
- * Owned by the tracked disk until inflight_destroy(), from then on by @reap.
- */
-struct inflight {
-	long __percpu *count;
-	struct releaser starved;
-	struct releaser released;
-	struct delayed_work reap;
-
-	spinlock_t lock;	/* everything below; gates is read without it */
-	unsigned int gates;
-	struct bio_list kept;
-};
-
 struct inflight_ctx {
 	struct inflight *inflight;
 	bio_end_io_t *end_io;
@@ -161,7 +138,13 @@ static void inflight_end_chained(struct bio *bio)
 	migrate_enable();
 }
 
-static void inflight_end_io(struct bio *bio)
+/**
+ * inflight_end_io() - bi_end_io of a counted bio
+ * @bio:	the bio
+ *
+ * Context: Any.
+ */
+void inflight_end_io(struct bio *bio)
 {
 	struct inflight_ctx *ctx = bio->bi_private;
 	struct inflight *inflight = ctx->inflight;
@@ -178,19 +161,8 @@ static void inflight_end_io(struct bio *bio)
 		bio->bi_end_io(bio);
 }
 
-/**
- * inflight_counts() - does this counter count this bio already?
- * @inflight:	the counter
- * @bio:	any bio
- *
- * A remainder of a split comes back to the filter, and so does a bio that a
- * driver has put off.  It is in flight already: neither the gate nor anything
- * else may keep it back.
- *
- * Context: Any, where @bio is not completed meanwhile.
- * Return: true if @bio passed inflight_count() and has not completed yet.
- */
-bool inflight_counts(const struct inflight *inflight, const struct bio *bio)
+/* inflight_counts() of a bio that some counter counts. */
+bool __inflight_counts(const struct inflight *inflight, const struct bio *bio)
 {
 	bio_end_io_t *end_io = bio->bi_end_io;
 	void *private = bio->bi_private;
@@ -206,27 +178,12 @@ bool inflight_counts(const struct inflight *inflight, const struct bio *bio)
 	return false;
 }
 
-/**
- * inflight_keep() - keep a write back if the gate is closed
- * @inflight:	counter of the disk that @bio goes to
- * @bio:	write that is not counted yet
- *
- * To be called before anything that a take switches is looked at: a write that
- * finds the gate open before it closes is waited for by inflight_gate(), and one
- * that finds it open again sees all that was switched meanwhile.
- *
- * Context: The filter's callback, under rcu_read_lock().
- * Return: true if @bio is now ours and will be submitted again; false if the
- *	   gate is open, and stays as it is for whoever waits for RCU.
- */
-bool inflight_keep(struct inflight *inflight, struct bio *bio)
+/* inflight_keep() when the gate was closed a moment ago. */
+bool __inflight_keep(struct inflight *inflight, struct bio *bio)
 {
 	unsigned long flags;
 	bool is_kept;
 
-	/* Pairs with smp_store_release() in inflight_ungate(). */
-	if (likely(!smp_load_acquire(&inflight->gates)))
-		return false;
 	spin_lock_irqsave(&inflight->lock, flags);
 	is_kept = inflight->gates;
 	if (is_kept)

@@ -47,7 +47,7 @@ LIST_HEAD(tracker_rows);
  * The verdict
  */
 
-static void tracked_disk_break(struct tracked_disk *tracked_disk, int error)
+static noinline void tracked_disk_break(struct tracked_disk *tracked_disk, int error)
 {
 	struct tracker *tracker;
 
@@ -59,13 +59,18 @@ static void tracked_disk_break(struct tracked_disk *tracked_disk, int error)
 	}
 }
 
+static struct hlist_head *tracked_disk_bucket(const struct gendisk *disk)
+{
+	return &tracked_disks[hash_min((unsigned long)disk, TRACKED_DISK_HASH_BITS)];
+}
+
 /* Under rcu_read_lock(), for engines are retired without tracker_mutex. */
-static struct tracked_disk *tracked_disk_find(struct gendisk *disk)
+static inline struct tracked_disk *tracked_disk_find(struct gendisk *disk)
 {
 	struct tracked_disk *tracked_disk;
 
-	hash_for_each_possible_rcu(tracked_disks, tracked_disk, node, (unsigned long)disk) {
-		if (tracked_disk->disk != disk)
+	hlist_for_each_entry_rcu(tracked_disk, tracked_disk_bucket(disk), node) {
+		if (unlikely(tracked_disk->disk != disk))
 			continue;
 		if (likely(tracked_disk->diskseq == disk->diskseq))
 			return tracked_disk;
@@ -86,8 +91,7 @@ static struct tracked_disk *tracked_disk_find(struct gendisk *disk)
  */
 static bool tracked_disk_is_unknown(const struct gendisk *disk)
 {
-	return hlist_empty(&tracked_disks[hash_min((unsigned long)disk,
-						   TRACKED_DISK_HASH_BITS)]);
+	return hlist_empty(tracked_disk_bucket(disk));
 }
 
 static bool tracker_touched(const struct tracker *tracker, sector_t sector,
@@ -143,13 +147,12 @@ static enum filter_verdict tracked_disk_judge(struct tracked_disk *tracked_disk,
 	return inflight_count(tracked_disk->inflight, bio) ? FILTER_PASS : FILTER_TAKEN;
 }
 
-static enum filter_verdict tracker_judge(struct bio *bio)
+/* Apart from filter_judge(), so that others do not pay for saving its registers. */
+static noinline enum filter_verdict tracker_judge(struct bio *bio)
 {
 	enum filter_verdict verdict = FILTER_PASS;
 	struct tracked_disk *tracked_disk;
 
-	if (!op_is_write(bio_op(bio)) || tracked_disk_is_unknown(bio->bi_bdev->bd_disk))
-		return FILTER_PASS;
 	if (!bio_sectors(bio) || cow_owns_write(bio))
 		return FILTER_PASS;
 	rcu_read_lock();
@@ -158,6 +161,20 @@ static enum filter_verdict tracker_judge(struct bio *bio)
 		verdict = tracked_disk_judge(tracked_disk, bio);
 	rcu_read_unlock();
 	return verdict;
+}
+
+/**
+ * filter_judge() - decide what becomes of a bio
+ * @bio:	any bio, on its way to any disk
+ *
+ * Context: The filter's callback.
+ * Return: see filter.h.
+ */
+enum filter_verdict filter_judge(struct bio *bio)
+{
+	if (!op_is_write(bio_op(bio)) || tracked_disk_is_unknown(bio->bi_bdev->bd_disk))
+		return FILTER_PASS;
+	return tracker_judge(bio);
 }
 
 /* The engine that wants this write held, referenced, or NULL. */
@@ -186,7 +203,13 @@ out_unlock:
 	return holder;
 }
 
-static void tracker_hold(struct bio *bio)
+/**
+ * filter_hold() - hold a write that filter_judge() wants held
+ * @bio:	the write, which is ours now
+ *
+ * Context: That of the submitter, who may sleep.
+ */
+void filter_hold(struct bio *bio)
 {
 	struct cow *cow = tracker_get_holder(bio);
 
@@ -198,11 +221,6 @@ static void tracker_hold(struct bio *bio)
 	cow_hold(cow, bio);
 	cow_put(cow);
 }
-
-static const struct filter_ops tracker_filter_ops = {
-	.judge	= tracker_judge,
-	.hold	= tracker_hold,
-};
 
 /* A write that could not be held is about to reach this disk. */
 static void tracker_bypassed(struct gendisk *disk)
@@ -226,7 +244,7 @@ static int tracker_begin_filtering(void)
 
 	if (ret)
 		return ret;
-	ret = filter_register(&tracker_filter_ops);
+	ret = filter_register();
 	if (ret)
 		bypass_unregister();
 	return ret;
