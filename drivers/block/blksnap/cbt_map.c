@@ -253,7 +253,7 @@ void cbt_map_mark(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 {
 	u32 first, end;
 
-	if (likely(cbt_map_is_marked(map, sector, nr_sectors)))
+	if (cbt_map_is_marked(map, sector, nr_sectors))
 		return;
 	/* Nobody is ever going to read what would be marked. */
 	if (READ_ONCE(map->is_active_lost))

@@ -13,11 +13,17 @@
  * moment when the new entries become visible.
  *
  * Space is taken in order of the positions: what is below nr_used is taken.
+ *
+ * Whoever appends space has to hear of it, find some and append it, which takes
+ * a while.  So how fast space is being taken decides how early it is called low.
  */
 #include "diff_storage.h"
 
 /* Size of the first array by position; it doubles when it is full. */
 #define MIN_ARRAY_SIZE 16U
+
+/* How fast space is being taken is counted over so long. */
+#define FILL_PERIOD (HZ / 4)
 
 /*
  * A range as it was appended.  The part that is handed out begins where the
@@ -37,6 +43,7 @@ struct storage_batch {
 
 struct diff_storage {
 	sector_t low_limit;
+	unsigned int ahead_ms;
 	diff_storage_low_fn low_fn;
 	void *data;
 
@@ -51,32 +58,41 @@ struct diff_storage {
 	u64 capacity;			/* the position where it ends */
 	u64 nr_used;			/* the position of the next region */
 	bool is_low;			/* low_fn was called, not re-armed yet */
+
+	unsigned long period_start;	/* in jiffies */
+	u64 period_first;		/* nr_used at that time */
+	u64 fill_rate;			/* sectors per jiffy, in the period before */
 };
 
 /**
  * diff_storage_create() - make a storage without space
- * @low_limit:	free sectors at which @low_fn is called
- * @low_fn:	called once when free space falls to @low_limit, and again
- *		whenever it does so after diff_storage_append() has lifted it
- *		above
+ * @low_limit:	free sectors at which @low_fn is called at the latest
+ * @ahead_ms:	free space shall last so long, in ms, as fast as it is being taken;
+ *		0 if that does not matter
+ * @low_fn:	called once when free space falls to @low_limit, or does not last
+ *		for @ahead_ms, and again whenever it does so after
+ *		diff_storage_append() has lifted it above @low_limit; is told how
+ *		many sectors to append
  * @data:	for @low_fn
  *
  * Context: Process context, sleeps.
  * Return: the storage or ERR_PTR(-ENOMEM).
  */
-struct diff_storage *diff_storage_create(sector_t low_limit, diff_storage_low_fn low_fn,
-					 void *data)
+struct diff_storage *diff_storage_create(sector_t low_limit, unsigned int ahead_ms,
+					 diff_storage_low_fn low_fn, void *data)
 {
 	struct diff_storage *storage = kzalloc(sizeof(*storage), GFP_KERNEL);
 
 	if (!storage)
 		return ERR_PTR(-ENOMEM);
 	storage->low_limit = low_limit;
+	storage->ahead_ms = ahead_ms;
 	storage->low_fn = low_fn;
 	storage->data = data;
 	INIT_LIST_HEAD(&storage->batches);
 	storage->places = RB_ROOT;
 	spin_lock_init(&storage->lock);
+	storage->period_start = jiffies;
 	return storage;
 }
 
@@ -423,11 +439,35 @@ static int __diff_storage_alloc(struct diff_storage *storage, sector_t nr_sector
 	return 0;
 }
 
+/* Sectors per jiffy.  What is taken all at once counts as taken over a period. */
+static u64 __diff_storage_fill_rate(struct diff_storage *storage)
+{
+	unsigned long elapsed = jiffies - storage->period_start;
+	u64 nr_taken = storage->nr_used - storage->period_first;
+	u64 rate = div64_ul(nr_taken, max_t(unsigned long, elapsed, FILL_PERIOD));
+	u64 fastest = max_t(u64, rate, storage->fill_rate);
+
+	lockdep_assert_held(&storage->lock);
+	if (elapsed >= FILL_PERIOD) {
+		storage->fill_rate = rate;
+		storage->period_start = jiffies;
+		storage->period_first = storage->nr_used;
+	}
+	return fastest;
+}
+
+/* How much shall be free, at least. */
+static u64 __diff_storage_wanted(struct diff_storage *storage)
+{
+	return max_t(u64, storage->low_limit,
+		     __diff_storage_fill_rate(storage) * msecs_to_jiffies(storage->ahead_ms));
+}
+
 /* True the first time after it was re-armed. */
-static bool __diff_storage_got_low(struct diff_storage *storage)
+static bool __diff_storage_got_low(struct diff_storage *storage, u64 wanted)
 {
 	lockdep_assert_held(&storage->lock);
-	if (storage->is_low || storage->capacity - storage->nr_used > storage->low_limit)
+	if (storage->is_low || storage->capacity - storage->nr_used > wanted)
 		return false;
 	storage->is_low = true;
 	return true;
@@ -453,17 +493,20 @@ int diff_storage_alloc(struct diff_storage *storage, sector_t nr_sectors, u64 *p
 {
 	unsigned long flags;
 	bool got_low;
+	u64 wanted;
 	int ret;
 
 	if (WARN_ON_ONCE(!nr_sectors))
 		return -EINVAL;
 	spin_lock_irqsave(&storage->lock, flags);
 	ret = __diff_storage_alloc(storage, nr_sectors, position, region);
-	got_low = __diff_storage_got_low(storage);
+	wanted = __diff_storage_wanted(storage);
+	got_low = __diff_storage_got_low(storage, wanted);
 	spin_unlock_irqrestore(&storage->lock, flags);
 
+	/* Twice, so that it does not get low again at once. */
 	if (got_low)
-		storage->low_fn(storage->data);
+		storage->low_fn(storage->data, 2 * wanted);
 	return ret;
 }
 

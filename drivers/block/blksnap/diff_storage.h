@@ -39,10 +39,10 @@ struct diff_range {
 	sector_t nr_sectors;
 };
 
-typedef void (*diff_storage_low_fn)(void *data);
+typedef void (*diff_storage_low_fn)(void *data, u64 nr_sectors);
 
-struct diff_storage *diff_storage_create(sector_t low_limit, diff_storage_low_fn low_fn,
-					 void *data);
+struct diff_storage *diff_storage_create(sector_t low_limit, unsigned int ahead_ms,
+					 diff_storage_low_fn low_fn, void *data);
 void diff_storage_destroy(struct diff_storage *storage);
 
 int diff_storage_append(struct diff_storage *storage, const struct diff_range *ranges,

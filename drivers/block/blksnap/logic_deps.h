@@ -19,9 +19,11 @@
 #include <linux/gfp.h>
 #include <linux/interval_tree_generic.h>
 #include <linux/limits.h>
+#include <linux/jiffies.h>
 #include <linux/list.h>
 #include <linux/lockdep.h>
 #include <linux/math.h>
+#include <linux/math64.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>

@@ -60,6 +60,12 @@ module_param(diff_storage_minimum, uint, 0444);
 MODULE_PARM_DESC(diff_storage_minimum,
 		 "Difference storage to ask for, in sectors of 512 bytes; asked for again when half of it is left (2048 or more, default 2097152)");
 
+/* What an agent needs to hear of an event and to find more storage, and as much again. */
+unsigned int diff_storage_ahead = 1000;
+module_param(diff_storage_ahead, uint, 0444);
+MODULE_PARM_DESC(diff_storage_ahead,
+		 "Milliseconds for which free difference storage is to last as fast as it is being used; asked for earlier, and for more, if it would not (0 to 60000, default 1000)");
+
 /* Enough to keep slow storage busy, and bounded if there are many origins. */
 unsigned int copy_memory_maximum = 64;
 module_param(copy_memory_maximum, uint, 0444);
@@ -87,6 +93,7 @@ static const struct parameter_range parameter_ranges[] __initconst = {
 	PARAMETER_RANGE(copy_block_minimum_shift, 12, 20),
 	PARAMETER_RANGE(copy_block_maximum_count, 1U << 16, 1U << 30),
 	PARAMETER_RANGE(diff_storage_minimum, 2048, UINT_MAX),
+	PARAMETER_RANGE(diff_storage_ahead, 0, 60000),
 	PARAMETER_RANGE(copy_memory_maximum, 4, 4096),
 };
 

@@ -161,11 +161,11 @@ void snapshot_unlock_put(struct snapshot *snapshot)
 }
 
 /* Called by the difference storage, in any context. */
-static void snapshot_raise_low_event(void *data)
+static void snapshot_raise_low_event(void *data, u64 nr_sectors)
 {
 	struct snapshot *snapshot = data;
 	struct blk_snap_event_low_free_space payload = {
-		.requested_nr_sect = diff_storage_minimum,
+		.requested_nr_sect = max_t(u64, nr_sectors, diff_storage_minimum),
 	};
 
 	event_queue_raise(&snapshot->events, &snapshot->low_event, &payload, sizeof(payload));
@@ -178,7 +178,7 @@ static struct snapshot *snapshot_alloc(u32 nr_members)
 	snapshot = kvzalloc(struct_size(snapshot, members, nr_members), GFP_KERNEL);
 	if (!snapshot)
 		return ERR_PTR(-ENOMEM);
-	snapshot->storage = diff_storage_create(diff_storage_minimum / 2,
+	snapshot->storage = diff_storage_create(diff_storage_minimum / 2, diff_storage_ahead,
 						snapshot_raise_low_event, snapshot);
 	if (IS_ERR(snapshot->storage)) {
 		int ret = PTR_ERR(snapshot->storage);
@@ -285,7 +285,7 @@ int snapshot_create(const dev_t *devs, u32 count, uuid_t *id)
 	/* The caller has /dev/blksnap open; dropped by snapshot_destroy(). */
 	__module_get(THIS_MODULE);
 	/* Agents wait for this event before they append the first storage. */
-	snapshot_raise_low_event(snapshot);
+	snapshot_raise_low_event(snapshot, diff_storage_minimum);
 	*id = snapshot->id;
 	mutex_lock(&snapshots_lock);
 	list_add_tail(&snapshot->link, &snapshots);

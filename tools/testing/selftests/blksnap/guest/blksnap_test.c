@@ -223,7 +223,7 @@ static bool null_disk_configure(const char *name, uint64_t nr_mib,
 	bool ok;
 
 	ok = null_disk_set(name, "size", nr_mib) &&
-	     null_disk_set(name, "memory_backed", 1) &&
+	     null_disk_set(name, "memory_backed", !options->is_hollow) &&
 	     null_disk_set(name, "discard", !options->is_zoned) &&
 	     null_disk_set(name, "blocksize",
 			   options->block_bytes ? options->block_bytes : 512) &&

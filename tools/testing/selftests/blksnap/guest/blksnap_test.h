@@ -83,6 +83,7 @@ struct disk {
  * @cache_mib:		volatile write cache, 0 means none
  * @is_unpolled:	has no queue for polling, as it has otherwise
  * @queue_depth:	requests in flight at once, 0 means as many as usual
+ * @is_hollow:		keeps nothing of what is written, so it needs no memory
  */
 struct null_disk_options {
 	unsigned int block_bytes;
@@ -92,6 +93,7 @@ struct null_disk_options {
 	unsigned int cache_mib;
 	bool is_unpolled;
 	unsigned int queue_depth;
+	bool is_hollow;
 };
 
 int null_disk_create(struct disk *disk, const char *name, uint64_t nr_mib,

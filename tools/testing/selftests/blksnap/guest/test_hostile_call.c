@@ -485,7 +485,7 @@ static bool is_event(const struct call *call)
 
 	memcpy(&low, event->data, sizeof(low));
 	is_right = event->code == blk_snap_event_code_low_free_space &&
-		   low.requested_nr_sect == 2048;
+		   low.requested_nr_sect >= 2048;
 	if (event->code == blk_snap_event_code_corrupted) {
 		memcpy(&corrupted, event->data, sizeof(corrupted));
 		nr_bytes = sizeof(corrupted);

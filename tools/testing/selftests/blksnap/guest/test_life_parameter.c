@@ -19,6 +19,7 @@ static void test_wrong_parameters_are_refused(void)
 		"copy_block_maximum_count=65535",
 		"copy_block_maximum_count=1073741825",
 		"diff_storage_minimum=2047",
+		"diff_storage_ahead=60001",
 		"copy_memory_maximum=3",
 		"copy_memory_maximum=4097",
 		"copy_discarded=maybe",
@@ -89,7 +90,7 @@ static void test_low_space_is_told_once_each_time_it_falls(void)
 {
 	struct snapshot snapshot;
 
-	reload("diff_storage_minimum=16384");
+	reload("diff_storage_minimum=16384 diff_storage_ahead=0");
 	ASSERT(fill_direct(origin.path, 1, DISK_MIB * MIB, 0));
 	snapshot_create(&snapshot, &origin);
 	EXPECT_EQ(count_low_events(&snapshot), 1);

@@ -24,6 +24,7 @@
 static const struct ktap_suite suites[] = {
 	{ "full", rig_set_up, rig_tear_down, full_tests },
 	{ "low", rig_set_up, rig_tear_down, low_tests },
+	{ "fill", fill_set_up, fill_tear_down, fill_tests },
 	{ "own", rig_set_up, own_tear_down, own_tests },
 	{ "slow", rig_set_up, slow_tear_down, slow_tests },
 	{ "error", rig_set_up, error_tear_down, error_tests },

@@ -19,7 +19,8 @@
 #include "blksnap_test.h"
 
 /* The smallest values that the module accepts: soon reached. */
-#define STORAGE_PARAMETERS "diff_storage_minimum=2048 copy_memory_maximum=4"
+#define STORAGE_PARAMETERS \
+	"diff_storage_minimum=2048 diff_storage_ahead=0 copy_memory_maximum=4"
 #define MEMORY_BYTES (4 * MIB)			/* copy_memory_maximum */
 #define LOW_REQUEST_SECTORS 2048U		/* diff_storage_minimum */
 #define LOW_LIMIT_BYTES (LOW_REQUEST_SECTORS / 2 * SECTOR_SIZE)
@@ -207,6 +208,8 @@ void row(const char *text);
 
 /* --- the parts of the program --- */
 
+void fill_set_up(void);
+void fill_tear_down(void);
 void own_tear_down(void);
 void slow_tear_down(void);
 void error_tear_down(void);
@@ -216,6 +219,7 @@ void pressure_tear_down(void);
 
 extern const struct ktap_test full_tests[];
 extern const struct ktap_test low_tests[];
+extern const struct ktap_test fill_tests[];
 extern const struct ktap_test own_tests[];
 extern const struct ktap_test slow_tests[];
 extern const struct ktap_test error_tests[];

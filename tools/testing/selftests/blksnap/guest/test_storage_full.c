@@ -389,7 +389,7 @@ static void write_and_store(uint64_t nr_bytes, uint64_t at)
 
 static void test_low_space_is_told_at_the_limit(void)
 {
-	row("free space falls to half of diff_storage_minimum");
+	row("free space falls to half of diff_storage_minimum, or will not last");
 	ledger_open(&ledger, rig.origin);
 	snapshot_create(&rig.snapshot, rig.origin);
 	EXPECT_EQ(nr_low_now(), 1);

@@ -133,7 +133,7 @@ static void test_slow_storage_holds_writes_within_the_budget(void)
 
 static void test_budget_is_a_parameter(void)
 {
-	rig_reload("diff_storage_minimum=2048 copy_memory_maximum=6");
+	rig_reload("diff_storage_minimum=2048 diff_storage_ahead=0 copy_memory_maximum=6");
 	rig_take(STORAGE_BYTES);
 	overwrite_origin(6 * MIB);
 	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));

@@ -184,8 +184,8 @@ static void note_low(struct shot *shot, struct worker *worker,
 
 	torture.nr_low_events++;
 	shot->nr_low++;
-	if ((int64_t)event->requested_nr_sect != wanted)
-		fault_add(FAULT_EVENT, "%llu sectors of storage are asked for, not %lld",
+	if ((int64_t)event->requested_nr_sect < wanted)
+		fault_add(FAULT_EVENT, "%llu sectors of storage are asked for, fewer than %lld",
 			  (unsigned long long)event->requested_nr_sect,
 			  (long long)wanted);
 	if (shot->plan != PLAN_STEPWISE)

@@ -30,9 +30,10 @@ static struct {
 
 static unsigned int nr_low_calls;
 
-static void count_low_call(void *data)
+static void count_low_call(void *data, u64 nr_sectors)
 {
 	FUZZ_CHECK(data == &model);
+	FUZZ_CHECK(nr_sectors == 2 * model.low_limit);
 	FUZZ_CHECK(!host_nr_locks_held());
 	nr_low_calls++;
 }
@@ -291,7 +292,7 @@ void fuzz_one(struct fuzz_input *input)
 	nr_low_calls = 0;
 	model.low_limit = fuzz_below(input, 200);
 	fuzz_fail_alloc(input);
-	storage = diff_storage_create(model.low_limit, count_low_call, &model);
+	storage = diff_storage_create(model.low_limit, 0, count_low_call, &model);
 	if (IS_ERR(storage)) {
 		FUZZ_CHECK(PTR_ERR(storage) == -ENOMEM && host_nr_failed_allocs());
 		return;

@@ -23,8 +23,12 @@ static unsigned int nr_warnings;
 static __thread unsigned int nr_locks_held;
 static __thread bool is_sleep_forbidden;
 
+unsigned long jiffies;
+
 void host_reset(void)
 {
+	/* It wraps around soon, as in the kernel. */
+	jiffies = -100UL;
 	nr_allocs = 0;
 	nr_failed_allocs = 0;
 	nr_times_yielded = 0;

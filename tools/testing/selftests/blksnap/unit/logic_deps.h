@@ -120,6 +120,15 @@ void kmem_cache_destroy(struct kmem_cache *cache);
 void *kmem_cache_alloc(struct kmem_cache *cache, gfp_t gfp);
 void kmem_cache_free(struct kmem_cache *cache, void *object);
 
+/* Time, which stands still unless a test moves it */
+
+#define HZ 250
+
+extern unsigned long jiffies;
+
+#define msecs_to_jiffies(ms) ((unsigned long)(ms) * HZ / 1000)
+#define div64_ul(a, b) ((u64)(a) / (b))
+
 /* Giving way to others */
 
 void cond_resched(void);

@@ -16,22 +16,30 @@ static struct block_device partition = { 1000, &disk };
 static struct block_device elsewhere = { 0, &other_disk };
 
 static unsigned int nr_low_calls;
+static u64 nr_asked_for;
 
-static void count_low_call(void *data)
+static void count_low_call(void *data, u64 nr_sectors)
 {
 	CU_ASSERT_PTR_EQUAL(data, &nr_low_calls);
 	CU_ASSERT_EQUAL(host_nr_locks_held(), 0);
 	nr_low_calls++;
+	nr_asked_for = nr_sectors;
+}
+
+static struct diff_storage *make_storage_ahead(sector_t low_limit, unsigned int ahead_ms)
+{
+	struct diff_storage *storage;
+
+	storage = diff_storage_create(low_limit, ahead_ms, count_low_call, &nr_low_calls);
+	CU_ASSERT_FATAL(!IS_ERR(storage));
+	nr_low_calls = 0;
+	nr_asked_for = 0;
+	return storage;
 }
 
 static struct diff_storage *make_storage(sector_t low_limit)
 {
-	struct diff_storage *storage;
-
-	storage = diff_storage_create(low_limit, count_low_call, &nr_low_calls);
-	CU_ASSERT_FATAL(!IS_ERR(storage));
-	nr_low_calls = 0;
-	return storage;
+	return make_storage_ahead(low_limit, 0);
 }
 
 static int append(struct diff_storage *storage, struct block_device *bdev, u64 sector,
@@ -111,7 +119,7 @@ static void test_new_storage_has_no_space(void)
 static void test_create_without_memory_fails(void)
 {
 	host_fail_alloc_after(0);
-	CU_ASSERT_EQUAL(PTR_ERR(diff_storage_create(0, count_low_call, NULL)), -ENOMEM);
+	CU_ASSERT_EQUAL(PTR_ERR(diff_storage_create(0, 0, count_low_call, NULL)), -ENOMEM);
 }
 
 static void test_regions_follow_each_other(void)
@@ -501,6 +509,94 @@ static void test_append_alone_reports_nothing(void)
 	diff_storage_destroy(storage);
 }
 
+/* Take as many sectors in each jiffy, until the storage is low or time is up. */
+static void fill(struct diff_storage *storage, u64 per_jiffy, unsigned int nr_jiffies)
+{
+	const unsigned int nr_before = nr_low_calls;
+
+	while (nr_jiffies-- && nr_low_calls == nr_before) {
+		jiffies++;
+		CU_ASSERT_EQUAL_FATAL(alloc(storage, per_jiffy), 0);
+	}
+}
+
+static struct diff_storage *make_large_storage(unsigned int ahead_ms)
+{
+	struct diff_storage *storage = make_storage_ahead(800, ahead_ms);
+
+	CU_ASSERT_EQUAL_FATAL(append(storage, &whole, 0, 100000), 0);
+	return storage;
+}
+
+static void test_fast_filling_is_reported_early(void)
+{
+	struct diff_storage *storage = make_large_storage(1000);
+	const u64 a_second = 80 * HZ;
+
+	fill(storage, 80, 100000 / 80 - HZ - 1);
+	CU_ASSERT_EQUAL(nr_low_calls, 0);
+	fill(storage, 80, 1);
+	CU_ASSERT_EQUAL(nr_low_calls, 1);
+	CU_ASSERT_EQUAL(diff_storage_free_sectors(storage), a_second);
+	CU_ASSERT_EQUAL(nr_asked_for, 2 * a_second);
+	/* With that it is not low for as long again. */
+	CU_ASSERT_EQUAL(append(storage, &elsewhere, 0, nr_asked_for), 0);
+	fill(storage, 80, 2 * HZ - 1);
+	CU_ASSERT_EQUAL(nr_low_calls, 1);
+	fill(storage, 80, 1);
+	CU_ASSERT_EQUAL(nr_low_calls, 2);
+	diff_storage_destroy(storage);
+}
+
+static void test_slow_filling_is_reported_at_the_limit(void)
+{
+	struct diff_storage *storage = make_large_storage(20);
+
+	fill(storage, 80, 100000 / 80);
+	CU_ASSERT_EQUAL(nr_low_calls, 1);
+	CU_ASSERT_EQUAL(diff_storage_free_sectors(storage), 800);
+	CU_ASSERT_EQUAL(nr_asked_for, 2 * 800);
+	diff_storage_destroy(storage);
+}
+
+/* Nobody knows how long it goes on like this. */
+static void test_burst_is_reported_early(void)
+{
+	struct diff_storage *storage = make_large_storage(1000);
+
+	CU_ASSERT_EQUAL(alloc(storage, 16000), 0);
+	CU_ASSERT_EQUAL(nr_low_calls, 0);
+	CU_ASSERT_EQUAL(alloc(storage, 8000), 0);
+	CU_ASSERT_EQUAL(nr_low_calls, 1);
+	CU_ASSERT(nr_asked_for >= 8 * 24000);
+	diff_storage_destroy(storage);
+}
+
+static void test_fast_filling_is_forgotten(void)
+{
+	struct diff_storage *storage = make_large_storage(1000);
+
+	fill(storage, 80, HZ);
+	fill(storage, 8, HZ);
+	CU_ASSERT_EQUAL(nr_low_calls, 0);
+	fill(storage, 8, 100000 / 8);
+	CU_ASSERT_EQUAL(nr_low_calls, 1);
+	CU_ASSERT_EQUAL(diff_storage_free_sectors(storage), 8 * HZ);
+	diff_storage_destroy(storage);
+}
+
+static void test_append_of_too_little_is_reported_again(void)
+{
+	struct diff_storage *storage = make_large_storage(1000);
+
+	fill(storage, 80, 100000 / 80);
+	CU_ASSERT_EQUAL(nr_low_calls, 1);
+	CU_ASSERT_EQUAL(append(storage, &elsewhere, 0, 8), 0);
+	fill(storage, 80, 1);
+	CU_ASSERT_EQUAL(nr_low_calls, 2);
+	diff_storage_destroy(storage);
+}
+
 /* Size */
 
 #define NR_MANY 100000U
@@ -589,9 +685,10 @@ struct taker {
 };
 
 /* In a thread, where nothing may be asserted. */
-static void ignore_low_call(void *data)
+static void ignore_low_call(void *data, u64 nr_sectors)
 {
 	(void)data;
+	(void)nr_sectors;
 }
 
 static void *take_and_map(void *data)
@@ -615,7 +712,7 @@ static void *take_and_map(void *data)
 
 static void test_append_does_not_disturb_users(void)
 {
-	struct diff_storage *storage = diff_storage_create(0, ignore_low_call, NULL);
+	struct diff_storage *storage = diff_storage_create(0, 1000, ignore_low_call, NULL);
 	struct taker takers[2];
 	bool is_complete = false;
 	u64 i;
@@ -869,6 +966,11 @@ CU_TestInfo diff_storage_tests[] = {
 	TEST(test_low_space_is_reported_once),
 	TEST(test_low_space_is_armed_again_above_the_limit),
 	TEST(test_low_space_is_not_armed_at_the_limit),
+	TEST(test_fast_filling_is_reported_early),
+	TEST(test_slow_filling_is_reported_at_the_limit),
+	TEST(test_burst_is_reported_early),
+	TEST(test_fast_filling_is_forgotten),
+	TEST(test_append_of_too_little_is_reported_again),
 	TEST(test_append_alone_reports_nothing),
 	TEST(test_each_of_many_ranges_is_used),
 	TEST(test_each_of_many_ranges_overlaps),
