@@ -84,6 +84,35 @@ static void test_hold(void)
 	sweep_run("hold, 16 blocks", FAULT_TASK, hold_run_round);
 }
 
+/*
+ * Without a snapshot, a write meets the module once: nobody marks again what could
+ * not be marked.  The next take sees whether it was noted.
+ */
+static void tracked_round(void)
+{
+	bool may_fail;
+	int ret;
+
+	/* Only the first mark after a take needs memory. */
+	held_begin();
+	held_end();
+	stamp_next(RUN_FIRST, 1);
+	may_fail = fails_without_module(1);
+	ret = faulty_write(1, 0, false);
+	if (!may_fail)
+		EXPECT_OK(ret);
+	sweep_note_result(ret);
+	held_begin();
+	held_verify();
+	EXPECT_EQ(held.error, 0);
+	held_end();
+}
+
+static void test_write_without_snapshot(void)
+{
+	sweep_run("write, no snapshot", FAULT_TASK, tracked_round);
+}
+
 /* Workers hold the write, as it may not be waited for; they store, too. */
 static void store_round(void)
 {
@@ -288,6 +317,7 @@ static void test_image_write_io(void)
 
 const struct ktap_test io_tests[] = {
 	KTAP_TEST(test_hold),
+	KTAP_TEST(test_write_without_snapshot),
 	KTAP_TEST(test_hold_and_store_in_workers),
 	KTAP_TEST(test_reading_old_data),
 	KTAP_TEST(test_storing),
