@@ -71,6 +71,50 @@ static void test_storage_is_exhausted_before_the_first_write(void)
 	expect_tracking_goes_on();
 }
 
+/* --- what lies between the ranges --- */
+
+#define RANGE_BYTES (60 * KIB)
+#define GAP_BYTES (36 * KIB)
+#define NR_RANGES 32U
+
+static uint64_t range_at(unsigned int i)
+{
+	return GAP_BYTES + i * (RANGE_BYTES + GAP_BYTES);
+}
+
+static void expect_gaps_hold(int byte)
+{
+	unsigned int i;
+
+	for (i = 0; i <= NR_RANGES; i++)
+		EXPECT(reads_as(rig.storage->path, byte, GAP_BYTES, range_at(i) - GAP_BYTES));
+}
+
+/* What is not appended is somebody else's, and the ranges may lie around it. */
+static void test_storing_stays_within_the_ranges(void)
+{
+	const uint64_t nr_bytes = NR_RANGES * RANGE_BYTES;
+	unsigned int i;
+
+	ASSERT(fill_direct(rig.storage->path, 0x5a, range_at(NR_RANGES), 0));
+	ledger_open(&ledger, rig.origin);
+	snapshot_create(&rig.snapshot, rig.origin);
+	for (i = 0; i < NR_RANGES; i++)
+		ASSERT_OK(append_bytes(range_at(i), RANGE_BYTES));
+	snapshot_take(&rig.snapshot);
+	ledger_take(&ledger);
+	origin_write(nr_bytes, MIB);
+	expect_sound();
+	EXPECT_EQ(image_number("storage_free_bytes"), 0);
+	expect_gaps_hold(0x5a);
+	/* Over what is stored, from range to range. */
+	fill_random(ledger.taken + MIB, nr_bytes);
+	EXPECT(write_direct(image_of(&rig.snapshot, rig.origin), ledger.taken + MIB, nr_bytes,
+			    MIB));
+	expect_sound();
+	expect_gaps_hold(0x5a);
+}
+
 /* --- with writes held --- */
 
 static void test_exact_fill_is_sound_and_a_block_more_is_not(void)
@@ -347,6 +391,7 @@ const struct ktap_test full_tests[] = {
 	KTAP_SLOW_TEST(test_take_without_storage_is_refused),
 	KTAP_TEST(test_storage_of_one_block_holds_one_block),
 	KTAP_SLOW_TEST(test_storage_is_exhausted_before_the_first_write),
+	KTAP_TEST(test_storing_stays_within_the_ranges),
 	KTAP_SLOW_TEST(test_exact_fill_is_sound_and_a_block_more_is_not),
 	KTAP_TEST(test_exhaustion_lets_held_writes_go),
 	KTAP_SLOW_TEST(test_exhaustion_by_one_large_request),
