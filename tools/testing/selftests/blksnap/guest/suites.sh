@@ -81,7 +81,7 @@ suite stacks test_stacks $null_blk $stack_modules $stack_programs --memory 2048 
 suite latency test_io $null_blk --icount --arguments '--filter latency' \
 	--timeout 300 --skip 'uml* user-mode Linux cannot count instructions'
 suite cost test_bench $null_blk --icount --memory 1500 \
-	--file "$selftests/bench/budgets:/run/budgets" \
+	--file tools/testing/selftests/blksnap/bench/budgets:/run/budgets \
 	--arguments '--filter blksnap.cost_ --budgets /run/budgets' --timeout 600 \
 	--skip '!(6.1) the budgets are those of 6.1'
 suite storage test_storage $null_blk --kmod dm-mod --kmod dm-delay \
