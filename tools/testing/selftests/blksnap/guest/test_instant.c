@@ -257,7 +257,12 @@ static void test_large_disks_are_taken_at_one_instant(void)
 
 static void test_partitions_are_taken_at_one_instant(void)
 {
-	take_amid_chains(stack_build_partitions, share(10));
+	take_amid_chains(stack_build_partitions, share(8));
+}
+
+static void test_disks_below_dm_linear_are_taken_at_one_instant(void)
+{
+	take_amid_chains(stack_build_linear_below, share(5));
 }
 
 static void test_dm_crypt_is_taken_at_one_instant(void)
@@ -272,7 +277,7 @@ static void test_disks_below_dm_crypt_are_taken_at_one_instant(void)
 
 static void test_dm_delay_is_taken_at_one_instant(void)
 {
-	take_amid_chains(stack_build_delay_above, share(10));
+	take_amid_chains(stack_build_delay_above, share(7));
 }
 
 static void test_disks_below_dm_delay_are_taken_at_one_instant(void)
@@ -317,6 +322,7 @@ static const struct ktap_test instant_tests[] = {
 	KTAP_TEST(test_disks_are_taken_at_one_instant),
 	KTAP_TEST(test_large_disks_are_taken_at_one_instant),
 	KTAP_TEST(test_partitions_are_taken_at_one_instant),
+	KTAP_TEST(test_disks_below_dm_linear_are_taken_at_one_instant),
 	KTAP_TEST(test_dm_crypt_is_taken_at_one_instant),
 	KTAP_TEST(test_disks_below_dm_crypt_are_taken_at_one_instant),
 	KTAP_TEST(test_dm_delay_is_taken_at_one_instant),

@@ -124,6 +124,7 @@ void make_disks(unsigned int nr, const struct null_disk_options *options);
 bool stack_build_plain(void);
 bool stack_build_large(void);
 bool stack_build_partitions(void);
+bool stack_build_linear_below(void);
 bool stack_build_crypt_above(void);
 bool stack_build_crypt_below(void);
 bool stack_build_delay_above(void);

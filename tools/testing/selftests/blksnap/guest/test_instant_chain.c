@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "test_instant.h"
@@ -264,6 +265,9 @@ static bool chain_submit(struct writer *writer, struct async *async,
 		.fd = writer->fds[chain->step.place],
 		.buffer = chain->buffer,
 		.nr_bytes = chain->step.nr_sectors * SECTOR_SIZE,
+		/* Every other chain is one of writes with FUA. */
+		.flags = writer->kind != WRITER_POLLED &&
+			 chain->index % 2 ? RWF_DSYNC : 0,
 		.tag = nr,
 	};
 	int ret = async_write(async, &request);

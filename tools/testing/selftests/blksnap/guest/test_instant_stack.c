@@ -333,6 +333,19 @@ bool stack_build_partitions(void)
 	return true;
 }
 
+/* Its writes reach the disk while the one to dm-linear is being submitted. */
+bool stack_build_linear_below(void)
+{
+	unsigned int i;
+
+	make_disks(4, NULL);
+	for (i = 0; i < 4; i++)
+		if (!make_upper(i, "linear", "0"))
+			return false;
+	use(stack.disks, stack.uppers);
+	return true;
+}
+
 bool stack_build_crypt_above(void)
 {
 	make_disks_for_crypt();
