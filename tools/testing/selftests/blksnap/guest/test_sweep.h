@@ -19,7 +19,8 @@
  * Tracking blocks as small as the blocks that are written, to see each mark; and
  * storage that is never low, for the one event to be that of a broken snapshot.
  */
-#define SWEEP_PARAMETERS "tracking_block_minimum_shift=12 diff_storage_minimum=2048"
+#define SWEEP_PARAMETERS \
+	"tracking_block_minimum_shift=12 diff_storage_minimum=2048 diff_storage_ahead=0"
 
 /* --- test_sweep.c: rounds and results --- */
 
