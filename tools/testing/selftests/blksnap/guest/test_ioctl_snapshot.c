@@ -329,6 +329,26 @@ static void test_append_sees_overlap_of_disk_and_partition(void)
 	partition_del_all(&disk_s);
 }
 
+static void test_append_of_read_only_device_gets_erofs(void)
+{
+	struct snapshot snapshot;
+	int is_read_only = 1;
+	struct disk disk;
+	int fd;
+
+	ASSERT_OK(null_disk_create(&disk, "nullb3", DISK_MIB, NULL));
+	fd = ASSERT_OK(open(disk.path, O_RDONLY | O_CLOEXEC));
+	ASSERT_OK(ioctl(fd, BLKROSET, &is_read_only));
+	snapshot_create(&snapshot, &disk_a);
+	EXPECT_ERR(append_range(&snapshot, &disk, 0, 8), EROFS);
+	is_read_only = 0;
+	EXPECT_OK(ioctl(fd, BLKROSET, &is_read_only));
+	EXPECT_OK(append_range(&snapshot, &disk, 0, 8));
+	close(fd);
+	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	null_disk_destroy(&disk);
+}
+
 static void test_append_that_is_not_aligned_gets_einval(void)
 {
 	const struct null_disk_options big = { .block_bytes = 4096 };
@@ -438,6 +458,7 @@ const struct ktap_test append_tests[] = {
 	KTAP_TEST(test_append_of_ranges_that_overlap_each_other_gets_einval),
 	KTAP_TEST(test_append_of_range_of_another_snapshot_gets_einval),
 	KTAP_TEST(test_append_sees_overlap_of_disk_and_partition),
+	KTAP_TEST(test_append_of_read_only_device_gets_erofs),
 	KTAP_TEST(test_append_that_is_not_aligned_gets_einval),
 	KTAP_TEST(test_append_of_larger_blocks_gets_einval),
 	KTAP_TEST(test_append_adds_all_ranges_or_none),
