@@ -279,7 +279,7 @@ static void test_writes_that_do_not_drain(void)
 	unsigned int ms;
 	uint64_t start;
 
-	row("writes do not drain");
+	row("writes do not drain, or cannot even be synced");
 	rig_gate_origin();
 	ledger_open(&ledger, rig.origin);
 	snapshot_create(&rig.snapshot, rig.origin);
