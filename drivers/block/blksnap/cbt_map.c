@@ -20,6 +20,7 @@
 
 struct cbt_map {
 	u64 nr_sectors;
+	u64 block_mask;			/* of the sectors of a block */
 	unsigned int block_shift;	/* log2 of bytes */
 	u32 nr_blocks;
 	struct sparse_map active;
@@ -78,6 +79,7 @@ struct cbt_map *cbt_map_create(u64 nr_sectors, unsigned int min_block_shift,
 		return ERR_PTR(-ENOMEM);
 	map->nr_sectors = nr_sectors;
 	map->block_shift = block_shift;
+	map->block_mask = (1ULL << (block_shift - SECTOR_SHIFT)) - 1;
 	map->nr_blocks = cbt_nr_blocks(nr_sectors, block_shift);
 	map->number = 1;
 	uuid_gen(&map->generation);
@@ -228,11 +230,11 @@ static int cbt_map_mark_frozen(struct cbt_map *map, u32 first, u32 end, gfp_t gf
  */
 static bool cbt_map_is_marked(const struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 {
-	unsigned int shift = map->block_shift - SECTOR_SHIFT;
-	u64 block = sector >> shift;
+	u64 block = sector >> (map->block_shift - SECTOR_SHIFT);
 	const u8 *page;
 
-	if (block != (sector + nr_sectors - 1) >> shift || block >= map->nr_blocks)
+	/* None is too many as well, and so is what ends beyond the last sector. */
+	if (nr_sectors - 1 > (~sector & map->block_mask) || block >= map->nr_blocks)
 		return false;
 	page = sparse_map_page(&map->active, block >> PAGE_SHIFT);
 	return page && READ_ONCE(page[offset_in_page(block)]) == map->number;

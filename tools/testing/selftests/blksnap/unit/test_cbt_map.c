@@ -247,6 +247,23 @@ static void test_change_is_clipped_at_the_end_of_the_device(void)
 	cbt_map_destroy(map);
 }
 
+/* What begins in a block that is marked is not yet marked to its end. */
+static void test_change_from_a_marked_block_is_marked_to_its_end(void)
+{
+	struct cbt_map *map = make_map();
+
+	mark_block(map, 9000);
+	cbt_map_mark(map, 9000 * BLOCK_SECTORS + 7, 2);
+	mark_block(map, NR_BLOCKS - 5);
+	/* The sum of both is in the first block again. */
+	cbt_map_mark(map, (NR_BLOCKS - 5) * BLOCK_SECTORS + 2, U64_MAX);
+	take(map);
+	CU_ASSERT_EQUAL(frozen(map, 9001), 1);
+	CU_ASSERT_EQUAL(frozen(map, NR_BLOCKS - 1), 1);
+	CU_ASSERT_EQUAL(nr_frozen_blocks_marked(map), 2 + 5);
+	cbt_map_destroy(map);
+}
+
 static void test_empty_change_marks_nothing(void)
 {
 	struct cbt_map *map = make_map();
@@ -969,6 +986,7 @@ CU_TestInfo cbt_map_tests[] = {
 	TEST(test_change_may_span_pages_of_the_map),
 	TEST(test_change_beyond_the_device_is_ignored),
 	TEST(test_change_is_clipped_at_the_end_of_the_device),
+	TEST(test_change_from_a_marked_block_is_marked_to_its_end),
 	TEST(test_empty_change_marks_nothing),
 	TEST(test_number_grows_with_each_take),
 	TEST(test_later_change_takes_the_later_number),
