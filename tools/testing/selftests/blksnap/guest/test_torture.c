@@ -213,7 +213,8 @@ static const struct memory_field {
 	const char *name;
 	long tolerance_kib;	/* what others may take meanwhile */
 } memory_fields[] = {
-	{ "MemFree", 12288 },
+	/* The first is what no other field or cache accounts for. */
+	{ "unaccounted", 12288 },
 	{ "Slab", 6144 },
 	{ "SUnreclaim", 6144 },
 	{ "Percpu", 512 },
@@ -230,32 +231,52 @@ static struct {
 	long after[NR_FIELDS];
 } memory;
 
-static void parse_memory(FILE *file, long *kib)
+/* The number behind @name in lines of /proc/meminfo; false if it is not there. */
+static bool parse_line(const char *line, const char *name, long *number)
 {
-	char line[200];
-	unsigned int i;
+	const size_t length = strlen(name);
 
-	while (fgets(line, sizeof(line), file))
-		for (i = 0; i < NR_FIELDS; i++) {
-			const char *name = memory_fields[i].name;
-
-			if (!strncmp(line, name, strlen(name)) &&
-			    line[strlen(name)] == ':')
-				kib[i] = atol(strchr(line, ':') + 1);
-		}
+	if (strncmp(line, name, length) || line[length] != ':')
+		return false;
+	*number = atol(line + length + 1);
+	return true;
 }
 
-/* What the program itself occupies does not count. */
-static long own_kib(void)
+static void parse_memory(FILE *file, long *kib)
 {
-	long total = 0, resident = 0;
-	FILE *file = fopen("/proc/self/statm", "r");
+	/* What is free, what the kernel can tell the owner of. */
+	static const char *const accounts[] = {
+		"MemFree", "Buffers", "Cached", "SwapCached", "AnonPages",
+		"Slab", "PageTables", "VmallocUsed", "Percpu",
+	};
+	char line[200];
+	unsigned int i;
+	long number;
 
-	if (!file || fscanf(file, "%ld %ld", &total, &resident) != 2)
-		resident = 0;
-	if (file)
-		fclose(file);
-	return resident * (sysconf(_SC_PAGESIZE) / 1024);
+	while (fgets(line, sizeof(line), file)) {
+		for (i = 1; i < NR_FIELDS; i++)
+			parse_line(line, memory_fields[i].name, &kib[i]);
+		for (i = 0; i < ARRAY_SIZE(accounts); i++)
+			if (parse_line(line, accounts[i], &number))
+				kib[0] -= number;
+		if (parse_line(line, "MemTotal", &number))
+			kib[0] += number;
+	}
+}
+
+/* Free pages that the processors keep at hand: MemFree leaves them out. */
+static long kept_kib(void)
+{
+	FILE *file = fopen("/proc/zoneinfo", "r");
+	long total = 0, number;
+	char line[200];
+
+	ASSERT(file);
+	while (fgets(line, sizeof(line), file))
+		if (parse_line(line + strspn(line, " "), "count", &number))
+			total += number;
+	fclose(file);
+	return total * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
 /* What is left when all disks have their memory and caches are empty. */
@@ -270,18 +291,15 @@ static void read_memory(long *kib)
 	}
 	file = fopen("/proc/meminfo", "r");
 	ASSERT(file);
+	kib[0] = -kept_kib();
 	parse_memory(file, kib);
 	fclose(file);
-	kib[0] += own_kib();
 }
 
 /* What the run took and has not given back, of one field. */
 static long missing_kib(unsigned int i)
 {
-	const long more = memory.after[i] - memory.before[i];
-
-	/* The first one is what is free. */
-	return i ? more : -more;
+	return memory.after[i] - memory.before[i];
 }
 
 static bool is_memory_back(void)
