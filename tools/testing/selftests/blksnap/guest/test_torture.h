@@ -94,6 +94,8 @@ void watch_stop(void);
  * @end:	tick after it
  * @sector:	first, of the medium
  * @is_certain:	it was done for sure, once it has ended
+ * @is_cached:	it went to the page cache of its node; or, if it made zeros, it
+ *		threw out what was there before it began to do so
  * @way:	index of the way it took, for reports
  * @how:	the name of what it was, for reports
  */
@@ -104,6 +106,7 @@ struct op {
 	uint32_t nr_sectors;
 	bool makes_zeros;
 	bool is_certain;
+	bool is_cached;
 	uint8_t way;
 	const char *how;
 };
@@ -134,6 +137,7 @@ struct origin;
  * @touched:	by block, the last tick at which a writer was there
  * @must_start:	by sector, used while judging
  * @zero_end:	by sector, used while judging
+ * @drop_start:	by sector, used while judging
  * @is_taken:	an agent works with it (torture.lock)
  */
 struct medium {
@@ -160,6 +164,7 @@ struct medium {
 	atomic_uint_fast64_t *touched;
 	uint64_t *must_start;
 	uint64_t *zero_end;
+	uint64_t *drop_start;
 
 	bool is_taken;
 };

@@ -13,6 +13,11 @@
  * other operation on the sector both began after the end of O and ended before
  * I.  That holds for all members together, so it is the test for one instant as
  * well.
+ *
+ * One more thing is legal.  An operation that makes zeros may throw pages out of
+ * the page cache before it begins.  A write through the cache that had not ended
+ * by then may be lost with them, however well its sync ends: what was there
+ * before stays until the zeros come.
  */
 #include <string.h>
 
@@ -116,6 +121,34 @@ void report_sector(const struct medium *medium, const char *label,
 
 /* --- what the log says of each sector --- */
 
+/* The sectors [*first, *end) of an operation that are looked at. */
+static void clip_op(const struct evidence *evidence, const struct op *op,
+		    uint64_t *first, uint64_t *end)
+{
+	*first = op->sector > evidence->start ? op->sector : evidence->start;
+	*end = op->sector + op->nr_sectors;
+	if (*end > evidence->start + evidence->nr_sectors)
+		*end = evidence->start + evidence->nr_sectors;
+}
+
+/* Where pages were thrown out, but zeros were perhaps not there yet. */
+static void apply_drop(const struct evidence *evidence, const struct op *op,
+		       uint64_t instant)
+{
+	uint64_t *drop_start = evidence->medium->drop_start;
+	const uint64_t start = atomic_load(&op->start);
+	uint64_t s, last;
+
+	if (start > evidence->take_end || !op->is_cached || !op->makes_zeros)
+		return;
+	if (atomic_load(&op->end) < instant && op->is_certain)
+		return;
+	clip_op(evidence, op, &s, &last);
+	for (; s < last; s++)
+		if (start < drop_start[s])
+			drop_start[s] = start;
+}
+
 static void apply_op(const struct evidence *evidence, const struct op *op,
 		     uint64_t instant)
 {
@@ -127,13 +160,13 @@ static void apply_op(const struct evidence *evidence, const struct op *op,
 	/* An entry that is not filled in yet belongs to what comes later. */
 	if (start > evidence->take_end)
 		return;
-	s = op->sector > evidence->start ? op->sector : evidence->start;
-	last = op->sector + op->nr_sectors;
-	if (last > evidence->start + evidence->nr_sectors)
-		last = evidence->start + evidence->nr_sectors;
+	clip_op(evidence, op, &s, &last);
 	for (; s < last; s++) {
 		if (op->makes_zeros && end > medium->zero_end[s])
 			medium->zero_end[s] = end;
+		if (op->is_cached && !op->makes_zeros &&
+		    end > medium->drop_start[s])
+			continue;
 		if (op->is_certain && end < instant &&
 		    start > medium->must_start[s])
 			medium->must_start[s] = start;
@@ -148,6 +181,10 @@ static void apply_log(const struct evidence *evidence, uint64_t instant)
 
 	memset(medium->must_start + evidence->start, 0, nr_bytes);
 	memset(medium->zero_end + evidence->start, 0, nr_bytes);
+	/* All ones: nowhere. */
+	memset(medium->drop_start + evidence->start, 0xff, nr_bytes);
+	for (i = 0; i < nr && i < MAX_OPS; i++)
+		apply_drop(evidence, &medium->ops[i], instant);
 	for (i = 0; i < nr && i < MAX_OPS; i++)
 		apply_op(evidence, &medium->ops[i], instant);
 }

@@ -51,6 +51,7 @@ static struct op *op_begin(struct medium *medium, const struct op *wanted,
 	op->makes_zeros = wanted->makes_zeros;
 	op->way = wanted->way;
 	op->how = wanted->how;
+	op->is_cached = wanted->is_cached;
 	op->is_certain = false;
 	if (!op->makes_zeros)
 		stamp_words(medium, buffer, op->sector, op->nr_sectors,
@@ -138,6 +139,7 @@ static void write_buffered(struct worker *worker, struct medium *medium,
 	for (i = 0; i < wanted_nr; i++) {
 		memset(&wanted, 0, sizeof(wanted));
 		wanted.how = kind_names[WRITE_BUFFERED];
+		wanted.is_cached = true;
 		choose_range(medium, way, random, MAX_BATCH_SHIFT, &wanted);
 		ops[nr] = op_begin(medium, &wanted, worker->buffer);
 		if (!ops[nr])
@@ -175,6 +177,7 @@ static void write_once(struct worker *worker, struct medium *medium,
 	memset(&wanted, 0, sizeof(wanted));
 	wanted.makes_zeros = write_makes_zeros(kind);
 	wanted.how = kind_names[kind];
+	wanted.is_cached = way->is_buffered && wanted.makes_zeros;
 	choose_range(medium, way, random, MAX_SHIFT, &wanted);
 	op = op_begin(medium, &wanted, worker->buffer);
 	if (!op)
