@@ -254,7 +254,7 @@ static u64 diff_storage_fill_array(struct diff_storage *storage, struct storage_
 	return capacity;
 }
 
-/* Does the storage with all of the ranges of @batch have less than 2^64 sectors? */
+/* Is the storage with all of the ranges of @batch small enough? */
 static bool diff_storage_fits(const struct diff_storage *storage,
 			      const struct storage_batch *batch)
 {
@@ -262,9 +262,9 @@ static bool diff_storage_fits(const struct diff_storage *storage,
 	unsigned int i;
 
 	for (i = 0; i < batch->nr_ranges; i++) {
-		if (check_add_overflow(capacity, batch->ranges[i].place.nr_sectors,
-				       &capacity))
+		if (batch->ranges[i].place.nr_sectors > DIFF_STORAGE_MAX_SECTORS - capacity)
 			return false;
+		capacity += batch->ranges[i].place.nr_sectors;
 	}
 	return true;
 }
@@ -300,7 +300,8 @@ static struct storage_range **diff_storage_publish(struct diff_storage *storage,
  * Context: Process context, sleeps; serialised by the caller with itself and
  *	    with the other functions that sleep.
  * Return: 0; -ENOMEM; or -EINVAL if a range is empty, or if a range overlaps
- *	   another one of @ranges or of @storage, or the sizes overflow.
+ *	   another one of @ranges or of @storage, or there were more than
+ *	   DIFF_STORAGE_MAX_SECTORS with them.
  */
 int diff_storage_append(struct diff_storage *storage, const struct diff_range *ranges,
 			unsigned int nr_ranges)

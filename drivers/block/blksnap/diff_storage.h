@@ -25,6 +25,9 @@
 /* 4 KiB: the smallest engine block and the largest logical block we store on. */
 #define DIFF_STORAGE_ALIGN_SECTORS 8U
 
+/* All ranges together: positions are below. */
+#define DIFF_STORAGE_MAX_SECTORS (1ULL << 54)
+
 struct diff_storage;
 
 /**

@@ -5,15 +5,22 @@
  * A red-black tree of extents.  There may be millions of them when the writes
  * are small and scattered, so an extent is small, comes from a slab cache of
  * its own, and is merged with its neighbours where both the origin's sectors
- * and the positions go on without a gap.
+ * and the positions go on without a gap, up to a length of EXTENT_MAX_SECTORS.
  */
 #include "extent_map.h"
 
+/*
+ * What both of the numbers of an extent leave free holds its length.  Mind that
+ * the sum of a bit-field and a smaller type is no wider than the bit-field.
+ */
+#define EXTENT_NR_HALF_BITS (64 - EXTENT_SECTOR_BITS)
+
 struct extent {
 	struct rb_node rb;
-	u64 sector;		/* first on the origin */
-	u64 position;		/* of that sector in the difference storage */
-	u64 nr_sectors;
+	u64 sector : EXTENT_SECTOR_BITS;	/* first on the origin */
+	u64 nr_high : EXTENT_NR_HALF_BITS;
+	u64 position : EXTENT_SECTOR_BITS;	/* of that sector in the storage */
+	u64 nr_low : EXTENT_NR_HALF_BITS;
 };
 
 static struct kmem_cache *extent_cache;
@@ -98,9 +105,21 @@ static struct extent *rb_to_extent(struct rb_node *rb)
 	return rb_entry_safe(rb, struct extent, rb);
 }
 
+static u32 extent_nr_sectors(const struct extent *extent)
+{
+	return extent->nr_high << EXTENT_NR_HALF_BITS | extent->nr_low;
+}
+
+/* @nr_sectors is not above EXTENT_MAX_SECTORS. */
+static void extent_set_nr_sectors(struct extent *extent, u32 nr_sectors)
+{
+	extent->nr_high = nr_sectors >> EXTENT_NR_HALF_BITS;
+	extent->nr_low = nr_sectors;
+}
+
 static u64 extent_end(const struct extent *extent)
 {
-	return extent->sector + extent->nr_sectors;
+	return (u64)extent->sector + extent_nr_sectors(extent);
 }
 
 /* The last extent that starts at @sector or before it, or NULL. */
@@ -128,10 +147,18 @@ static struct extent *extent_map_next(const struct extent_map *map, struct exten
 	return rb_to_extent(extent ? rb_next(&extent->rb) : rb_first(&map->root));
 }
 
-static bool extent_continues(const struct extent *extent, const struct extent *next)
+/* Make @next, right behind @extent, a part of it, if it goes on there. */
+static bool extent_merge(struct extent *extent, const struct extent *next)
 {
-	return extent_end(extent) == next->sector &&
-	       extent->position + extent->nr_sectors == next->position;
+	u32 nr_sectors = extent_nr_sectors(extent);
+	u32 nr_merged = nr_sectors + extent_nr_sectors(next);
+
+	if (extent_end(extent) != next->sector ||
+	    (u64)extent->position + nr_sectors != next->position ||
+	    nr_merged > EXTENT_MAX_SECTORS)
+		return false;
+	extent_set_nr_sectors(extent, nr_merged);
+	return true;
 }
 
 /* Link @extent right behind @prev, or before all others if that is NULL. */
@@ -158,8 +185,8 @@ static void extent_map_link(struct extent_map *map, struct extent *prev,
  * @nr_sectors:	length of the run; no part of it may be in the map yet
  * @position:	of @sector in the difference storage
  *
- * A run that is empty or overlaps another one is a bug of the caller: it is
- * reported once and not entered.
+ * A run that is empty, too long or overlaps another one is a bug of the caller,
+ * and so are numbers too large: it is reported once and not entered.
  *
  * Context: Any; the caller serialises.
  */
@@ -169,24 +196,24 @@ void extent_map_insert(struct extent_map *map, struct extent *extent,
 	struct extent *prev = extent_map_find_last(map, sector);
 	struct extent *next = extent_map_next(map, prev);
 
-	extent->sector = sector;
-	extent->nr_sectors = nr_sectors;
-	extent->position = position;
-	if (WARN_ON_ONCE(!nr_sectors || (prev && extent_end(prev) > sector) ||
-			 (next && extent_end(extent) > next->sector))) {
+	if (WARN_ON_ONCE(!nr_sectors || nr_sectors > EXTENT_MAX_SECTORS ||
+			 (sector | position) >> EXTENT_SECTOR_BITS ||
+			 (prev && extent_end(prev) > sector) ||
+			 (next && sector + nr_sectors > next->sector))) {
 		extent_free(extent);
 		return;
 	}
+	extent->sector = sector;
+	extent->position = position;
+	extent_set_nr_sectors(extent, nr_sectors);
 
-	if (prev && extent_continues(prev, extent)) {
-		prev->nr_sectors += nr_sectors;
+	if (prev && extent_merge(prev, extent)) {
 		extent_free(extent);
 		extent = prev;
 	} else {
 		extent_map_link(map, prev, extent);
 	}
-	if (next && extent_continues(extent, next)) {
-		extent->nr_sectors += next->nr_sectors;
+	if (next && extent_merge(extent, next)) {
 		rb_erase(&next->rb, &map->root);
 		map->nr_extents--;
 		extent_free(next);

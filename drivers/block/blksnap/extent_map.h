@@ -4,7 +4,8 @@
  *
  * Maps runs of origin sectors to positions in the difference storage.  Extents
  * never overlap and are never removed before extent_map_exit(); an extent that
- * continues a neighbour on both sides is merged with it.
+ * continues a neighbour on both sides is merged with it, unless the sum is too
+ * long.
  *
  * Not locked: callers serialise.  Nothing here sleeps except extent_alloc(),
  * according to its gfp flags, and extent_map_exit().
@@ -13,6 +14,11 @@
 #define BLKSNAP_EXTENT_MAP_H
 
 #include "logic_deps.h"
+
+/* A device has at most 2^63 bytes, and storage is not larger than that. */
+#define EXTENT_SECTOR_BITS 54U
+/* The longest run that is one extent: what two numbers of 64 bits leave free. */
+#define EXTENT_MAX_SECTORS ((1U << 2 * (64 - EXTENT_SECTOR_BITS)) - 1)
 
 struct extent;
 

@@ -110,7 +110,8 @@ static void use_map(struct fuzz_input *input, struct extent_map *map)
 
 void fuzz_one(struct fuzz_input *input)
 {
-	static const u64 bases[] = { 0, (1ULL << 32) - NR_SECTORS / 2, 1ULL << 54 };
+	static const u64 bases[] = { 0, (1ULL << 32) - NR_SECTORS / 2,
+				     (1ULL << EXTENT_SECTOR_BITS) - NR_SECTORS };
 	struct extent_map map;
 
 	memset(model, 0xff, sizeof(model));

@@ -290,11 +290,13 @@ static void test_range_that_overflows_is_refused(void)
 
 static void test_capacity_that_overflows_is_refused(void)
 {
-	struct diff_storage *storage = make_storage_of(&whole, 0, U64_MAX);
+	struct diff_storage *storage = make_storage_of(&whole, 0, DIFF_STORAGE_MAX_SECTORS - 8);
 
 	CU_ASSERT_EQUAL(append(storage, &elsewhere, 0, 16), -EINVAL);
-	CU_ASSERT_EQUAL(diff_storage_capacity(storage), U64_MAX - 7);
+	CU_ASSERT_EQUAL(append(storage, &elsewhere, 0, U64_MAX), -EINVAL);
+	CU_ASSERT_EQUAL(diff_storage_capacity(storage), DIFF_STORAGE_MAX_SECTORS - 8);
 	CU_ASSERT(!overlaps(storage, &elsewhere, 0, 16));
+	CU_ASSERT_EQUAL(append(storage, &elsewhere, 0, 8), 0);
 	diff_storage_destroy(storage);
 }
 

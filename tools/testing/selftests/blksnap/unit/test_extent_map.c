@@ -166,15 +166,53 @@ static void test_neighbours_in_the_storage_alone_stay_apart(void)
 	drop_map(&map);
 }
 
-static void test_merged_extent_may_pass_32_bits(void)
+static void test_merged_extent_has_a_longest_length(void)
 {
+	const u64 half = (EXTENT_MAX_SECTORS + 1) / 2;
 	struct extent_map map;
 
 	make_map(&map);
-	insert(&map, 0, 1ULL << 40, 5);
-	insert(&map, 1ULL << 40, 1ULL << 40, 5 + (1ULL << 40));
+	insert(&map, 0, half, 5);
+	insert(&map, half, half - 1, 5 + half);
 	CU_ASSERT_EQUAL(map.nr_extents, 1);
-	CU_ASSERT(is_stored(&map, 3, U64_MAX, 8, (1ULL << 41) - 3));
+	CU_ASSERT(is_stored(&map, 3, U64_MAX, 8, EXTENT_MAX_SECTORS - 3));
+	insert(&map, 2 * half - 1, 8, 5 + 2 * half - 1);
+	CU_ASSERT_EQUAL(map.nr_extents, 2);
+	CU_ASSERT(is_stored(&map, 3, U64_MAX, 8, EXTENT_MAX_SECTORS - 3));
+	CU_ASSERT(is_stored(&map, 2 * half, U64_MAX, 5 + 2 * half, 7));
+	drop_map(&map);
+}
+
+static void test_numbers_may_be_as_large_as_a_device(void)
+{
+	const u64 end = 1ULL << EXTENT_SECTOR_BITS;
+	struct extent_map map;
+
+	make_map(&map);
+	insert(&map, end - EXTENT_MAX_SECTORS, EXTENT_MAX_SECTORS, end - 8);
+	CU_ASSERT_EQUAL(host_take_warnings(), 0);
+	CU_ASSERT(is_stored(&map, end - 3, 8, end - 11 + EXTENT_MAX_SECTORS, 3));
+	CU_ASSERT(is_hole(&map, end, 8, 8));
+	drop_map(&map);
+}
+
+static void test_what_is_too_large_is_reported_and_not_entered(void)
+{
+	static const u64 bad[][3] = {
+		{ 0, EXTENT_MAX_SECTORS + 1, 0 },
+		{ 0, 1ULL << 32, 0 },
+		{ 1ULL << EXTENT_SECTOR_BITS, 8, 0 },
+		{ 0, 8, 1ULL << EXTENT_SECTOR_BITS },
+	};
+	struct extent_map map;
+	unsigned int i;
+
+	make_map(&map);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		insert(&map, bad[i][0], bad[i][1], bad[i][2]);
+		CU_ASSERT_EQUAL(host_take_warnings(), 1);
+		CU_ASSERT_EQUAL(map.nr_extents, 0);
+	}
 	drop_map(&map);
 }
 
@@ -361,7 +399,9 @@ CU_TestInfo extent_map_tests[] = {
 	TEST(test_extent_closes_a_gap_to_one_extent),
 	TEST(test_neighbours_on_the_origin_alone_stay_apart),
 	TEST(test_neighbours_in_the_storage_alone_stay_apart),
-	TEST(test_merged_extent_may_pass_32_bits),
+	TEST(test_merged_extent_has_a_longest_length),
+	TEST(test_numbers_may_be_as_large_as_a_device),
+	TEST(test_what_is_too_large_is_reported_and_not_entered),
 	TEST(test_overlap_is_reported_and_not_entered),
 	TEST(test_empty_run_is_reported_and_not_entered),
 	TEST(test_exit_frees_all_extents),
