@@ -161,7 +161,7 @@ static int cow_write_region(struct list_head *batch, const struct diff_range *re
 /* Enters what has been written of one copy; true if that was the rest of it. */
 static bool cow_commit_copy(struct cow *cow, struct cow_copy *copy)
 {
-	static_assert(DIFF_STORAGE_MAX_SECTORS <= 1ULL << EXTENT_SECTOR_BITS);
+	static_assert(DIFF_STORAGE_POSITION_BITS <= EXTENT_SECTOR_BITS);
 	static_assert((1ULL << (COW_RUN_MAX_SHIFT - SECTOR_SHIFT)) <= EXTENT_MAX_SECTORS);
 	sector_t sector = (copy->range.first << cow_sector_shift(cow)) + copy->stored;
 	/* Without the padding behind the origin's end. */

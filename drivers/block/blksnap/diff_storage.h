@@ -25,8 +25,9 @@
 /* 4 KiB: the smallest engine block and the largest logical block we store on. */
 #define DIFF_STORAGE_ALIGN_SECTORS 8U
 
-/* All ranges together: positions are below. */
-#define DIFF_STORAGE_MAX_SECTORS (1ULL << 54)
+/* All ranges together have no more sectors than that; positions are below. */
+#define DIFF_STORAGE_POSITION_BITS 54U
+#define DIFF_STORAGE_MAX_SECTORS BIT_ULL(DIFF_STORAGE_POSITION_BITS)
 
 struct diff_storage;
 

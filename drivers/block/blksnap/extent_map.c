@@ -17,10 +17,10 @@
 
 struct extent {
 	struct rb_node rb;
-	u64 sector : EXTENT_SECTOR_BITS;	/* first on the origin */
 	u64 nr_high : EXTENT_NR_HALF_BITS;
-	u64 position : EXTENT_SECTOR_BITS;	/* of that sector in the storage */
+	u64 sector : EXTENT_SECTOR_BITS;	/* first on the origin */
 	u64 nr_low : EXTENT_NR_HALF_BITS;
+	u64 position : EXTENT_SECTOR_BITS;	/* of that sector in the storage */
 };
 
 static struct kmem_cache *extent_cache;

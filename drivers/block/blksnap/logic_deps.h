@@ -12,6 +12,7 @@
 
 #include <linux/align.h>
 #include <linux/atomic.h>
+#include <linux/bits.h>
 #include <linux/blkdev.h>
 #include <linux/bug.h>
 #include <linux/compiler.h>

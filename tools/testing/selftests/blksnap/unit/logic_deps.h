@@ -38,6 +38,8 @@ typedef unsigned int gfp_t;
 #define round_down(n, to) ((n) & ~((__typeof__(n))(to) - 1))
 #define round_up(n, to) round_down((n) + ((to) - 1), to)
 
+#define BIT_ULL(bit) (1ULL << (bit))
+
 #define check_add_overflow(a, b, sum) __builtin_add_overflow(a, b, sum)
 #define struct_size(pointer, member, count) \
 	(sizeof(*(pointer)) + sizeof((pointer)->member[0]) * (size_t)(count))
