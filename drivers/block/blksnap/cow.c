@@ -579,6 +579,7 @@ static void cow_free(struct kref *kref)
 {
 	struct cow *cow = container_of(kref, struct cow, kref);
 
+	cow_free_spare_reads(cow);
 	extent_map_exit(&cow->extents);
 	sparse_map_exit(&cow->copied);
 	bioset_exit(&cow->copy_bios);

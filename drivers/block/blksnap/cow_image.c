@@ -11,7 +11,9 @@
  *	copied, but neither	zeros: the snapshot's own storage on the origin
  *
  * Reads run in the submitter's context and never wait for anything but memory
- * of the pools, of which each call takes one object each.
+ * of the pools, of which each call takes one object each.  What describes a read
+ * is kept for the next one of the same engine, as long as the pool is full: to
+ * allocate and free it would cost as much as all else that is done here.
  *
  * A write ends up in the difference storage: over what is stored there already,
  * or as a new in-memory copy if it covers whole blocks, or else after the block
@@ -35,6 +37,9 @@
 
 /* Image reads that make progress without memory, for all images. */
 #define COW_IMAGE_RESERVE 64
+
+/* So many descriptions of reads an engine keeps. */
+#define COW_MAX_SPARE_READS 64
 
 enum cow_piece_kind {
 	COW_PIECE_FAILED,	/* the engine has an error */
@@ -61,6 +66,7 @@ struct cow_piece {
 /**
  * struct cow_image_read - an image bio on its way to a device
  * @range:	in cow->readers, if @is_shared
+ * @next_spare:	in cow->spare_reads, while it describes nothing
  * @cow:	the engine, see cow_io_begin()
  * @is_shared:	read from the origin
  * @end_io:	of the bio, in which is ours meanwhile
@@ -69,7 +75,10 @@ struct cow_piece {
  * The bio itself is sent on, so this is owned by whoever has the bio.
  */
 struct cow_image_read {
-	struct block_range_node range;
+	union {
+		struct block_range_node range;
+		struct cow_image_read *next_spare;
+	};
 	struct cow *cow;
 	bool is_shared;
 	bio_end_io_t *end_io;
@@ -160,7 +169,6 @@ static void cow_find_piece(struct cow *cow, sector_t sector, sector_t nr_sectors
 {
 	u64 first = cow_sector_block(cow, sector);
 	u64 last = cow_sector_block(cow, sector + nr_sectors - 1);
-	u64 copied;
 
 	lockdep_assert_held(&cow->lock);
 	piece->nr_sectors = nr_sectors;
@@ -168,55 +176,123 @@ static void cow_find_piece(struct cow *cow, sector_t sector, sector_t nr_sectors
 		piece->kind = COW_PIECE_FAILED;
 		return;
 	}
-	copied = cow_next_copied(cow, first, last);
-	if (copied > first)
-		cow_find_shared(cow, sector, first, copied - 1, piece);
-	else
+	if (cow_is_copied(cow, first))
 		cow_find_copied(cow, sector, first, cow_next_uncopied(cow, first, last) - 1,
 				piece);
+	else if (first == last)
+		cow_find_shared(cow, sector, first, last, piece);
+	else
+		cow_find_shared(cow, sector, first, cow_next_copied(cow, first, last) - 1,
+				piece);
+}
+
+static struct cow_image_read *cow_pop_spare_read(struct cow *cow)
+{
+	struct cow_image_read *read = cow->spare_reads;
+
+	lockdep_assert_held(&cow->lock);
+	if (read) {
+		cow->spare_reads = read->next_spare;
+		cow->nr_spare_reads--;
+	}
+	return read;
+}
+
+/*
+ * Not before the pool is full: others may be waiting for what was taken out of
+ * its reserve, and that has to come back to it.
+ */
+static bool cow_push_spare_read(struct cow *cow, struct cow_image_read *read)
+{
+	lockdep_assert_held(&cow->lock);
+	if (cow->nr_spare_reads == COW_MAX_SPARE_READS ||
+	    READ_ONCE(cow_read_pool.curr_nr) < cow_read_pool.min_nr)
+		return false;
+	read->next_spare = cow->spare_reads;
+	cow->spare_reads = read;
+	cow->nr_spare_reads++;
+	return true;
+}
+
+/**
+ * cow_free_spare_reads() - free what an engine keeps for image reads
+ * @cow:	engine that nobody uses any more
+ */
+void cow_free_spare_reads(struct cow *cow)
+{
+	while (cow->spare_reads) {
+		struct cow_image_read *read = cow->spare_reads;
+
+		cow->spare_reads = read->next_spare;
+		mempool_free(read, &cow_read_pool);
+	}
 }
 
 /*
  * Finds the first piece of a read and, if it is shared, keeps it as it is.
- * Unless the engine has failed, this begins what cow_unregister_read() ends.
+ * Returns what cow_unregister_read() ends; NULL if the engine has failed.
  */
-static void cow_register_read(struct cow *cow, const struct bio *bio,
-			      struct cow_image_read *read, struct cow_piece *piece)
+static struct cow_image_read *cow_register_read(struct cow *cow, const struct bio *bio,
+						struct cow_piece *piece)
 {
 	sector_t sector = bio->bi_iter.bi_sector;
+	struct cow_image_read *read;
 	unsigned long flags;
 
-	read->cow = cow;
 	spin_lock_irqsave(&cow->lock, flags);
+	read = cow_pop_spare_read(cow);
+	if (!read) {
+		spin_unlock_irqrestore(&cow->lock, flags);
+		read = mempool_alloc(&cow_read_pool, GFP_NOIO);
+		spin_lock_irqsave(&cow->lock, flags);
+	}
 	cow_find_piece(cow, sector, bio_sectors(bio), piece);
-	if (piece->kind != COW_PIECE_FAILED)
-		cow->nr_io++;
+	if (piece->kind == COW_PIECE_FAILED) {
+		spin_unlock_irqrestore(&cow->lock, flags);
+		mempool_free(read, &cow_read_pool);
+		return NULL;
+	}
+	cow->nr_io++;
+	read->cow = cow;
 	read->is_shared = piece->kind == COW_PIECE_SHARED;
 	if (read->is_shared)
 		range_lock_add(&cow->readers, &read->range, cow_sector_block(cow, sector),
 			       cow_sector_block(cow, sector + piece->nr_sectors - 1));
 	spin_unlock_irqrestore(&cow->lock, flags);
+	return read;
 }
 
-/* Returns false if what was read may not be the old data. */
-static bool cow_unregister_read(struct cow_image_read *read)
+/* Writes to copied blocks may have waited for this read alone. */
+static void cow_let_writes_go(struct cow *cow, u64 first, u64 last)
 {
 	struct bio_list ready = BIO_EMPTY_LIST;
+
+	cow_copies_settle(cow, first, last, &ready);
+	releaser_add_list(&cow->ready, &ready);
+}
+
+/* Frees @read.  Returns false if what was read may not be the old data. */
+static bool cow_unregister_read(struct cow_image_read *read)
+{
 	struct cow *cow = read->cow;
 	unsigned long flags;
 	bool is_valid = true;
+	bool is_kept;
 
 	spin_lock_irqsave(&cow->lock, flags);
 	if (read->is_shared) {
 		/* A failed engine has let writes to these blocks pass. */
 		is_valid = !cow->error && cow_medium_is_same(cow);
 		range_lock_del(&cow->readers, &read->range);
-		cow_copies_settle(cow, read->range.first, read->range.last, &ready);
 		/* Before the end, after which nobody may rely on the engine. */
-		releaser_add_list(&cow->ready, &ready);
+		if (!range_lock_is_empty(&cow->copies))
+			cow_let_writes_go(cow, read->range.first, read->range.last);
 	}
+	is_kept = cow_push_spare_read(cow, read);
 	cow_io_end_locked(cow);
 	spin_unlock_irqrestore(&cow->lock, flags);
+	if (!is_kept)
+		mempool_free(read, &cow_read_pool);
 	return is_valid;
 }
 
@@ -228,7 +304,6 @@ static void cow_image_read_end_io(struct bio *bio)
 	bio->bi_private = read->private;
 	if (!cow_unregister_read(read))
 		bio->bi_status = BLK_STS_IOERR;
-	mempool_free(read, &cow_read_pool);
 	/* Again, for the bi_end_io of a chained bio cannot be called. */
 	bio_endio(bio);
 }
@@ -296,10 +371,10 @@ static void cow_piece_clip_to_range(struct cow *cow, struct cow_piece *piece)
 
 static void cow_image_read(struct cow *cow, struct bio *bio)
 {
-	struct cow_image_read *read = mempool_alloc(&cow_read_pool, GFP_NOIO);
+	struct cow_image_read *read;
 	struct cow_piece piece;
 
-	cow_register_read(cow, bio, read, &piece);
+	read = cow_register_read(cow, bio, &piece);
 	cow_piece_clip_to_range(cow, &piece);
 
 	if (piece.nr_sectors < bio_sectors(bio)) {
@@ -327,9 +402,8 @@ static void cow_image_read(struct cow *cow, struct bio *bio)
 		bio->bi_status = BLK_STS_IOERR;
 		break;
 	}
-	if (piece.kind != COW_PIECE_FAILED)
+	if (read)
 		cow_unregister_read(read);
-	mempool_free(read, &cow_read_pool);
 	bio_endio(bio);
 }
 

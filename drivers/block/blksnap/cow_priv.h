@@ -75,6 +75,8 @@ struct cow_copy {
 	struct bio bio;		/* last, its inline vector follows */
 };
 
+struct cow_image_read;
+
 /**
  * struct cow - keeps the old data of one origin
  * @kref:	held by the snapshot, by its image's disk, and for the time of a
@@ -95,6 +97,8 @@ struct cow_copy {
  * @in_memory:	blocks in memory or being read
  * @copies:	in-memory copies
  * @readers:	image reads under way on the origin
+ * @spare_reads: descriptions of image reads, for the next ones
+ * @nr_spare_reads: how many
  * @extents:	what is stored, by origin sector
  * @unstored:	copies in state COW_COPIED that wait to be stored
  * @starved:	writes that wait for memory
@@ -142,6 +146,8 @@ struct cow {
 	unsigned int nr_unstored;
 	struct range_lock copies;
 	struct range_lock readers;
+	struct cow_image_read *spare_reads;
+	unsigned int nr_spare_reads;
 	struct extent_map extents;
 	struct list_head unstored;
 	struct bio_list starved;
@@ -214,6 +220,7 @@ void cow_store_kick(struct cow *cow, bool at_once);
 void cow_store_drop(struct cow *cow);
 
 void cow_image_write(void *data, struct bio *bio);
+void cow_free_spare_reads(struct cow *cow);
 int cow_store_module_init(void);
 void cow_store_module_exit(void);
 int cow_image_module_init(void);

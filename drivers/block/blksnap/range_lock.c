@@ -26,18 +26,6 @@ void range_lock_init(struct range_lock *lock)
 }
 
 /**
- * range_lock_is_empty() - does the set hold no range at all?
- * @lock:	set to look at
- *
- * Context: Any; the caller serialises.
- * Return: true if it is empty.
- */
-bool range_lock_is_empty(const struct range_lock *lock)
-{
-	return RB_EMPTY_ROOT(&lock->ranges.rb_root);
-}
-
-/**
  * range_lock_add() - put a range into the set
  * @lock:	set to change
  * @range:	memory for the range, in no set; has to stay until

@@ -27,11 +27,24 @@ struct block_range_node {
 };
 
 void range_lock_init(struct range_lock *lock);
-bool range_lock_is_empty(const struct range_lock *lock);
 void range_lock_add(struct range_lock *lock, struct block_range_node *range,
 		    u64 first, u64 last);
 void range_lock_del(struct range_lock *lock, struct block_range_node *range);
 struct block_range_node *range_lock_first(struct range_lock *lock, u64 first, u64 last);
 struct block_range_node *range_lock_next(struct block_range_node *range, u64 first, u64 last);
+
+/**
+ * range_lock_is_empty() - does the set hold no range at all?
+ * @lock:	set to look at
+ *
+ * Inline, for it spares most of who asks a search.
+ *
+ * Context: Any; the caller serialises.
+ * Return: true if it is empty.
+ */
+static inline bool range_lock_is_empty(const struct range_lock *lock)
+{
+	return RB_EMPTY_ROOT(&lock->ranges.rb_root);
+}
 
 #endif /* BLKSNAP_RANGE_LOCK_H */
