@@ -228,7 +228,7 @@ bool cow_must_hold(struct cow *cow, const struct bio *bio, sector_t sector)
 
 	if (READ_ONCE(cow->error) || !cow_bio_span(cow, bio, sector, &span))
 		return false;
-	/* Most writes are short. */
+	/* Most writes are short; in line it costs them less. */
 	if (span.first == span.last)
 		return !cow_is_copied(cow, span.first);
 	return cow_next_uncopied(cow, span.first, span.last) <= span.last;

@@ -44,6 +44,10 @@ sector_t cow_blocks_to_sectors(const struct cow *cow, u64 first, u64 last)
 /* The next block from @first on whose bit is @is_copied; @last + 1 if none. */
 static u64 cow_next_block(const struct cow *cow, u64 first, u64 last, bool is_copied)
 {
+	/* Most requests are short. */
+	if (first == last)
+		return first + (cow_is_copied(cow, first) != is_copied);
+
 	while (first <= last) {
 		unsigned long *bits = sparse_map_page(&cow->copied, first / COW_BITS_PER_PAGE);
 		unsigned long from = first % COW_BITS_PER_PAGE;

@@ -179,8 +179,6 @@ static void cow_find_piece(struct cow *cow, sector_t sector, sector_t nr_sectors
 	if (cow_is_copied(cow, first))
 		cow_find_copied(cow, sector, first, cow_next_uncopied(cow, first, last) - 1,
 				piece);
-	else if (first == last)
-		cow_find_shared(cow, sector, first, last, piece);
 	else
 		cow_find_shared(cow, sector, first, cow_next_copied(cow, first, last) - 1,
 				piece);
