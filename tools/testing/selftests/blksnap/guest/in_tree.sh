@@ -5,7 +5,7 @@
 #
 #	in_tree.sh --kernel uml|uml-kasan
 #
-# patches/into-tree lays driver and hook into the source that the kernel was
+# tools/patches/into-tree lays driver and hook into the source that the kernel was
 # built from, and the kernel's own makefiles build it there: as a module, which
 # is then run by the kernel, and built in.
 
@@ -25,7 +25,7 @@ if [[ ${1:-} != --kernel || $# != 2 ]]; then
 fi
 kernel=$2
 driver=drivers/block/blksnap
-into_tree=$top/patches/into-tree
+into_tree=$top/tools/patches/into-tree
 make_arguments=(ARCH=um -s -j "$(nproc)")
 count=0
 failed=0
