@@ -2,12 +2,14 @@
 /*
  * What snapshots cost
  *
- *	test_bench [--budgets FILE] [--scale] [--filter TEXT] [--fast] [--seed N]
+ *	test_bench [--budgets FILE] [--growth | --scale] [--filter TEXT] [--fast]
+ *		   [--seed N]
  *
  * Prints a JSON object per row between the lines of KTAP.  A test fails if a
  * row could not be measured, or if it is over its budget.  FILE has a row's name
  * and a number in each line; "#" begins a comment.
  *
+ * --growth measures how cost grows with devices, snapshots and storage.
  * --scale is for a machine with several processors and a real clock: what it
  * prints are times.  --fast leaves the curves out.
  */
@@ -199,6 +201,11 @@ static const struct ktap_suite scale_suites[] = {
 	{ }
 };
 
+static const struct ktap_suite growth_suites[] = {
+	{ "growth", NULL, growth_tear_down, growth_tests },
+	{ }
+};
+
 int main(int argc, char **argv)
 {
 	const struct ktap_suite *chosen = suites;
@@ -207,6 +214,8 @@ int main(int argc, char **argv)
 	for (i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--scale")) {
 			chosen = scale_suites;
+		} else if (!strcmp(argv[i], "--growth")) {
+			chosen = growth_suites;
 		} else if (!strcmp(argv[i], "--budgets") && i + 1 < argc &&
 			   !budgets_read(argv[++i])) {
 			printf("Bail out! no budgets in %s\n", argv[i]);

@@ -50,6 +50,8 @@ void load_shuffle(struct load *load, bool is_write, size_t nr_bytes,
 		  unsigned int nr, unsigned int step);
 void load_cover(struct load *load, size_t nr_bytes, uint64_t span);
 void load_mix(struct load *load, unsigned int nr, uint64_t span);
+void load_part(struct load *part, const struct load *load, unsigned int first,
+	       unsigned int nr, bool is_write);
 void load_free(struct load *load);
 
 /**
@@ -130,6 +132,10 @@ void scale_tear_down(void);
 
 extern const struct ktap_test space_tests[];
 void space_tear_down(void);
+double free_bytes(void);
+
+extern const struct ktap_test growth_tests[];
+void growth_tear_down(void);
 
 extern const struct ktap_test mix_tests[];
 void mix_tear_down(void);

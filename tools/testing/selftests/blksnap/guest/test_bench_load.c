@@ -27,7 +27,7 @@ static void load_alloc(struct load *load, unsigned int nr)
 	load->nr = nr;
 	load->depth = 1;
 	load->requests = calloc(nr, sizeof(load->requests[0]));
-	ASSERT(load->requests);
+	ASSERT(!nr || load->requests);
 }
 
 void load_free(struct load *load)
@@ -140,6 +140,20 @@ void load_mix(struct load *load, unsigned int nr, uint64_t span)
 		request->is_write = random_below(&random, 10) < 3;
 	}
 	free(sums);
+}
+
+/* Some of the requests of another load, as reads or as writes. */
+void load_part(struct load *part, const struct load *load, unsigned int first,
+	       unsigned int nr, bool is_write)
+{
+	unsigned int i;
+
+	ASSERT(first + nr <= load->nr);
+	load_alloc(part, nr);
+	for (i = 0; i < nr; i++) {
+		part->requests[i] = load->requests[first + i];
+		part->requests[i].is_write = is_write;
+	}
 }
 
 /**

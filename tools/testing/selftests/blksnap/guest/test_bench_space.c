@@ -38,7 +38,7 @@ static void space_moved(void)
 }
 
 /* Free memory, with the pages that processors keep at hand. */
-static double free_bytes(void)
+double free_bytes(void)
 {
 	unsigned long long nr, nr_pages = 0;
 	char line[200];
