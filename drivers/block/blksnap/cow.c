@@ -600,17 +600,42 @@ void cow_put(struct cow *cow)
 	kref_put(&cow->kref, cow_free);
 }
 
+/* As cow_set_copied(), without data to be ordered, and whole words at once. */
+static void cow_set_excluded(struct cow *cow, u64 first, u64 last)
+{
+	lockdep_assert_held(&cow->lock);
+	while (first <= last) {
+		unsigned long *bits = sparse_map_page(&cow->copied, first / COW_BITS_PER_PAGE);
+		unsigned int bit = first % COW_BITS_PER_PAGE;
+
+		if (bit % BITS_PER_LONG || last - first < BITS_PER_LONG - 1) {
+			set_bit(bit, bits);
+			first++;
+		} else {
+			WRITE_ONCE(bits[bit / BITS_PER_LONG], ~0UL);
+			first += BITS_PER_LONG;
+		}
+	}
+}
+
 static int cow_exclude_blocks(struct cow *cow, u64 first, u64 last)
 {
-	u64 block;
+	const struct block_range_node *copy;
 
 	if (!cow_populate(cow, first, last, GFP_KERNEL))
 		return -ENOMEM;
 	spin_lock_irq(&cow->lock);
-	for (block = first; block <= last; block++)
+	while (first <= last) {
+		copy = range_lock_first(&cow->copies, first, last);
+		if (!copy) {
+			cow_set_excluded(cow, first, last);
+			break;
+		}
 		/* What is being copied already will be stored. */
-		if (!range_lock_first(&cow->copies, block, block))
-			cow_set_copied(cow, block, block);
+		if (first < copy->first)
+			cow_set_excluded(cow, first, copy->first - 1);
+		first = copy->last + 1;
+	}
 	spin_unlock_irq(&cow->lock);
 	return 0;
 }
