@@ -18,7 +18,7 @@
 extern unsigned int tracking_block_minimum_shift;	/* log2 of bytes */
 extern unsigned int tracking_block_maximum_count;	/* tracking blocks per origin */
 extern unsigned int copy_block_minimum_shift;		/* log2 of bytes */
-extern unsigned int copy_block_maximum_count;		/* engine blocks per origin */
+extern unsigned long long copy_block_maximum_count;	/* engine blocks per origin */
 extern unsigned int diff_storage_minimum;		/* 512-byte sectors */
 extern unsigned int diff_storage_ahead;			/* ms */
 extern unsigned int copy_memory_maximum;		/* MiB of in-memory copies per origin */

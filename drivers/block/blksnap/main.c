@@ -48,11 +48,11 @@ module_param(copy_block_minimum_shift, uint, 0444);
 MODULE_PARM_DESC(copy_block_minimum_shift,
 		 "Smallest block that is copied, as log2 of bytes (12 to 20, default 12)");
 
-/* A bitmap of 32 MiB, for 1 TiB in blocks of 4 KiB. */
-unsigned int copy_block_maximum_count = 268435456;
-module_param(copy_block_maximum_count, uint, 0444);
+/* 64 TiB in blocks of 4 KiB; the bitmap has 32 KiB for each GiB that is written to. */
+unsigned long long copy_block_maximum_count = 17179869184;
+module_param(copy_block_maximum_count, ullong, 0444);
 MODULE_PARM_DESC(copy_block_maximum_count,
-		 "Copied blocks of one origin; larger blocks are used beyond (65536 to 1073741824, default 268435456)");
+		 "Copied blocks of one origin; larger blocks are used beyond (65536 to 68719476736, default 17179869184)");
 
 /* 1 GiB: agents append that much for each low_free_space event. */
 unsigned int diff_storage_minimum = 2097152;
@@ -77,6 +77,10 @@ module_param(copy_discarded, bool, 0444);
 MODULE_PARM_DESC(copy_discarded,
 		 "Copy what is discarded during a snapshot, and discard it, rather than skip the discard (default N)");
 
+/* Apart from the others, for it has more bits. */
+#define MIN_COPY_BLOCK_COUNT BIT_ULL(16)
+#define MAX_COPY_BLOCK_COUNT BIT_ULL(36)
+
 /* Both limits inclusive. */
 struct parameter_range {
 	const char *name;
@@ -91,7 +95,6 @@ static const struct parameter_range parameter_ranges[] __initconst = {
 	PARAMETER_RANGE(tracking_block_minimum_shift, 12, 30),
 	PARAMETER_RANGE(tracking_block_maximum_count, 1U << 10, 1U << 28),
 	PARAMETER_RANGE(copy_block_minimum_shift, 12, 20),
-	PARAMETER_RANGE(copy_block_maximum_count, 1U << 16, 1U << 30),
 	PARAMETER_RANGE(diff_storage_minimum, 2048, UINT_MAX),
 	PARAMETER_RANGE(diff_storage_ahead, 0, 60000),
 	PARAMETER_RANGE(copy_memory_maximum, 4, 4096),
@@ -109,6 +112,12 @@ static int __init blksnap_check_parameters(void)
 			       *range->value, range->minimum, range->maximum);
 			return -EINVAL;
 		}
+	}
+	if (copy_block_maximum_count < MIN_COPY_BLOCK_COUNT ||
+	    copy_block_maximum_count > MAX_COPY_BLOCK_COUNT) {
+		pr_err("parameter copy_block_maximum_count=%llu: valid is %llu to %llu\n",
+		       copy_block_maximum_count, MIN_COPY_BLOCK_COUNT, MAX_COPY_BLOCK_COUNT);
+		return -EINVAL;
 	}
 	return 0;
 }

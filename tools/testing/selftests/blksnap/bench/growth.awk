@@ -99,7 +99,6 @@ function print_all_devices(    i, value)
 
 BEGIN {
 	titles["size"] = "Size of the device"
-	titles["size_fine"] = "The same with copy_block_maximum_count=1073741824"
 	titles["ranges"] = "Ranges of storage"
 	titles["own"] = "Storage on the origin itself, which has 1 TiB"
 	titles["devices"] = "Devices that are tracked"

@@ -21,8 +21,6 @@ set format y "%.0s%c"
 plot [] [5000:] \
 	data."/growth-size" using 1:2 linewidth 2 pointtype 7 pointsize 0.6 \
 	linecolor rgb "#c00000" title "first write", \
-	data."/growth-size_fine" using 1:2 linewidth 2 pointtype 7 \
-	pointsize 0.6 linecolor rgb "#e09090" title "first write, smaller blocks", \
 	data."/growth-size" using 1:4 linewidth 2 pointtype 7 pointsize 0.6 \
 	linecolor rgb "#0060c0" title "read of what is stored", \
 	data."/growth-size" using 1:3 linewidth 2 pointtype 7 pointsize 0.6 \
@@ -35,12 +33,8 @@ set format y "%.0b%BB"
 plot [] [65536:] \
 	data."/growth-size" using 1:6 linewidth 2 pointtype 7 pointsize 0.6 \
 	linecolor rgb "#c00000" title "after 1,024 scattered writes", \
-	data."/growth-size_fine" using 1:6 linewidth 2 pointtype 7 \
-	pointsize 0.6 linecolor rgb "#e09090" title "the same, smaller blocks", \
 	data."/growth-size" using 1:5 linewidth 2 pointtype 7 pointsize 0.6 \
-	linecolor rgb "#0060c0" title "after the take", \
-	data."/growth-size_fine" using 1:5 linewidth 2 pointtype 7 \
-	pointsize 0.6 linecolor rgb "#90c0f0" title "the same, smaller blocks"
+	linecolor rgb "#0060c0" title "after the take"
 
 set output pictures."/blksnap-growth-ranges.svg"
 set title "Storage of many ranges"

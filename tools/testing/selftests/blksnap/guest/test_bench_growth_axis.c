@@ -52,12 +52,12 @@ static void disks_need(unsigned int nr)
 	}
 }
 
-static void growth_start(const char *parameters)
+static void growth_start(void)
 {
 	storage_need();
 	if (module_is_loaded())
 		ASSERT_EQ(module_unload(), 0);
-	ASSERT_OK(module_load(parameters));
+	ASSERT_OK(module_load(""));
 	ctl_set_up();
 }
 
@@ -123,15 +123,14 @@ static void point_end(struct growth_point *point)
 	EXPECT_EQ(module_unload(), 0);
 }
 
-static void size_measure(const char *axis, unsigned int nr_gib,
-			 const char *parameters)
+static void size_measure(unsigned int nr_gib)
 {
 	struct growth_point point;
 
 	ASSERT_OK(null_disk_create(&sized_disk, "nullb4998", nr_gib * 1024ULL,
 				   &hollow));
-	growth_start(parameters);
-	point_begin(&point, axis, nr_gib, &sized_disk, 1);
+	growth_start();
+	point_begin(&point, "size", nr_gib, &sized_disk, 1);
 	growth_measure(&point);
 	point_end(&point);
 	null_disk_destroy(&sized_disk);
@@ -146,17 +145,7 @@ static void growth_size(void)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(sizes); i++)
-		size_measure("size", sizes[i], "");
-}
-
-/* The same with blocks as small as can be had. */
-static void growth_size_fine(void)
-{
-	unsigned int nr_gib;
-
-	for (nr_gib = 1024; nr_gib <= 65536; nr_gib *= 4)
-		size_measure("size_fine", nr_gib,
-			     "copy_block_maximum_count=1073741824");
+		size_measure(sizes[i]);
 }
 
 /* Storage on the origin itself, in GiB: it is left out of the image. */
@@ -168,7 +157,7 @@ static void growth_own(void)
 	ASSERT_OK(null_disk_create(&sized_disk, "nullb4997", OWN_GIB * 1024ULL,
 				   &hollow));
 	for (nr_gib = 1; nr_gib <= OWN_GIB / 4; nr_gib *= 4) {
-		growth_start("");
+		growth_start();
 		point_make(&point, "own", nr_gib, &sized_disk, 1);
 		point.storage = &sized_disk;
 		point.ranges[0] = (struct blk_snap_block_range){
@@ -192,7 +181,7 @@ static void growth_ranges(void)
 
 	disks_need(1);
 	for (nr = 1; nr <= RANGES_MAX; nr *= 10) {
-		growth_start("");
+		growth_start();
 		point_begin(&point, "ranges", nr, &disks[0], nr);
 		growth_measure(&point);
 		point_end(&point);
@@ -267,7 +256,7 @@ static void growth_devices(void)
 
 	disks_need(DISKS_MAX + SAMPLE_DISKS);
 	for (nr = 1; nr <= DISKS_MAX; nr *= 4) {
-		growth_start("");
+		growth_start();
 		point_begin(&point, "devices", nr, &disks[0], 1);
 		if (nr > 1) {
 			/* Given up, it leaves them tracked. */
@@ -302,7 +291,7 @@ static void growth_held(void)
 
 	disks_need(HELD_MAX);
 	for (nr = 1; nr <= HELD_MAX; nr *= 2) {
-		growth_start("");
+		growth_start();
 		point_begin(&point, "held", nr, &disks[0], 1);
 		for (i = 1; i < nr; i++)
 			disk_hold(i);
@@ -328,7 +317,7 @@ static void growth_fraction(void)
 	for (i = 0; i < ARRAY_SIZE(percents); i++) {
 		const unsigned int nr = COPIED_BLOCKS / 100.0 * percents[i];
 
-		growth_start("");
+		growth_start();
 		point_make(&point, "fraction", percents[i], &sized_disk, 1);
 		point.is_all_copied = nr == COPIED_BLOCKS;
 		load_free(&point.writes);
@@ -345,7 +334,6 @@ static void growth_fraction(void)
 
 const struct ktap_test growth_tests[] = {
 	KTAP_TEST(growth_size),
-	KTAP_TEST(growth_size_fine),
 	KTAP_TEST(growth_ranges),
 	KTAP_TEST(growth_own),
 	KTAP_TEST(growth_devices),

@@ -17,7 +17,7 @@ static void test_wrong_parameters_are_refused(void)
 		"copy_block_minimum_shift=11",
 		"copy_block_minimum_shift=21",
 		"copy_block_maximum_count=65535",
-		"copy_block_maximum_count=1073741825",
+		"copy_block_maximum_count=68719476737",
 		"diff_storage_minimum=2047",
 		"diff_storage_ahead=60001",
 		"copy_memory_maximum=3",
@@ -41,7 +41,7 @@ static void test_parameters_have_their_defaults(void)
 	EXPECT_EQ(module_parameter("tracking_block_minimum_shift"), 16);
 	EXPECT_EQ(module_parameter("tracking_block_maximum_count"), 16777216);
 	EXPECT_EQ(module_parameter("copy_block_minimum_shift"), 12);
-	EXPECT_EQ(module_parameter("copy_block_maximum_count"), 268435456);
+	EXPECT_EQ(module_parameter("copy_block_maximum_count"), 1LL << 34);
 	EXPECT_EQ(module_parameter("diff_storage_minimum"), 2097152);
 	EXPECT_EQ(module_parameter("copy_memory_maximum"), 64);
 }

@@ -87,8 +87,8 @@ static const struct refusal refusals[] = {
 		.told = "it supports DAX",
 	},
 	[HUGE] = {
-		/* 256 TiB and a bit: more blocks of 1 MiB than there may be. */
-		.nr_mib = (256ULL << 20) + 64, .up = "echo $B0",
+		/* 32 PiB and a bit: more blocks of 2 GiB than the map may have. */
+		.nr_mib = (32ULL << 30) + 64, .up = "echo $B0",
 		.error = EOPNOTSUPP, .logged = "it is too large",
 		.told = "the kernel log says",
 	},
