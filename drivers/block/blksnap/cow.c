@@ -618,25 +618,38 @@ static void cow_set_excluded(struct cow *cow, u64 first, u64 last)
 	}
 }
 
-static int cow_exclude_blocks(struct cow *cow, u64 first, u64 last)
+/* What is being copied already will be stored. */
+static void cow_exclude_uncopied(struct cow *cow, u64 first, u64 last)
 {
 	const struct block_range_node *copy;
 
-	if (!cow_populate(cow, first, last, GFP_KERNEL))
-		return -ENOMEM;
-	spin_lock_irq(&cow->lock);
+	lockdep_assert_held(&cow->lock);
 	while (first <= last) {
 		copy = range_lock_first(&cow->copies, first, last);
 		if (!copy) {
 			cow_set_excluded(cow, first, last);
-			break;
+			return;
 		}
-		/* What is being copied already will be stored. */
 		if (first < copy->first)
 			cow_set_excluded(cow, first, copy->first - 1);
 		first = copy->last + 1;
 	}
-	spin_unlock_irq(&cow->lock);
+}
+
+static int cow_exclude_blocks(struct cow *cow, u64 first, u64 last)
+{
+	u64 end;
+
+	if (!cow_populate(cow, first, last, GFP_KERNEL))
+		return -ENOMEM;
+	/* In pieces, for interrupts are off meanwhile. */
+	for (; first <= last; first = end + 1) {
+		end = min(last, first | (COW_BITS_PER_PAGE - 1));
+		spin_lock_irq(&cow->lock);
+		cow_exclude_uncopied(cow, first, end);
+		spin_unlock_irq(&cow->lock);
+		cond_resched();
+	}
 	return 0;
 }
 
