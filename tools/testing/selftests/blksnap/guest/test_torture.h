@@ -137,7 +137,6 @@ struct origin;
  * @touched:	by block, the last tick at which a writer was there
  * @must_start:	by sector, used while judging
  * @zero_end:	by sector, used while judging
- * @drop_start:	by sector, used while judging
  * @is_taken:	an agent works with it (torture.lock)
  */
 struct medium {
@@ -164,7 +163,6 @@ struct medium {
 	atomic_uint_fast64_t *touched;
 	uint64_t *must_start;
 	uint64_t *zero_end;
-	uint64_t *drop_start;
 
 	bool is_taken;
 };

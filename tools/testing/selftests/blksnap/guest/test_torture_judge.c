@@ -15,9 +15,9 @@
  * well.
  *
  * One more thing is legal.  An operation that makes zeros may throw pages out of
- * the page cache before it begins.  A write through the cache that had not ended
- * by then may be lost with them, however well its sync ends: what was there
- * before stays until the zeros come.
+ * the page cache of its node before it begins.  A write through that cache which
+ * had not ended by then may be lost with them, however well its sync ends: what
+ * was there before stays until the zeros come.
  */
 #include <string.h>
 
@@ -28,6 +28,13 @@
 #define IMAGE_OP 0x80000000U	/* written to an image, never to an origin */
 #define MAX_REPORTS 3		/* sectors told in full, per judgement */
 #define MAX_HISTORY 12		/* operations told of one sector */
+#define MAX_DROPS 64		/* more than there are writers */
+
+/* Who had thrown out pages, but had perhaps not made zeros yet at the instant. */
+struct drops {
+	const struct op *ops[MAX_DROPS];
+	unsigned int nr;
+};
 
 static uint32_t place_of(const struct medium *medium, uint64_t sector)
 {
@@ -131,26 +138,40 @@ static void clip_op(const struct evidence *evidence, const struct op *op,
 		*end = evidence->start + evidence->nr_sectors;
 }
 
-/* Where pages were thrown out, but zeros were perhaps not there yet. */
-static void apply_drop(const struct evidence *evidence, const struct op *op,
-		       uint64_t instant)
+/*
+ * One that ended before made its zeros; or, if it could not, it found a dirty
+ * page and left the cache as it was.
+ */
+static void collect_drop(const struct evidence *evidence, const struct op *op,
+			 uint64_t instant, struct drops *drops)
 {
-	uint64_t *drop_start = evidence->medium->drop_start;
-	const uint64_t start = atomic_load(&op->start);
-	uint64_t s, last;
+	if (atomic_load(&op->start) > evidence->take_end || !op->is_cached ||
+	    !op->makes_zeros || atomic_load(&op->end) < instant)
+		return;
+	if (drops->nr < MAX_DROPS)
+		drops->ops[drops->nr++] = op;
+}
 
-	if (start > evidence->take_end || !op->is_cached || !op->makes_zeros)
-		return;
-	if (atomic_load(&op->end) < instant && op->is_certain)
-		return;
-	clip_op(evidence, op, &s, &last);
-	for (; s < last; s++)
-		if (start < drop_start[s])
-			drop_start[s] = start;
+static bool may_be_dropped(const struct drops *drops, const struct op *op,
+			   uint64_t sector)
+{
+	unsigned int i;
+
+	if (!op->is_cached || op->makes_zeros)
+		return false;
+	for (i = 0; i < drops->nr; i++) {
+		const struct op *drop = drops->ops[i];
+
+		if (drop->way == op->way && sector >= drop->sector &&
+		    sector < drop->sector + drop->nr_sectors &&
+		    atomic_load(&op->end) > atomic_load(&drop->start))
+			return true;
+	}
+	return false;
 }
 
 static void apply_op(const struct evidence *evidence, const struct op *op,
-		     uint64_t instant)
+		     uint64_t instant, const struct drops *drops)
 {
 	const struct medium *medium = evidence->medium;
 	const uint64_t start = atomic_load(&op->start);
@@ -164,11 +185,9 @@ static void apply_op(const struct evidence *evidence, const struct op *op,
 	for (; s < last; s++) {
 		if (op->makes_zeros && end > medium->zero_end[s])
 			medium->zero_end[s] = end;
-		if (op->is_cached && !op->makes_zeros &&
-		    end > medium->drop_start[s])
-			continue;
 		if (op->is_certain && end < instant &&
-		    start > medium->must_start[s])
+		    start > medium->must_start[s] &&
+		    !may_be_dropped(drops, op, s))
 			medium->must_start[s] = start;
 	}
 }
@@ -178,15 +197,14 @@ static void apply_log(const struct evidence *evidence, uint64_t instant)
 	const struct medium *medium = evidence->medium;
 	const size_t nr_bytes = evidence->nr_sectors * sizeof(uint64_t);
 	unsigned int i, nr = atomic_load(&medium->nr_ops);
+	struct drops drops = { .nr = 0 };
 
 	memset(medium->must_start + evidence->start, 0, nr_bytes);
 	memset(medium->zero_end + evidence->start, 0, nr_bytes);
-	/* All ones: nowhere. */
-	memset(medium->drop_start + evidence->start, 0xff, nr_bytes);
 	for (i = 0; i < nr && i < MAX_OPS; i++)
-		apply_drop(evidence, &medium->ops[i], instant);
+		collect_drop(evidence, &medium->ops[i], instant, &drops);
 	for (i = 0; i < nr && i < MAX_OPS; i++)
-		apply_op(evidence, &medium->ops[i], instant);
+		apply_op(evidence, &medium->ops[i], instant, &drops);
 }
 
 /* Everything that was done to a sector, the last of it. */

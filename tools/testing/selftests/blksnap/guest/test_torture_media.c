@@ -85,7 +85,6 @@ static void medium_init(struct medium *medium)
 	medium->scratch = alloc_aligned(nr * SECTOR_SIZE);
 	medium->must_start = alloc_table(nr, sizeof(uint64_t));
 	medium->zero_end = alloc_table(nr, sizeof(uint64_t));
-	medium->drop_start = alloc_table(nr, sizeof(uint64_t));
 	medium->touched = alloc_table(nr / BLOCK_SECTORS + 1, sizeof(uint64_t));
 	medium->ops = alloc_table(MAX_OPS, sizeof(*medium->ops));
 	medium->first_op = 1;
