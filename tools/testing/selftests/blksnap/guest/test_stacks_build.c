@@ -112,10 +112,15 @@ const struct stack stacks[] = {
 		.rebuild = "dm again \"0 $(sectors $I0) crypt $crypt $I0 0\"",
 		.unbuild = "undm again",
 	}, {
+		/*
+		 * Half of the pool is enough to find a free block even while all
+		 * of the others are being discarded: dm-thin may not notice for
+		 * a minute when they are free again.
+		 */
 		.name = "dm_thin", .nr_bottoms = 2, .modules = "dm-thin-pool",
 		.up = "pool=$(dm pool \"0 $(sectors $B1) thin-pool $B0 $B1 128 0\")\n"
 		      "dmsetup message pool 0 'create_thin 0'\n"
-		      "dm top \"0 $(sectors $B1) thin $pool 0\"",
+		      "dm top \"0 $(($(sectors $B1) / 2)) thin $pool 0\"",
 		.down = "undm top pool",
 	}, {
 		.name = "lvm", .nr_bottoms = 1, .modules = "dm-mod",
