@@ -60,7 +60,8 @@ suite torture test_torture $null_blk --kmod brd --kmod loop --kmod dm-mod \
 	--fast '--seconds 20' --timeout 400
 suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod scsi_debug \
 	--kmod dm-mod --kmod dm-delay --kmod ext4 --program dmsetup --program mkfs.ext4 \
-	--disk 16M --arguments '--lives 50 --device /dev/vda' \
+	--disk 16M --append slab_nomerge \
+	--arguments '--lives 50 --device /dev/vda' \
 	--fast '--fast --lives 5' --timeout 600
 suite io test_io --alone $null_blk --kmod dm-mod --program dmsetup --memory 1536 \
 	--disk 64M --arguments '--device /dev/vda' \

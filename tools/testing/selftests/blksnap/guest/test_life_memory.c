@@ -60,6 +60,10 @@ static void one_life(void)
 	ASSERT_OK(unload());
 }
 
+/*
+ * The machine is started with slab_nomerge: a cache that others share stays, under
+ * the name of who made it first.
+ */
 static bool slab_has_our_caches(void)
 {
 	return !shell("grep -q blksnap /proc/slabinfo");
