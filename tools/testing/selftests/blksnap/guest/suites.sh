@@ -43,7 +43,7 @@ stack_programs="--program $build/tools/blksnap --program dmsetup --program lvm
 # shellcheck disable=SC2086 # options and their values
 {
 suite ioctl test_ioctl $null_blk --fast --fast --timeout 300
-suite ioctl32 test_ioctl32 $null_blk --fast --fast --timeout 300 \
+suite ioctl32 test_ioctl32 $null_blk --timeout 300 \
 	--skip 'uml* user-mode Linux runs no 32-bit programs'
 suite oracle test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
 	--program e2fsck --arguments '--rounds 400' --arguments-6.12 '--rounds 200' \
