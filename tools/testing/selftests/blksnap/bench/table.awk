@@ -3,7 +3,7 @@
 #
 # The table of what was measured
 #
-#   awk -f table.awk targets results.json
+#   awk -f grouped.awk -f table.awk targets results.json
 #
 # Fails if a figure of the module is missing.
 
@@ -14,20 +14,13 @@ function trim(text)
 }
 
 # A figure with as many digits as tell something, in groups of three.
-function shown(value,    text, sign, end)
+function shown(value)
 {
 	if (value == "")
 		return "-"
 	if (value < 100 && value > -100)
 		return value == int(value) ? value : sprintf("%.1f", value)
-	sign = value < 0 ? "-" : ""
-	text = sprintf("%.0f", value < 0 ? -value : value)
-	end = ""
-	while (length(text) > 3) {
-		end = "," substr(text, length(text) - 2) end
-		text = substr(text, 1, length(text) - 3)
-	}
-	return sign text end
+	return grouped(value)
 }
 
 # The best of device mapper; its chunk is put into best_chunk.
