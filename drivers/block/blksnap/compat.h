@@ -201,6 +201,20 @@ static inline bool compat_bdev_is_swap(struct block_device *bdev)
 #endif
 
 /*
+ * A bio that the worker of its cgroup is to submit: up to 6.3 a flag says so.
+ * Where kernels have neither, the caller submits it itself.
+ */
+#ifdef REQ_CGROUP_PUNT
+static inline void blkcg_punt_bio_submit(struct bio *bio)
+{
+	bio->bi_opf |= REQ_CGROUP_PUNT;
+	submit_bio(bio);
+}
+#elif defined(CONFIG_BLK_CGROUP) && !defined(CONFIG_BLK_CGROUP_PUNT_BIO)
+#define blkcg_punt_bio_submit(bio) submit_bio_noacct(bio)
+#endif
+
+/*
  * Disks: blk_alloc_disk(limits, node), which returns an ERR_PTR on failure.  Of
  * the limits, older kernels take over the block sizes alone.
  */

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Submits bios again that were taken at the filter
+ *
+ * A taken bio has not been touched by the block layer, so submitting it again is
+ * all there is to do: it meets the filter again, and passes if the reason for
+ * taking it is gone.  Nothing else is ever done with a bio that was taken.
+ *
+ * Submitting may sleep on behalf of the bio's cgroup (io.cost).  A worker that
+ * slept so would delay the bios of all other cgroups.  So the block layer's own
+ * worker of that cgroup submits the bio.
+ */
+#include "blksnap.h"
+
+#include <linux/blk-cgroup.h>
+#include <linux/blkdev.h>
+
+#include "compat.h"
+#include "resubmit.h"
+
+/* Shared with no work that waits for a bio to be submitted again. */
+static struct workqueue_struct *resubmit_wq;
+
+static struct bio *resubmit_pop(struct resubmit_lane *lane)
+{
+	unsigned long flags;
+	struct bio *bio;
+
+	raw_spin_lock_irqsave(&lane->lock, flags);
+	bio = bio_list_pop(&lane->bios);
+	raw_spin_unlock_irqrestore(&lane->lock, flags);
+	return bio;
+}
+
+static void resubmit_work(struct work_struct *work)
+{
+	struct resubmit_lane *lane = container_of(work, struct resubmit_lane, work);
+	struct blk_plug plug;
+	struct bio *bio;
+
+	blk_start_plug(&plug);
+	while ((bio = resubmit_pop(lane)))
+		lane->owner->fn(bio);
+	blk_finish_plug(&plug);
+}
+
+static void resubmit_init_lane(struct resubmit *resubmit, struct resubmit_lane *lane)
+{
+	INIT_WORK(&lane->work, resubmit_work);
+	lane->owner = resubmit;
+	raw_spin_lock_init(&lane->lock);
+	bio_list_init(&lane->bios);
+}
+
+void resubmit_init(struct resubmit *resubmit, resubmit_fn fn)
+{
+	resubmit->fn = fn;
+	resubmit_init_lane(resubmit, &resubmit->sync);
+	resubmit_init_lane(resubmit, &resubmit->async);
+}
+
+/**
+ * resubmit_drain() - wait until every bio added so far has been handed over
+ * @resubmit:	the caller sees to it that none is added any more
+ *
+ * Context: Process context, sleeps as long as the submissions do.
+ */
+void resubmit_drain(struct resubmit *resubmit)
+{
+	flush_work(&resubmit->sync.work);
+	flush_work(&resubmit->async.work);
+}
+
+/**
+ * resubmit_bio() - have a bio submitted again
+ * @resubmit:	of the disk that @bio goes to
+ * @bio:	taken at the filter and not changed since
+ *
+ * Context: Any but NMI.
+ */
+void resubmit_bio(struct resubmit *resubmit, struct bio *bio)
+{
+	struct resubmit_lane *lane = op_is_sync(bio->bi_opf) ? &resubmit->sync :
+							       &resubmit->async;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&lane->lock, flags);
+	bio_list_add(&lane->bios, bio);
+	raw_spin_unlock_irqrestore(&lane->lock, flags);
+	queue_work(resubmit_wq, &lane->work);
+}
+
+/* The same for a list, which is empty afterwards. */
+void resubmit_bios(struct resubmit *resubmit, struct bio_list *bios)
+{
+	struct bio *bio;
+
+	while ((bio = bio_list_pop(bios)))
+		resubmit_bio(resubmit, bio);
+}
+
+/*
+ * Two promises made to the submitter of a taken bio are kept by ending what asked
+ * for them.  -EAGAIN would come too late for REQ_NOWAIT: the submitter did not
+ * block, and was told that the bio is on its way.  And no queue is polled for a
+ * bio that was not there: it completes by interrupt.
+ */
+static void resubmit_prepare(struct bio *bio)
+{
+	bio->bi_opf &= ~REQ_NOWAIT;
+	bio_clear_polled(bio);
+}
+
+/**
+ * resubmit_now() - submit a taken bio in the context of its submitter
+ * @bio:	taken at the filter and not changed since
+ *
+ * Context: May sleep as submitting does.
+ */
+void resubmit_now(struct bio *bio)
+{
+	resubmit_prepare(bio);
+	submit_bio_noacct(bio);
+}
+
+/**
+ * resubmit_for_cgroup() - submit a taken bio from a worker
+ * @bio:	taken at the filter and not changed since
+ *
+ * What has to sleep on behalf of the bio's cgroup sleeps elsewhere.
+ *
+ * Context: May sleep as submitting does in the root cgroup.
+ */
+void resubmit_for_cgroup(struct bio *bio)
+{
+	struct cgroup_subsys_state *css = bio_blkcg_css(bio);
+
+	resubmit_prepare(bio);
+	if (css && css != blkcg_root_css)
+		blkcg_punt_bio_submit(bio);
+	else
+		submit_bio_noacct(bio);
+}
+
+int resubmit_module_init(void)
+{
+	resubmit_wq = alloc_workqueue("blksnap_submit", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	return resubmit_wq ? 0 : -ENOMEM;
+}
+
+void resubmit_module_exit(void)
+{
+	destroy_workqueue(resubmit_wq);
+}
