@@ -1,33 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Copy-on-write: hold a write, read the old data, release
+ * Life of a copy-on-write engine
  *
- * A write that hits a block the image still shares with the origin may not
- * reach the disk before that block has been read.  So the write is held, the
- * block is read into memory, the write is released, and only then is the copy
- * stored.  A block walks through these states and never goes back:
+ * An engine is created before the take, published by the tracker at the take, and
+ * stopped and shut down before the snapshot goes.  It may fail at any time in between;
+ * then it is of no more use, but stays until it is shut down.
  *
- *	SHARED -> READING -> IN_MEMORY -> STORED
+ *	created -> published -> stopped or failed -> unpublished -> shut down -> freed
  *
- * The bit in cow->copied is set on the way from READING to IN_MEMORY, once no
- * image read of the block is under way on the origin any more; from then on
- * writes to the block pass without a lock.
- *
- * Nothing remembers what a held write waits for: when something it may have
- * waited for is done, it is judged again.
- *
- * Lock order: cow->lock -> event_queue->lock, releaser->lock.
+ * Lock order: cow->lock, see cow_state.c.
  */
 #include "blksnap.h"
 
 #include <linux/blkdev.h>
-#include <linux/delay.h>
 #include <linux/ktime.h>
-#include <linux/mm.h>
 #include <linux/slab.h>
 
 #include "cow_priv.h"
-#include "filter.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -38,442 +27,46 @@
 /* Copies in reserve, likewise: each reads at least one block. */
 #define COW_COPY_RESERVE 8
 
-/* How often a write that waits for memory is tried again without progress. */
-#define COW_STARVED_INTERVAL (HZ / 5)
+/* Writes of a class that may be held for an origin without a depth of its own. */
+#define COW_MAX_HELD 128
 
-/*
- * How long writes may wait for a storage that stores nothing: less than the 30 s
- * after which drivers and clusters give a device up.
- */
-#define COW_STALL_TIMEOUT (20 * HZ)
-
-/* Excluding large ranges is done in pieces, for it needs the lock. */
+/* Large ranges are excluded in pieces, because the lock is held for each. */
 #define COW_EXCLUDE_BLOCKS 4096U
 
 /* Engines whose memory is not freed yet. */
 static atomic_t cow_live = ATOMIC_INIT(0);
 static DECLARE_WAIT_QUEUE_HEAD(cow_live_wait);
 
-/* The blocks of an engine that a bio touches. */
-struct cow_span {
-	u64 first;
-	u64 last;
-};
-
-enum cow_step {
-	COW_STEP_RELEASE,	/* nothing stands in the way of the write */
-	COW_STEP_WAIT,		/* it waits on a list */
-	COW_STEP_READ,		/* blocks have to be read first */
-};
-
-static void cow_span(const struct cow *cow, sector_t sector, sector_t nr_sectors,
-		     struct cow_span *span)
+static void cow_report_failure(struct cow *cow, int error)
 {
-	sector_t start = cow->config.start, end = start + cow->config.nr_sectors;
+	struct blk_snap_event_corrupted payload = {
+		.orig_dev_id.mj = MAJOR(cow->origin_dev),
+		.orig_dev_id.mn = MINOR(cow->origin_dev),
+		.err_code = -error,
+	};
 
-	span->first = (max(sector, start) - start) >> cow_sector_shift(cow);
-	span->last = (min(sector + nr_sectors, end) - start - 1) >> cow_sector_shift(cow);
+	event_queue_raise(cow->config.events, &cow->corrupted, &payload, sizeof(payload));
+	trace_blksnap_fail(cow->origin_dev, error);
+	pr_err("%u:%u: snapshot failed: %pe\n", MAJOR(cow->origin_dev), MINOR(cow->origin_dev),
+	       ERR_PTR(error));
 }
 
-static bool cow_bio_span(const struct cow *cow, const struct bio *bio, sector_t sector,
-			 struct cow_span *span)
+/* What cow_fail() must not do in its context. */
+static void cow_fail_work(struct work_struct *work)
 {
-	/* The origin may have grown since the take. */
-	if (sector >= cow->config.start + cow->config.nr_sectors)
-		return false;
-	cow_span(cow, sector, bio_sectors(bio), span);
-	return true;
-}
+	struct cow *cow = container_of(work, struct cow, fail_work);
 
-/*
- * Accounting, failing
- */
-
-/**
- * cow_io_begin() - may the engine still use its devices?
- * @cow:	the engine
- *
- * Context: Any.
- * Return: true: yes, until cow_io_end(); false: it has failed or is shut down.
- */
-bool cow_io_begin(struct cow *cow)
-{
-	unsigned long flags;
-	bool may_begin;
-
-	spin_lock_irqsave(&cow->lock, flags);
-	may_begin = !cow->error;
-	if (may_begin)
-		cow->nr_io++;
-	spin_unlock_irqrestore(&cow->lock, flags);
-	return may_begin;
-}
-
-/**
- * cow_io_end_locked() - cow_io_end() for who holds the lock
- * @cow:	the engine; may be freed when the lock is released
- *
- * Context: Any, cow->lock held.
- */
-void cow_io_end_locked(struct cow *cow)
-{
-	lockdep_assert_held(&cow->lock);
-	if (!--cow->nr_io && cow->error)
-		wake_up_all(&cow->progress);
-}
-
-/**
- * cow_io_end() - undo cow_io_begin() or cow_copy_start()
- * @cow:	the engine; may be freed when this returns
- *
- * Context: Any.
- */
-void cow_io_end(struct cow *cow)
-{
-	unsigned long flags;
-
-	spin_lock_irqsave(&cow->lock, flags);
-	cow_io_end_locked(cow);
-	spin_unlock_irqrestore(&cow->lock, flags);
-}
-
-static bool cow_is_idle(struct cow *cow)
-{
-	bool is_idle;
-
-	/* The lock, so that the last cow_io_end() has left. */
+	if (cow->error != -ESHUTDOWN)
+		cow_report_failure(cow, cow->error);
 	spin_lock_irq(&cow->lock);
-	is_idle = !cow->nr_io;
+	cow_hand_back(cow, &cow->starved[true], UINT_MAX);
+	cow_hand_back(cow, &cow->starved[false], UINT_MAX);
+	cow->nr_unstored = 0;
 	spin_unlock_irq(&cow->lock);
-	return is_idle;
-}
-
-/**
- * cow_account_held() - account for the time that writes spend on lists
- * @cow:	the engine
- * @nr_writes:	so many are put on a list, or taken off if it is negative
- *
- * Context: Any, cow->lock held.
- */
-void cow_account_held(struct cow *cow, int nr_writes)
-{
-	lockdep_assert_held(&cow->lock);
-	cow->nr_held += nr_writes;
-	cow->held_ns -= nr_writes * (s64)ktime_get_ns();
-}
-
-/**
- * cow_break() - break the snapshot of this origin, once
- * @cow:	the engine
- * @error:	negative errno; -ESHUTDOWN ends the engine without an event
- *
- * Every held write is released to the origin, those that wait for a copy as
- * soon as it has been read.  Image reads under way fail, too: what they read from
- * the origin may not be the old data any more.
- *
- * Context: Any.
- */
-void cow_break(struct cow *cow, int error)
-{
-	struct bio_list ready;
-	unsigned long flags;
-
-	spin_lock_irqsave(&cow->lock, flags);
-	if (cow->error) {
-		spin_unlock_irqrestore(&cow->lock, flags);
-		return;
-	}
-	WRITE_ONCE(cow->error, error);
-	cow_account_held(cow, -(int)bio_list_size(&cow->starved));
-	ready = cow->starved;
-	bio_list_init(&cow->starved);
-	if (error != -ESHUTDOWN) {
-		struct blk_snap_event_corrupted payload = {
-			.orig_dev_id.mj = MAJOR(cow->origin_dev),
-			.orig_dev_id.mn = MINOR(cow->origin_dev),
-			.err_code = -error,
-		};
-
-		event_queue_raise(cow->config.events, &cow->corrupted, &payload,
-				  sizeof(payload));
-	}
+	cow_drop_copies(cow, &cow->unstored);
 	wake_up_all(&cow->progress);
-	spin_unlock_irqrestore(&cow->lock, flags);
-
-	if (error != -ESHUTDOWN) {
-		trace_blksnap_fail(cow->origin_dev, error);
-		pr_err("%u:%u: snapshot lost: %pe\n", MAJOR(cow->origin_dev),
-		       MINOR(cow->origin_dev), ERR_PTR(error));
-	}
-	releaser_add_list(&cow->ready, &ready);
-	cow_store_kick(cow, true);
+	wake_up_all(&cow->throttled);
 }
-
-/*
- * Held writes
- */
-
-/**
- * cow_must_hold() - would this write destroy old data?
- * @cow:	engine of an origin that @bio touches
- * @bio:	non-empty bio that changes data
- * @sector:	its first sector on the disk
- *
- * Context: The filter's callback, under rcu_read_lock().
- * Return: true if the write has to be held, or need not be done at all.
- */
-bool cow_must_hold(struct cow *cow, const struct bio *bio, sector_t sector)
-{
-	struct cow_span span;
-
-	if (READ_ONCE(cow->error) || !cow_bio_span(cow, bio, sector, &span))
-		return false;
-	/* Most writes are short; in line it costs them less. */
-	if (span.first == span.last)
-		return !cow_is_copied(cow, span.first);
-	return cow_next_uncopied(cow, span.first, span.last) <= span.last;
-}
-
-static void cow_note_hold(struct cow *cow, struct bio *bio)
-{
-	atomic64_inc(&cow->nr_held_total);
-	trace_blksnap_hold(cow->origin_dev, filter_bio_sector(bio) - cow->config.start,
-			   bio_sectors(bio));
-}
-
-static void cow_release(void *data, struct bio *bio)
-{
-	struct cow *cow = data;
-
-	trace_blksnap_release(cow->origin_dev, filter_bio_sector(bio) - cow->config.start,
-			      bio_sectors(bio));
-	releaser_submit_bio(bio);
-}
-
-/*
- * Writes that wait for memory are tried again when a batch has been stored, and
- * from time to time.
- */
-static void cow_add_starved(struct cow *cow, struct bio *bio)
-{
-	lockdep_assert_held(&cow->lock);
-	if (!cow->is_starving) {
-		cow->is_starving = true;
-		cow->starving_since = jiffies;
-	}
-	bio_list_add(&cow->starved, bio);
-	cow_store_kick(cow, true);
-	queue_delayed_work(releaser_wq, &cow->starved_work, COW_STARVED_INTERVAL);
-}
-
-/*
- * What has to be done next for a write; if it has to wait, it is on a list when
- * this returns.  Everything that can be read is read before the write waits for
- * anything.
- */
-static enum cow_step cow_next_step(struct cow *cow, struct bio *bio,
-				   const struct cow_span *span, u64 *first,
-				   unsigned int *nr_blocks)
-{
-	struct cow_copy *waits_for = NULL;
-	struct block_range_node *range;
-	u64 block = span->first;
-
-	lockdep_assert_held(&cow->lock);
-	if (cow->error)
-		return COW_STEP_RELEASE;
-
-	for (;; block = range->last + 1) {
-		block = cow_next_uncopied(cow, block, span->last);
-		if (block > span->last)
-			break;
-		range = range_lock_first(&cow->copies, block, block);
-		if (!range)
-			break;
-		if (!waits_for)
-			waits_for = container_of(range, struct cow_copy, range);
-	}
-	if (block <= span->last && cow->in_memory < cow->max_in_memory) {
-		*first = block;
-		*nr_blocks = min(cow_run_blocks(cow, block, span->last),
-				 cow->max_in_memory - cow->in_memory);
-		return COW_STEP_READ;
-	}
-	if (block > span->last && !waits_for) {
-		cow->is_starving = false;
-		return COW_STEP_RELEASE;
-	}
-
-	cow_account_held(cow, 1);
-	if (waits_for)
-		bio_list_add(&waits_for->waiters, bio);
-	else
-		cow_add_starved(cow, bio);
-	return COW_STEP_WAIT;
-}
-
-/* A discard is advice, and following it would cost as much as writing. */
-static bool cow_may_skip(struct cow *cow, const struct bio *bio, const struct cow_span *span)
-{
-	return bio_op(bio) == REQ_OP_DISCARD && !copy_discarded && !READ_ONCE(cow->error) &&
-	       cow_next_uncopied(cow, span->first, span->last) <= span->last;
-}
-
-/* Reads a run of blocks; false if there is no memory at the moment. */
-static bool cow_read_run(struct cow *cow, u64 first, unsigned int nr_blocks, gfp_t gfp)
-{
-	struct cow_copy *copy = cow_copy_alloc(cow, first, nr_blocks, gfp);
-
-	if (!copy)
-		return false;
-	if (cow_copy_start(cow, copy))
-		cow_copy_read(copy);
-	return true;
-}
-
-/* Puts off a write for which there is no memory; a worker may reclaim some. */
-static void cow_put_off(struct cow *cow, struct bio *bio, bool is_worker)
-{
-	unsigned long flags;
-	bool is_over;
-
-	spin_lock_irqsave(&cow->lock, flags);
-	/* Nobody looks after the lists of an engine that is being shut down. */
-	is_over = cow->error;
-	if (!is_over) {
-		cow_account_held(cow, 1);
-		if (is_worker)
-			cow_add_starved(cow, bio);
-		else
-			releaser_add(&cow->later, bio);
-	}
-	spin_unlock_irqrestore(&cow->lock, flags);
-	if (is_over)
-		cow_release(cow, bio);
-}
-
-static void cow_judge_held(struct cow *cow, struct bio *bio, bool is_worker)
-{
-	gfp_t gfp = is_worker ? GFP_NOIO : GFP_NOWAIT;
-	struct cow_span span;
-	enum cow_step step;
-
-	if (!cow_bio_span(cow, bio, filter_bio_sector(bio), &span)) {
-		cow_release(cow, bio);
-		return;
-	}
-	if (cow_may_skip(cow, bio, &span)) {
-		bio_endio(bio);
-		return;
-	}
-	do {
-		unsigned int nr_blocks;
-		unsigned long flags;
-		u64 first;
-
-		spin_lock_irqsave(&cow->lock, flags);
-		step = cow_next_step(cow, bio, &span, &first, &nr_blocks);
-		spin_unlock_irqrestore(&cow->lock, flags);
-		if (step == COW_STEP_READ && !cow_read_run(cow, first, nr_blocks, gfp)) {
-			cow_put_off(cow, bio, is_worker);
-			return;
-		}
-	} while (step == COW_STEP_READ);
-
-	if (step == COW_STEP_RELEASE)
-		cow_release(cow, bio);
-}
-
-/**
- * cow_hold() - hold a write until the blocks it hits are copied
- * @cow:	engine that wants @bio held; the caller has a reference
- * @bio:	write that is not under current->bio_list
- *
- * Reads the old data in the context of the submitter.  If the device is so fast
- * that the read completes meanwhile, the write is released on the spot.
- *
- * Context: In place of submit_bio_noacct(); sleeps as that does, but waits for
- *	    nothing else.
- */
-void cow_hold(struct cow *cow, struct bio *bio)
-{
-	cow_note_hold(cow, bio);
-	cow_judge_held(cow, bio, false);
-}
-
-/**
- * cow_hold_later() - hold a write for which nobody may act here
- * @cow:	engine that wants @bio held
- * @bio:	any write
- *
- * Context: The filter's callback, under rcu_read_lock(), or with a reference.
- */
-void cow_hold_later(struct cow *cow, struct bio *bio)
-{
-	unsigned long flags;
-
-	cow_note_hold(cow, bio);
-	spin_lock_irqsave(&cow->lock, flags);
-	cow_account_held(cow, 1);
-	spin_unlock_irqrestore(&cow->lock, flags);
-	releaser_add(&cow->later, bio);
-}
-
-/* Worker's side of cow_hold_later(), and of writes that waited for memory. */
-static void cow_judge_later(void *data, struct bio *bio)
-{
-	struct cow *cow = data;
-
-	spin_lock_irq(&cow->lock);
-	cow_account_held(cow, -1);
-	spin_unlock_irq(&cow->lock);
-	cow_judge_held(cow, bio, true);
-}
-
-/**
- * cow_retry_starved() - judge the writes again that wait for memory
- * @cow:	the engine
- *
- * Context: Process context.
- */
-void cow_retry_starved(struct cow *cow)
-{
-	struct bio_list bios;
-
-	/* They still count as held, until a worker has them. */
-	spin_lock_irq(&cow->lock);
-	bios = cow->starved;
-	bio_list_init(&cow->starved);
-	spin_unlock_irq(&cow->lock);
-	releaser_add_list(&cow->later, &bios);
-}
-
-/*
- * The origin does not wait for a storage that hangs: then the snapshot breaks.
- * (Its memory may hang with it, but the writes go on.)  If it is the origin that
- * hangs, breaking would help nobody.
- */
-static void cow_starved_work(struct work_struct *work)
-{
-	struct cow *cow = container_of(to_delayed_work(work), struct cow, starved_work);
-	bool is_stalled;
-
-	spin_lock_irq(&cow->lock);
-	if (cow->nr_unsettled)
-		cow->starving_since = jiffies;
-	is_stalled = cow->is_starving &&
-		     time_after(jiffies, cow->starving_since + COW_STALL_TIMEOUT);
-	spin_unlock_irq(&cow->lock);
-	if (is_stalled) {
-		cow_break(cow, -ETIMEDOUT);
-		cow_store_drop(cow);
-	}
-	cow_retry_starved(cow);
-}
-
-/*
- * Lifetime
- */
 
 /**
  * cow_block_shift() - size of a copy block for a device
@@ -502,7 +95,7 @@ static int cow_init_pools(struct cow *cow)
 			  BIOSET_NEED_BVECS);
 	if (ret)
 		goto err_exit_block_pool;
-	ret = sparse_map_init(&cow->copied, DIV_ROUND_UP_ULL(cow->nr_blocks, BITS_PER_BYTE));
+	ret = copied_map_init(&cow->copied, cow->nr_blocks);
 	if (ret)
 		goto err_exit_bios;
 	return 0;
@@ -516,20 +109,31 @@ err_exit_block_pool:
 
 static void cow_init_state(struct cow *cow)
 {
+	unsigned int i;
+
 	kref_init(&cow->kref);
-	releaser_init(&cow->later, releaser_wq, cow_judge_later, cow);
-	releaser_init(&cow->ready, releaser_wq, cow_release, cow);
-	releaser_init(&cow->image_writes, cow_image_wq, cow_image_write, cow);
-	INIT_DELAYED_WORK(&cow->store_work, cow_store_work);
+	atomic_set(&cow->nr_io, 0);
+	INIT_WORK(&cow->fail_work, cow_fail_work);
 	INIT_DELAYED_WORK(&cow->starved_work, cow_starved_work);
 	init_waitqueue_head(&cow->progress);
+	init_waitqueue_head(&cow->throttled);
 	event_init(&cow->corrupted, blk_snap_event_code_corrupted);
 	spin_lock_init(&cow->lock);
-	range_lock_init(&cow->copies);
-	range_lock_init(&cow->readers);
+	range_set_init(&cow->copies);
 	extent_map_init(&cow->extents);
 	INIT_LIST_HEAD(&cow->unstored);
-	bio_list_init(&cow->starved);
+	bio_list_init(&cow->starved[false]);
+	bio_list_init(&cow->starved[true]);
+	for (i = 0; i < COW_STORES; i++) {
+		cow->stores[i].cow = cow;
+		INIT_DELAYED_WORK(&cow->stores[i].work, cow_store_work);
+		INIT_LIST_HEAD(&cow->stores[i].batch);
+	}
+}
+
+static unsigned int cow_queue_depth(struct request_queue *queue)
+{
+	return queue_is_mq(queue) ? queue->nr_requests : COW_MAX_HELD;
 }
 
 /**
@@ -553,6 +157,7 @@ struct cow *cow_create(const struct cow_config *config)
 	cow->nr_blocks = ((config->nr_sectors - 1) >> cow_sector_shift(cow)) + 1;
 	cow->max_in_memory = max(1U, (copy_memory_maximum << (20 - 10)) >>
 				     (config->block_shift - 10));
+	cow->max_held = cow_queue_depth(bdev_get_queue(config->origin));
 	ret = cow_init_pools(cow);
 	if (ret) {
 		kfree(cow);
@@ -563,12 +168,6 @@ struct cow *cow_create(const struct cow_config *config)
 	return cow;
 }
 
-/**
- * cow_get() - take a reference
- * @cow:	engine that the caller knows to be alive
- *
- * Return: @cow.
- */
 struct cow *cow_get(struct cow *cow)
 {
 	kref_get(&cow->kref);
@@ -579,9 +178,8 @@ static void cow_free(struct kref *kref)
 {
 	struct cow *cow = container_of(kref, struct cow, kref);
 
-	cow_free_spare_reads(cow);
 	extent_map_exit(&cow->extents);
-	sparse_map_exit(&cow->copied);
+	copied_map_exit(&cow->copied);
 	bioset_exit(&cow->copy_bios);
 	mempool_exit(&cow->block_pool);
 	kfree(cow);
@@ -589,78 +187,28 @@ static void cow_free(struct kref *kref)
 		wake_up(&cow_live_wait);
 }
 
-/**
- * cow_put() - drop a reference
- * @cow:	the engine; the last reference is dropped after cow_shutdown()
- *
- * Context: Process context, may sleep.
- */
+/* Context: may sleep.  The last reference is dropped after cow_shutdown(). */
 void cow_put(struct cow *cow)
 {
 	kref_put(&cow->kref, cow_free);
 }
 
-/* As cow_set_copied(), without data to be ordered, and whole words at once. */
-static void cow_set_excluded(struct cow *cow, u64 first, u64 last)
-{
-	lockdep_assert_held(&cow->lock);
-	while (first <= last) {
-		unsigned long *bits = sparse_map_page(&cow->copied, first / COW_BITS_PER_PAGE);
-		unsigned int bit = first % COW_BITS_PER_PAGE;
-
-		if (bit % BITS_PER_LONG || last - first < BITS_PER_LONG - 1) {
-			set_bit(bit, bits);
-			first++;
-		} else {
-			WRITE_ONCE(bits[bit / BITS_PER_LONG], ~0UL);
-			first += BITS_PER_LONG;
-		}
-	}
-}
-
 /* What is being copied already will be stored. */
 static void cow_exclude_uncopied(struct cow *cow, u64 first, u64 last)
 {
-	const struct block_range_node *copy;
+	struct cow_copy *copy;
 
 	lockdep_assert_held(&cow->lock);
 	while (first <= last) {
-		copy = range_lock_first(&cow->copies, first, last);
+		copy = cow_find_copy(cow, first, last);
 		if (!copy) {
-			cow_set_excluded(cow, first, last);
+			copied_map_set(&cow->copied, first, last);
 			return;
 		}
-		if (first < copy->first)
-			cow_set_excluded(cow, first, copy->first - 1);
-		first = copy->last + 1;
+		if (first < copy->range.first)
+			copied_map_set(&cow->copied, first, copy->range.first - 1);
+		first = copy->range.last + 1;
 	}
-}
-
-static int cow_exclude_blocks(struct cow *cow, u64 first, u64 last)
-{
-	u64 end;
-
-	if (!cow_populate(cow, first, last, GFP_KERNEL))
-		return -ENOMEM;
-	/* In pieces, for interrupts are off meanwhile. */
-	for (; first <= last; first = end + 1) {
-		end = min(last, first | (COW_BITS_PER_PAGE - 1));
-		spin_lock_irq(&cow->lock);
-		cow_exclude_uncopied(cow, first, end);
-		spin_unlock_irq(&cow->lock);
-		cond_resched();
-	}
-	return 0;
-}
-
-static bool cow_has_reader(struct cow *cow, u64 first, u64 last)
-{
-	bool has_reader;
-
-	spin_lock_irq(&cow->lock);
-	has_reader = range_lock_first(&cow->readers, first, last);
-	spin_unlock_irq(&cow->lock);
-	return has_reader;
 }
 
 /**
@@ -672,32 +220,41 @@ static bool cow_has_reader(struct cow *cow, u64 first, u64 last)
  * For the snapshot's own storage: what will be written there is not copied, and
  * the image reads as zeros there.  Only whole blocks are left out.
  *
- * Context: Process context, sleeps until no image read is under way there.
+ * Context: Process context.  Sleeps, but waits for no I/O.
  * Return: 0, or -ENOMEM: a part of it may have been excluded.
  */
 int cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors)
 {
 	sector_t start = cow->config.start, end = start + cow->config.nr_sectors;
 	sector_t from = max(sector, start), to = min(sector + nr_sectors, end);
-	u64 first, last, block;
-	int ret = 0;
+	u64 block, last, end_block;
 
 	if (from >= to)
 		return 0;
-	first = (from - start + (1U << cow_sector_shift(cow)) - 1) >> cow_sector_shift(cow);
-	/* One behind the last whole block; the origin's last block may be short. */
-	last = to == end ? cow->nr_blocks : (to - start) >> cow_sector_shift(cow);
-	if (first >= last)
-		return 0;
-	last--;
-	for (block = first; block <= last && !ret; block += COW_EXCLUDE_BLOCKS) {
-		ret = cow_exclude_blocks(cow, block,
-					 min(last, block + COW_EXCLUDE_BLOCKS - 1));
+	block = cow_sector_block(cow, from - start + cow_block_sector(cow, 1) - 1);
+	/* The origin's last block may be short. */
+	end_block = to == end ? cow->nr_blocks : cow_sector_block(cow, to - start);
+	for (; block < end_block; block = last + 1) {
+		last = min(block + COW_EXCLUDE_BLOCKS, end_block) - 1;
+		if (!copied_map_populate(&cow->copied, block, last, GFP_KERNEL))
+			return -ENOMEM;
+		spin_lock_irq(&cow->lock);
+		cow_exclude_uncopied(cow, block, last);
+		spin_unlock_irq(&cow->lock);
 		cond_resched();
 	}
-	while (cow_has_reader(cow, first, last))
-		msleep(20);
-	return ret;
+	return 0;
+}
+
+/**
+ * cow_set_drained() - no write submitted before the take is in flight any more
+ * @cow:	the engine
+ *
+ * Until then, whole copied blocks are marked in the active change map.
+ */
+void cow_set_drained(struct cow *cow)
+{
+	WRITE_ONCE(cow->is_drained, true);
 }
 
 /**
@@ -706,82 +263,80 @@ int cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors)
  *
  * To be called before the tracker retires the engine: from here on image I/O
  * fails, and only then writes may pass that the engine does not see.
- *
- * Context: Any.
  */
 void cow_stop(struct cow *cow)
 {
-	cow_break(cow, -ESHUTDOWN);
+	cow_fail(cow, -ESHUTDOWN);
+}
+
+static bool cow_is_idle(struct cow *cow)
+{
+	bool is_idle;
+
+	/* The lock, so that a cow_io_end() under it has left. */
+	spin_lock_irq(&cow->lock);
+	is_idle = !atomic_read(&cow->nr_io);
+	spin_unlock_irq(&cow->lock);
+	return is_idle;
 }
 
 /**
  * cow_shutdown() - end the use of everything in the config
  * @cow:	engine that has been stopped, then retired by its tracker
  *
- * In this order: wait for the I/O under way; let the workers finish what they
- * were given; drop the copies in memory.
+ * In this order: wait for the I/O under way, let the work of a failure be done, end
+ * the other workers, which have nothing to do any more.  When it returns, the engine
+ * holds no write.
  *
  * Context: Process context, sleeps as long as the origin and the storage take
  *	    for what they were asked.
  */
 void cow_shutdown(struct cow *cow)
 {
+	unsigned int i;
+
 	cow_stop(cow);
 	wait_event(cow->progress, cow_is_idle(cow));
+	flush_work(&cow->fail_work);
 	cancel_delayed_work_sync(&cow->starved_work);
-	releaser_drain(&cow->image_writes);
-	releaser_drain(&cow->later);
-	releaser_drain(&cow->ready);
-	cancel_delayed_work_sync(&cow->store_work);
-	cow_store_drop(cow);
+	for (i = 0; i < COW_STORES; i++)
+		cancel_delayed_work_sync(&cow->stores[i].work);
 }
 
-/**
- * cow_stats() - figures of the moment
- * @cow:	engine, referenced
- * @stats:	to be filled
- *
- * Context: Process context.
- */
+/* A moment's figures. */
 void cow_stats(struct cow *cow, struct cow_stats *stats)
 {
+	u64 nr_held;
+
 	spin_lock_irq(&cow->lock);
+	nr_held = cow->nr_held[false] + cow->nr_held[true];
 	stats->copied_bytes = cow->nr_copied << cow->config.block_shift;
 	stats->stored_bytes = cow->nr_stored_sectors << SECTOR_SHIFT;
 	stats->memory_bytes = (u64)cow->in_memory << cow->config.block_shift;
-	stats->held_writes = cow->nr_held;
+	stats->held_writes = nr_held;
 	stats->held_writes_total = atomic64_read(&cow->nr_held_total);
-	stats->held_ns_total = cow->held_ns + cow->nr_held * ktime_get_ns();
-	stats->error = cow->error;
+	stats->held_ns_total = cow->held_ns + nr_held * ktime_get_ns();
+	stats->error = READ_ONCE(cow->error);
 	spin_unlock_irq(&cow->lock);
 }
 
-/**
- * cow_module_init() - set up what all engines share
- *
- * Return: 0 or -ENOMEM.
- */
 int cow_module_init(void)
 {
 	int ret;
 
-	ret = cow_store_module_init();
+	ret = cow_state_module_init();
 	if (ret)
 		return ret;
 	ret = cow_image_module_init();
 	if (ret)
-		cow_store_module_exit();
+		cow_state_module_exit();
 	return ret;
 }
 
-/**
- * cow_module_exit() - wait for the last engine's memory and clean up
- *
- * Context: Process context, sleeps.
- */
+/* Waits for the last engine's memory, too. */
 void cow_module_exit(void)
 {
 	wait_event(cow_live_wait, !atomic_read(&cow_live));
 	cow_image_module_exit();
-	cow_store_module_exit();
+	cow_state_module_exit();
 }

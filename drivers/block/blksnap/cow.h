@@ -2,15 +2,22 @@
 /*
  * Copy-on-write engine of one origin device
  *
- * Promises: from the moment the tracker publishes the engine, whatever is read through
+ * From the moment the tracker publishes the engine, whatever is read through
  * cow_submit_image_bio() is what the origin held at that instant (or what was
- * written through it since), until the engine fails or is stopped; and no write
- * to the origin ever fails because of it, or waits for storing while there is
- * memory for copies.
+ * written through it since), until the engine fails or is stopped.  No write to
+ * the origin ever fails because of the engine, waits for an image reader, or
+ * waits for storing while there is memory for copies.
  *
- * cow_must_hold() is legal in the filter's callback, under rcu_read_lock().
- * cow_hold() may sleep as a submission does, but never waits for a copy.
- * The rest is control path, except where noted at the definition.
+ * Contexts:
+ *
+ * any, the filter's callback and tracepoints included: cow_fail(), cow_stop(),
+ *	cow_must_hold(), cow_owns_write().  They take no lock and allocate nothing.
+ * in place of a submission: cow_hold() sleeps as submitting does, and waits for
+ *	nothing else.  cow_throttle() waits for other held writes.
+ * control path: everything else.  Only cow_shutdown() waits for I/O.
+ *
+ * Life: cow_create(), cow_exclude(), publish, cow_set_drained(), add the image;
+ * cow_stop(), unpublish, wait for RCU, cow_shutdown(), cow_put().
  */
 #ifndef BLKSNAP_COW_H
 #define BLKSNAP_COW_H
@@ -21,29 +28,31 @@
 struct cbt_map;
 struct cow;
 struct diff_storage;
-struct event;
 struct event_queue;
+struct resubmit;
 
 /**
  * struct cow_config - what an engine works on
- * @origin:	open by the snapshot until cow_shutdown() has returned
  * @start:	first sector of the origin on its disk
  * @nr_sectors:	capacity of the origin
  * @block_shift: from cow_block_shift()
+ * @origin:	open for reading
  * @cbt_map:	of the origin's tracker; image writes are marked in it
  * @storage:	difference storage of the snapshot
  * @events:	gets the one corrupted event
+ * @resubmit:	of the origin's disk; gets held writes that are to be judged again
  *
  * Everything pointed to has to stay until cow_shutdown() has returned.
  */
 struct cow_config {
-	struct block_device *origin;
 	sector_t start;
 	sector_t nr_sectors;
 	unsigned int block_shift;
+	struct block_device *origin;
 	struct cbt_map *cbt_map;
 	struct diff_storage *storage;
 	struct event_queue *events;
+	struct resubmit *resubmit;
 };
 
 /* A moment's figures, for sysfs. */
@@ -52,9 +61,9 @@ struct cow_stats {
 	u64 stored_bytes;	/* taken from the difference storage */
 	u64 memory_bytes;	/* in-memory copies */
 	u64 held_writes;	/* on a list at this moment */
-	u64 held_writes_total;
+	u64 held_writes_total;	/* a write that has to be held twice counts twice */
 	u64 held_ns_total;	/* time that writes spent on lists, summed */
-	int error;		/* 0, or the negative errno that broke the snapshot */
+	int error;		/* 0, or the negative errno of the failure */
 };
 
 int cow_module_init(void);
@@ -67,15 +76,16 @@ unsigned int cow_block_shift(sector_t nr_sectors);
 
 struct cow *cow_create(const struct cow_config *config);
 int cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors);
-void cow_break(struct cow *cow, int error);
+void cow_set_drained(struct cow *cow);
+void cow_fail(struct cow *cow, int error);
 void cow_stop(struct cow *cow);
 void cow_shutdown(struct cow *cow);
 struct cow *cow_get(struct cow *cow);
 void cow_put(struct cow *cow);
 
-bool cow_must_hold(struct cow *cow, const struct bio *bio, sector_t sector);
-void cow_hold(struct cow *cow, struct bio *bio);
-void cow_hold_later(struct cow *cow, struct bio *bio);
+bool cow_must_hold(const struct cow *cow, const struct bio *bio, sector_t sector);
+bool cow_hold(struct cow *cow, struct bio *bio);
+void cow_throttle(struct cow *cow, bool is_sync);
 
 void cow_submit_image_bio(struct cow *cow, struct bio *bio);
 void cow_stats(struct cow *cow, struct cow_stats *stats);

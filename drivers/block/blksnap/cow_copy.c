@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * In-memory copies of blocks, and the bits that say what is copied
+ * In-memory copies of blocks
  *
  * A copy is made with memory for a run of blocks, takes those of them that are
- * still shared, reads them or is filled with what replaces them, and settles:
- * as soon as no image read of the blocks is under way on the origin, their bits
- * are set and the writes that waited are let go.
+ * still shared, and reads them or is filled with what replaces them.  With the old
+ * data in memory the blocks are marked as copied, and the writes that waited go on.
  *
  *	cow_copy_alloc() -> cow_copy_start() -> cow_copy_read(), or fill it and
- *	cow_copy_filled() -> settled -> stored -> cow_copy_put()
+ *	cow_copy_filled() -> stored or dropped -> cow_copy_put()
  *
  * Lock order: cow->lock is the only lock here.
  */
@@ -18,121 +17,19 @@
 #include <linux/blkdev.h>
 #include <linux/mm.h>
 
+#include "cbt_map.h"
 #include "cow_priv.h"
 #include "trace.h"
 
-/*
- * Blocks and their bits
- */
-
-/**
- * cow_blocks_to_sectors() - length of a run of blocks
- * @cow:	the engine
- * @first:	first block
- * @last:	last block
- *
- * Return: sectors, fewer than whole blocks have at the origin's end.
- */
-sector_t cow_blocks_to_sectors(const struct cow *cow, u64 first, u64 last)
+/* The first copy of one of these blocks, or NULL. */
+struct cow_copy *cow_find_copy(struct cow *cow, u64 first, u64 last)
 {
-	sector_t start = first << cow_sector_shift(cow);
-	sector_t end = (last + 1) << cow_sector_shift(cow);
+	struct block_range *range;
 
-	return min(end, cow->config.nr_sectors) - start;
-}
-
-/* The next block from @first on whose bit is @is_copied; @last + 1 if none. */
-static u64 cow_next_block(const struct cow *cow, u64 first, u64 last, bool is_copied)
-{
-	/* Most requests are short. */
-	if (first == last)
-		return first + (cow_is_copied(cow, first) != is_copied);
-
-	while (first <= last) {
-		unsigned long *bits = sparse_map_page(&cow->copied, first / COW_BITS_PER_PAGE);
-		unsigned long from = first % COW_BITS_PER_PAGE;
-		unsigned long end = min_t(u64, COW_BITS_PER_PAGE, last - first + from + 1);
-		unsigned long found = is_copied ? end : from;
-
-		if (bits)
-			found = is_copied ? find_next_bit(bits, end, from) :
-					    find_next_zero_bit(bits, end, from);
-		if (found < end)
-			return first - from + found;
-		first += end - from;
-	}
-	return last + 1;
-}
-
-/**
- * cow_next_uncopied() - find a block that is still shared with the origin
- * @cow:	the engine
- * @first:	where to begin
- * @last:	where to end
- *
- * Context: Any.  Without cow->lock the block may be copied at any moment, but
- *	    never becomes shared again.
- * Return: the block, or @last + 1 if all are copied.
- */
-u64 cow_next_uncopied(const struct cow *cow, u64 first, u64 last)
-{
-	return cow_next_block(cow, first, last, false);
-}
-
-/**
- * cow_next_copied() - find a copied block
- * @cow:	the engine
- * @first:	where to begin
- * @last:	where to end
- *
- * Context: Any.
- * Return: the block, or @last + 1 if none is copied.
- */
-u64 cow_next_copied(const struct cow *cow, u64 first, u64 last)
-{
-	return cow_next_block(cow, first, last, true);
-}
-
-/**
- * cow_set_copied() - mark blocks as copied, for ever
- * @cow:	the engine
- * @first:	first block
- * @last:	last block; cow_populate() has been called for them
- *
- * Context: Any, cow->lock held.
- */
-void cow_set_copied(struct cow *cow, u64 first, u64 last)
-{
 	lockdep_assert_held(&cow->lock);
-	/* Pairs with the dependency in cow_next_block(): old data first. */
-	smp_mb__before_atomic();
-	for (; first <= last; first++)
-		set_bit(first % COW_BITS_PER_PAGE,
-			sparse_map_page(&cow->copied, first / COW_BITS_PER_PAGE));
+	range = range_set_first(&cow->copies, first, last);
+	return range ? container_of(range, struct cow_copy, range) : NULL;
 }
-
-/**
- * cow_populate() - make memory for the bits of blocks
- * @cow:	the engine
- * @first:	first block
- * @last:	last block
- * @gfp:	how to allocate
- *
- * Return: false if there is no memory.
- */
-bool cow_populate(struct cow *cow, u64 first, u64 last, gfp_t gfp)
-{
-	unsigned long i;
-
-	for (i = first / COW_BITS_PER_PAGE; i <= last / COW_BITS_PER_PAGE; i++)
-		if (!sparse_map_populate(&cow->copied, i, gfp))
-			return false;
-	return true;
-}
-
-/*
- * Copies
- */
 
 static void cow_copy_free(struct cow_copy *copy)
 {
@@ -146,19 +43,48 @@ static void cow_copy_free(struct cow_copy *copy)
 	bio_put(&copy->bio);
 }
 
-/**
- * cow_copy_put() - drop a reference to a copy
- * @copy:	the copy
- *
- * Context: Any.
- */
 void cow_copy_put(struct cow_copy *copy)
 {
 	if (refcount_dec_and_test(&copy->refs))
 		cow_copy_free(copy);
 }
 
-/* Adds the memory of one block, with zeros behind the origin's end. */
+/* Drops the references of cow->copies, after cow_forget_copy(). */
+void cow_put_copies(struct list_head *copies)
+{
+	struct cow_copy *copy, *next;
+
+	list_for_each_entry_safe(copy, next, copies, link)
+		cow_copy_put(copy);
+}
+
+/* The reference moves from cow->copies to the list. */
+void cow_forget_copy(struct cow *cow, struct cow_copy *copy, struct list_head *forgotten)
+{
+	lockdep_assert_held(&cow->lock);
+	range_set_del(&cow->copies, &copy->range);
+	WRITE_ONCE(cow->in_memory, cow->in_memory - cow_copy_blocks(copy));
+	list_move(&copy->link, forgotten);
+}
+
+/**
+ * cow_drop_copies() - free the copies of a failed engine
+ * @cow:	engine with an error
+ * @copies:	cow->unstored or a batch
+ */
+void cow_drop_copies(struct cow *cow, struct list_head *copies)
+{
+	struct cow_copy *copy, *next;
+	LIST_HEAD(forgotten);
+
+	spin_lock_irq(&cow->lock);
+	list_for_each_entry_safe(copy, next, copies, link)
+		cow_forget_copy(cow, copy, &forgotten);
+	spin_unlock_irq(&cow->lock);
+	cow_put_copies(&forgotten);
+}
+
+/* Adds the memory of one block, with zeros after the origin's end. */
 static bool cow_copy_add_block(struct cow_copy *copy, u64 block)
 {
 	struct cow *cow = copy->cow;
@@ -179,21 +105,22 @@ static bool cow_copy_add_block(struct cow_copy *copy, u64 block)
  * @cow:	the engine
  * @first:	first block
  * @nr_blocks:	how many, at most a run; the copy may get fewer
- * @gfp:	GFP_NOWAIT, or GFP_NOIO to reclaim memory for the bits
  *
  * The memory of blocks comes from the reserve if there is no other, and is back
- * there when copies have been stored; nobody waits for it here.
+ * there when copies have been stored.
  *
- * Return: the copy, which nobody knows yet, or NULL.
+ * Context: Where submitting is allowed.  May reclaim memory without I/O, but waits
+ *	    for no copy.
+ * Return: the copy, which nothing refers to yet, or NULL.
  */
-struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_blocks, gfp_t gfp)
+struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_blocks)
 {
 	struct cow_copy *copy;
 	struct bio *bio;
 	unsigned int i;
 
-	if (!cow_populate(cow, first, first + nr_blocks - 1,
-			  gfp | __GFP_NORETRY | __GFP_NOWARN))
+	if (!copied_map_populate(&cow->copied, first, first + nr_blocks - 1,
+				 GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN))
 		return NULL;
 	bio = bio_alloc_bioset(NULL, nr_blocks, REQ_OP_READ, GFP_NOWAIT, &cow->copy_bios);
 	if (!bio)
@@ -201,7 +128,6 @@ struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_bloc
 	copy = container_of(bio, struct cow_copy, bio);
 	copy->cow = cow;
 	refcount_set(&copy->refs, 1);
-	copy->state = COW_READING;
 	bio_list_init(&copy->waiters);
 	copy->stored = 0;
 	copy->storing = 0;
@@ -222,26 +148,25 @@ struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_bloc
 /**
  * cow_run_blocks() - how many blocks one copy can take
  * @cow:	the engine
- * @first:	first block: still shared, and nobody is reading it
+ * @first:	first block: still shared, and not being read
  * @last:	the last block of interest
  *
- * Context: Any, cow->lock held.
  * Return: blocks from @first on, at least one.
  */
 unsigned int cow_run_blocks(struct cow *cow, u64 first, u64 last)
 {
-	struct block_range_node *range;
+	struct cow_copy *copy;
 
 	lockdep_assert_held(&cow->lock);
 	last = min(last, first + cow_run_max_blocks(cow) - 1);
-	last = cow_next_copied(cow, first, last) - 1;
-	range = range_lock_first(&cow->copies, first, last);
-	if (range)
-		last = range->first - 1;
+	last = copied_map_next_copied(&cow->copied, first, last) - 1;
+	copy = cow_find_copy(cow, first, last);
+	if (copy)
+		last = copy->range.first - 1;
 	return last - first + 1;
 }
 
-/* Gives back the blocks behind the first @nr_blocks. */
+/* Gives back the blocks after the first @nr_blocks. */
 static void cow_copy_trim(struct cow_copy *copy, unsigned int nr_blocks)
 {
 	struct bio *bio = &copy->bio;
@@ -254,38 +179,47 @@ static void cow_copy_trim(struct cow_copy *copy, unsigned int nr_blocks)
 	}
 }
 
+/*
+ * A write submitted before the take may still land on blocks that are copied here,
+ * and a block may be larger than a tracking block.  The next increment is to have
+ * them whole.
+ */
+static void cow_mark_undrained(struct cow *cow, const struct cow_copy *copy)
+{
+	if (unlikely(!READ_ONCE(cow->is_drained)))
+		cbt_map_mark(cow->config.cbt_map, cow_block_sector(cow, copy->range.first),
+			     cow_blocks_to_sectors(cow, copy->range.first, copy->range.last));
+}
+
 /**
  * cow_copy_start() - let a copy take its blocks
  * @cow:	the engine
  * @copy:	from cow_copy_alloc(); keeps only the blocks that are still shared,
- *		that nobody else is reading, and that there is room for in memory
+ *		that no other copy is reading, and that there is room for
+ * @is_sync:	the class of write that wants it, see cow_room()
  *
- * Whoever allocated the copy saw room for it, but nothing kept the room free since:
+ * The caller saw room for the copy when allocating it, but nothing has kept it free:
  * the budget is only safe under the lock.
  *
- * Context: Any.
- * Return: true: the blocks are being read by the caller, who goes on with
- *	   cow_copy_read(), or with cow_copy_filled() and cow_io_end().  false: there is
- *	   nothing to read (any more), or no room, and @copy is freed.
+ * Return: true: the caller goes on with cow_copy_read(), or with cow_copy_filled().
+ *	   false: there is nothing to read (any more), or no room, and @copy is freed.
  */
-bool cow_copy_start(struct cow *cow, struct cow_copy *copy)
+bool cow_copy_start(struct cow *cow, struct cow_copy *copy, bool is_sync)
 {
 	u64 first = copy->range.first;
 	unsigned int nr_blocks = 0;
 	unsigned long flags;
 
 	spin_lock_irqsave(&cow->lock, flags);
-	if (!cow->error && cow_next_uncopied(cow, first, first) == first &&
-	    !range_lock_first(&cow->copies, first, first) &&
-	    cow->in_memory < cow->max_in_memory)
+	if (!cow->error && !copied_map_test(&cow->copied, first) &&
+	    !cow_find_copy(cow, first, first))
 		nr_blocks = min(cow_run_blocks(cow, first, copy->range.last),
-				cow->max_in_memory - cow->in_memory);
+				cow_room(cow, is_sync));
 	if (nr_blocks) {
-		range_lock_add(&cow->copies, &copy->range, first, first + nr_blocks - 1);
-		cow->in_memory += nr_blocks;
-		cow->nr_unsettled++;
-		cow->is_starving = false;
-		cow->nr_io++;
+		range_set_add(&cow->copies, &copy->range, first, first + nr_blocks - 1);
+		WRITE_ONCE(cow->in_memory, cow->in_memory + nr_blocks);
+		cow->nr_reading++;
+		atomic_inc(&cow->nr_io);
 	}
 	spin_unlock_irqrestore(&cow->lock, flags);
 
@@ -294,71 +228,41 @@ bool cow_copy_start(struct cow *cow, struct cow_copy *copy)
 		return false;
 	}
 	cow_copy_trim(copy, nr_blocks);
+	cow_mark_undrained(cow, copy);
 	return true;
 }
 
 /**
- * cow_copies_settle() - mark as copied what no image read stands in the way of
- * @cow:	the engine
- * @first:	first block of the range in which something has changed
- * @last:	last block
- * @ready:	gets the writes that waited, to be released by the caller
- *
- * Context: Any, cow->lock held.
- */
-void cow_copies_settle(struct cow *cow, u64 first, u64 last, struct bio_list *ready)
-{
-	struct block_range_node *range;
-
-	lockdep_assert_held(&cow->lock);
-	for (range = range_lock_first(&cow->copies, first, last); range;
-	     range = range_lock_next(range, first, last)) {
-		struct cow_copy *copy = container_of(range, struct cow_copy, range);
-
-		if (copy->state != COW_READ)
-			continue;
-		if (range_lock_first(&cow->readers, range->first, range->last)) {
-			trace_blksnap_image_wait(cow->origin_dev,
-						 range->first << cow_sector_shift(cow),
-						 cow_blocks_to_sectors(cow, range->first,
-								       range->last));
-			continue;
-		}
-		copy->state = COW_COPIED;
-		cow->nr_unsettled--;
-		/* The old data of a failed engine may be none. */
-		if (!cow->error) {
-			cow_set_copied(cow, range->first, range->last);
-			cow->nr_copied += cow_copy_blocks(copy);
-		}
-		cow->nr_unstored += cow_copy_blocks(copy);
-		list_add_tail(&copy->link, &cow->unstored);
-		if (!bio_list_empty(&copy->waiters)) {
-			cow_account_held(cow, -(int)bio_list_size(&copy->waiters));
-			bio_list_merge(ready, &copy->waiters);
-			bio_list_init(&copy->waiters);
-		}
-		cow_store_kick(cow, cow->error);
-	}
-}
-
-/**
  * cow_copy_filled() - the old data is in memory
- * @copy:	started copy; may be stored and freed when this returns
+ * @copy:	started copy; it and the engine may be freed when this returns
  *
- * Context: Any.
+ * Context: Any but the filter's callback.
  */
 void cow_copy_filled(struct cow_copy *copy)
 {
-	struct bio_list ready = BIO_EMPTY_LIST;
 	struct cow *cow = copy->cow;
+	LIST_HEAD(forgotten);
 	unsigned long flags;
 
+	copy->copied_at = jiffies;
+	INIT_LIST_HEAD(&copy->link);
 	spin_lock_irqsave(&cow->lock, flags);
-	copy->state = COW_READ;
-	cow_copies_settle(cow, copy->range.first, copy->range.last, &ready);
+	cow->nr_reading--;
+	if (likely(!cow->error)) {
+		copied_map_set(&cow->copied, copy->range.first, copy->range.last);
+		cow->nr_copied += cow_copy_blocks(copy);
+		cow->nr_unstored += cow_copy_blocks(copy);
+		list_add_tail(&copy->link, &cow->unstored);
+		cow_kick_store(cow);
+	} else {
+		/* It may hold no old data. */
+		cow_forget_copy(cow, copy, &forgotten);
+	}
+	/* Before the end of the I/O, after which the config is not valid any more. */
+	cow_hand_back(cow, &copy->waiters, UINT_MAX);
+	cow_put_copies(&forgotten);
+	cow_io_end(cow);
 	spin_unlock_irqrestore(&cow->lock, flags);
-	releaser_add_list(&cow->ready, &ready);
 }
 
 static void cow_read_end_io(struct bio *bio)
@@ -367,21 +271,20 @@ static void cow_read_end_io(struct bio *bio)
 	struct cow *cow = copy->cow;
 
 	if (bio->bi_status)
-		cow_break(cow, blk_status_to_errno(bio->bi_status));
+		cow_fail(cow, blk_status_to_errno(bio->bi_status));
 	else if (!cow_medium_is_same(cow))
-		cow_break(cow, -ENOMEDIUM);
-	trace_blksnap_copy_done(cow->origin_dev, copy->range.first << cow_sector_shift(cow),
+		cow_fail(cow, -ENOMEDIUM);
+	trace_blksnap_copy_done(cow->origin_dev, cow_block_sector(cow, copy->range.first),
 				cow_blocks_to_sectors(cow, copy->range.first,
 						      copy->range.last));
 	cow_copy_filled(copy);
-	cow_io_end(cow);
 }
 
 /*
  * Submits at once, past the plug that most submitters have: the sooner a read
  * is done the better, and on a fast device it is done when this returns.  The
- * plug is flushed first, for a task that sleeps with requests in a plug which
- * the scheduler cannot see could wait for a tag that one of them holds.
+ * plug is flushed first: a task that sleeps with requests in a plug which the
+ * scheduler cannot see could wait for a tag that one of them holds.
  */
 static void cow_submit_at_once(struct bio *bio)
 {
@@ -406,9 +309,9 @@ void cow_copy_read(struct cow_copy *copy)
 	struct bio *bio = &copy->bio;
 
 	bio->bi_bdev = cow->config.origin;
-	/* A throttled writer must not throttle whoever waits for the same block. */
+	/* A throttled writer must not delay other writers of the same block. */
 	bio_associate_blkg_from_css(bio, blkcg_root_css);
-	bio->bi_iter.bi_sector = copy->range.first << cow_sector_shift(cow);
+	bio->bi_iter.bi_sector = cow_block_sector(cow, copy->range.first);
 	bio->bi_end_io = cow_read_end_io;
 	cow_submit_at_once(bio);
 }

@@ -4,16 +4,19 @@
  *
  * A read is cut into pieces of one kind each:
  *
- *	shared with the origin	read there, registered in cow->readers, so that
- *				no write to these blocks is released before
+ *	shared with the origin	read there
  *	in memory		copied from the in-memory copy
  *	stored			read from the difference storage
  *	copied, but neither	zeros: the snapshot's own storage on the origin
  *
- * Reads run in the submitter's context and never wait for anything but memory
- * of the pools, of which each call takes one object each.  What describes a read
- * is kept for the next one of the same engine, as long as the pool is full: to
- * allocate and free it would cost as much as all else that is done here.
+ * Nothing keeps shared blocks as they are while they are read.  So the bits are
+ * looked at again when the data is here: a bit is set before the first write of its
+ * block goes on, so if all are still clear, old data was read.  Else the read is
+ * served again from where the old data is by now.  A bit is never cleared, so that
+ * ends.
+ *
+ * Reads run in the submitter's context and never wait for anything but memory of
+ * the pools, of which each call takes one object each.
  *
  * A write ends up in the difference storage: over what is stored there already,
  * or as a new in-memory copy if it covers whole blocks, or else after the block
@@ -24,6 +27,7 @@
  */
 #include "blksnap.h"
 
+#include <linux/blk-cgroup.h>
 #include <linux/blkdev.h>
 #include <linux/delay.h>
 #include <linux/highmem.h>
@@ -35,11 +39,8 @@
 #include "diff_storage.h"
 #include "trace.h"
 
-/* Image reads that make progress without memory, for all images. */
+/* Image bios that make progress without memory, for all images. */
 #define COW_IMAGE_RESERVE 64
-
-/* So many descriptions of reads an engine keeps. */
-#define COW_MAX_SPARE_READS 64
 
 enum cow_piece_kind {
 	COW_PIECE_FAILED,	/* the engine has an error */
@@ -64,100 +65,78 @@ struct cow_piece {
 };
 
 /**
- * struct cow_image_read - an image bio on its way to a device
- * @range:	in cow->readers, if @is_shared
- * @next_spare:	in cow->spare_reads, while it describes nothing
+ * struct cow_image_io - a write that waits for its worker, or a read that was sent
+ *			 to a device
+ * @work:	writes, or reads again
  * @cow:	the engine, see cow_io_begin()
+ * @bio:	the bio, which is sent on itself: a clone would cost more than all
+ *		else here
  * @is_shared:	read from the origin
- * @end_io:	of the bio, in which is ours meanwhile
- * @private:	likewise
- *
- * The bio itself is sent on, so this is owned by whoever has the bio.
+ * @flags:	bi_flags of a read as it came, like the following
+ * @ioprio:	bi_ioprio
+ * @bdev:	bi_bdev
+ * @iter:	bi_iter
+ * @end_io:	bi_end_io
+ * @private:	bi_private
  */
-struct cow_image_read {
-	union {
-		struct block_range_node range;
-		struct cow_image_read *next_spare;
-	};
+struct cow_image_io {
+	struct work_struct work;
 	struct cow *cow;
+	struct bio *bio;
 	bool is_shared;
+	unsigned short flags;
+	unsigned short ioprio;
+	struct block_device *bdev;
+	struct bvec_iter iter;
 	bio_end_io_t *end_io;
 	void *private;
 };
 
-/* Image writes sleep until something is stored, so they have their own. */
-struct workqueue_struct *cow_image_wq;
+/* Reads that are served again: they sleep as submitting does. */
+static struct workqueue_struct *cow_image_read_wq;
 
-static struct kmem_cache *cow_read_cache;
-static mempool_t cow_read_pool;
+/* Writes sleep until something is stored, so they have their own. */
+static struct workqueue_struct *cow_image_write_wq;
+
+static struct kmem_cache *cow_image_io_cache;
+static mempool_t cow_image_io_pool;
 static struct bio_set cow_split_bios;
 
-/*
- * Reading
- */
-
-static u64 cow_sector_block(const struct cow *cow, sector_t sector)
+static struct cow_image_io *cow_image_io_alloc(struct cow *cow, struct bio *bio)
 {
-	return sector >> cow_sector_shift(cow);
+	struct cow_image_io *io = mempool_alloc(&cow_image_io_pool, GFP_NOIO);
+
+	io->cow = cow;
+	io->bio = bio;
+	return io;
 }
+
+/*
+ * Where the pieces are
+ */
 
 /* Cuts a piece that starts at @sector before block @end. */
 static void cow_piece_cut(const struct cow *cow, struct cow_piece *piece, sector_t sector,
 			  u64 end)
 {
-	sector_t end_sector = end << cow_sector_shift(cow);
-
-	piece->nr_sectors = min(piece->nr_sectors, end_sector - sector);
+	piece->nr_sectors = min(piece->nr_sectors, cow_block_sector(cow, end) - sector);
 }
 
-static void cow_piece_in_memory(struct cow *cow, struct cow_piece *piece, sector_t sector,
-				struct cow_copy *copy)
-{
-	piece->kind = COW_PIECE_MEMORY;
-	piece->copy = copy;
-	refcount_inc(&copy->refs);
-	cow_piece_cut(cow, piece, sector, copy->range.last + 1);
-}
-
-/*
- * The first block is not marked as copied.  It is read from the origin even
- * while it is being copied, but not once that is done: otherwise readers could
- * keep the copy, and with it the writes, waiting for ever.
- */
-static void cow_find_shared(struct cow *cow, sector_t sector, u64 first, u64 last,
-			    struct cow_piece *piece)
-{
-	struct block_range_node *range;
-
-	piece->kind = COW_PIECE_SHARED;
-	cow_piece_cut(cow, piece, sector, last + 1);
-	for (range = range_lock_first(&cow->copies, first, last); range;
-	     range = range_lock_next(range, first, last)) {
-		struct cow_copy *copy = container_of(range, struct cow_copy, range);
-
-		if (copy->state == COW_READING)
-			continue;
-		if (range->first <= first)
-			cow_piece_in_memory(cow, piece, sector, copy);
-		else
-			cow_piece_cut(cow, piece, sector, range->first);
-		return;
-	}
-}
-
-/* The first block is marked as copied. */
+/* The blocks up to @last are copied. */
 static void cow_find_copied(struct cow *cow, sector_t sector, u64 first, u64 last,
 			    struct cow_piece *piece)
 {
-	struct block_range_node *range = range_lock_first(&cow->copies, first, last);
+	struct cow_copy *copy = cow_find_copy(cow, first, last);
 	struct extent_piece extent;
 
-	if (range && range->first <= first) {
-		cow_piece_in_memory(cow, piece, sector,
-				    container_of(range, struct cow_copy, range));
+	if (copy && copy->range.first <= first) {
+		piece->kind = COW_PIECE_MEMORY;
+		piece->copy = copy;
+		refcount_inc(&copy->refs);
+		cow_piece_cut(cow, piece, sector, copy->range.last + 1);
 		return;
 	}
-	cow_piece_cut(cow, piece, sector, range ? range->first : last + 1);
+	cow_piece_cut(cow, piece, sector, copy ? copy->range.first : last + 1);
 	extent_map_lookup(&cow->extents, sector, piece->nr_sectors, &extent);
 	piece->kind = extent.is_stored ? COW_PIECE_STORED : COW_PIECE_ZERO;
 	piece->position = extent.position;
@@ -169,149 +148,46 @@ static void cow_find_piece(struct cow *cow, sector_t sector, sector_t nr_sectors
 {
 	u64 first = cow_sector_block(cow, sector);
 	u64 last = cow_sector_block(cow, sector + nr_sectors - 1);
+	unsigned long flags;
 
-	lockdep_assert_held(&cow->lock);
 	piece->nr_sectors = nr_sectors;
-	if (cow->error) {
-		piece->kind = COW_PIECE_FAILED;
+	if (!copied_map_test(&cow->copied, first)) {
+		piece->kind = COW_PIECE_SHARED;
+		cow_piece_cut(cow, piece, sector,
+			      copied_map_next_copied(&cow->copied, first, last));
 		return;
 	}
-	if (cow_is_copied(cow, first))
-		cow_find_copied(cow, sector, first, cow_next_uncopied(cow, first, last) - 1,
-				piece);
+	last = copied_map_next_uncopied(&cow->copied, first, last) - 1;
+	spin_lock_irqsave(&cow->lock, flags);
+	/* What a failed engine has dropped looks as if it were zeros. */
+	if (cow->error)
+		piece->kind = COW_PIECE_FAILED;
 	else
-		cow_find_shared(cow, sector, first, cow_next_copied(cow, first, last) - 1,
-				piece);
+		cow_find_copied(cow, sector, first, last, piece);
+	spin_unlock_irqrestore(&cow->lock, flags);
 }
 
-static struct cow_image_read *cow_pop_spare_read(struct cow *cow)
+/* An extent may go on where the range of the storage it began in ends. */
+static void cow_piece_clip_to_range(struct cow *cow, struct cow_piece *piece)
 {
-	struct cow_image_read *read = cow->spare_reads;
+	struct diff_range region;
 
-	lockdep_assert_held(&cow->lock);
-	if (read) {
-		cow->spare_reads = read->next_spare;
-		cow->nr_spare_reads--;
-	}
-	return read;
+	if (piece->kind != COW_PIECE_STORED)
+		return;
+	diff_storage_map(cow->config.storage, piece->position, piece->nr_sectors, &region);
+	piece->nr_sectors = min(piece->nr_sectors, region.nr_sectors);
 }
 
 /*
- * Not before the pool is full: others may be waiting for what was taken out of
- * its reserve, and that has to come back to it.
+ * Reading
  */
-static bool cow_push_spare_read(struct cow *cow, struct cow_image_read *read)
-{
-	lockdep_assert_held(&cow->lock);
-	if (cow->nr_spare_reads == COW_MAX_SPARE_READS ||
-	    READ_ONCE(cow_read_pool.curr_nr) < cow_read_pool.min_nr)
-		return false;
-	read->next_spare = cow->spare_reads;
-	cow->spare_reads = read;
-	cow->nr_spare_reads++;
-	return true;
-}
-
-/**
- * cow_free_spare_reads() - free what an engine keeps for image reads
- * @cow:	engine that nobody uses any more
- */
-void cow_free_spare_reads(struct cow *cow)
-{
-	while (cow->spare_reads) {
-		struct cow_image_read *read = cow->spare_reads;
-
-		cow->spare_reads = read->next_spare;
-		mempool_free(read, &cow_read_pool);
-	}
-}
-
-/*
- * Finds the first piece of a read and, if it is shared, keeps it as it is.
- * Returns what cow_unregister_read() ends; NULL if the engine has failed.
- */
-static struct cow_image_read *cow_register_read(struct cow *cow, const struct bio *bio,
-						struct cow_piece *piece)
-{
-	sector_t sector = bio->bi_iter.bi_sector;
-	struct cow_image_read *read;
-	unsigned long flags;
-
-	spin_lock_irqsave(&cow->lock, flags);
-	read = cow_pop_spare_read(cow);
-	if (!read) {
-		spin_unlock_irqrestore(&cow->lock, flags);
-		read = mempool_alloc(&cow_read_pool, GFP_NOIO);
-		spin_lock_irqsave(&cow->lock, flags);
-	}
-	cow_find_piece(cow, sector, bio_sectors(bio), piece);
-	if (piece->kind == COW_PIECE_FAILED) {
-		spin_unlock_irqrestore(&cow->lock, flags);
-		mempool_free(read, &cow_read_pool);
-		return NULL;
-	}
-	cow->nr_io++;
-	read->cow = cow;
-	read->is_shared = piece->kind == COW_PIECE_SHARED;
-	if (read->is_shared)
-		range_lock_add(&cow->readers, &read->range, cow_sector_block(cow, sector),
-			       cow_sector_block(cow, sector + piece->nr_sectors - 1));
-	spin_unlock_irqrestore(&cow->lock, flags);
-	return read;
-}
-
-/* Writes to copied blocks may have waited for this read alone. */
-static void cow_let_writes_go(struct cow *cow, u64 first, u64 last)
-{
-	struct bio_list ready = BIO_EMPTY_LIST;
-
-	cow_copies_settle(cow, first, last, &ready);
-	releaser_add_list(&cow->ready, &ready);
-}
-
-/* Frees @read.  Returns false if what was read may not be the old data. */
-static bool cow_unregister_read(struct cow_image_read *read)
-{
-	struct cow *cow = read->cow;
-	unsigned long flags;
-	bool is_valid = true;
-	bool is_kept;
-
-	spin_lock_irqsave(&cow->lock, flags);
-	if (read->is_shared) {
-		/* A failed engine has let writes to these blocks pass. */
-		is_valid = !cow->error && cow_medium_is_same(cow);
-		range_lock_del(&cow->readers, &read->range);
-		/* Before the end, after which nobody may rely on the engine. */
-		if (!range_lock_is_empty(&cow->copies))
-			cow_let_writes_go(cow, read->range.first, read->range.last);
-	}
-	is_kept = cow_push_spare_read(cow, read);
-	cow_io_end_locked(cow);
-	spin_unlock_irqrestore(&cow->lock, flags);
-	if (!is_kept)
-		mempool_free(read, &cow_read_pool);
-	return is_valid;
-}
-
-static void cow_image_read_end_io(struct bio *bio)
-{
-	struct cow_image_read *read = bio->bi_private;
-
-	bio->bi_end_io = read->end_io;
-	bio->bi_private = read->private;
-	if (!cow_unregister_read(read))
-		bio->bi_status = BLK_STS_IOERR;
-	/* Again, for the bi_end_io of a chained bio cannot be called. */
-	bio_endio(bio);
-}
 
 /* Copies from an in-memory copy what a piece asks for. */
 static void cow_read_memory(const struct cow_copy *copy, struct bio *bio)
 {
 	const struct cow *cow = copy->cow;
 	u64 from = (u64)(bio->bi_iter.bi_sector -
-			 (copy->range.first << cow_sector_shift(cow))) << SECTOR_SHIFT;
+			 cow_block_sector(cow, copy->range.first)) << SECTOR_SHIFT;
 	struct bvec_iter iter;
 	struct bio_vec bvec;
 
@@ -334,45 +210,95 @@ static void cow_read_memory(const struct cow_copy *copy, struct bio *bio)
 	}
 }
 
-/* The bio goes on as it is: a clone would cost more than all else here. */
-static void cow_read_device(struct cow *cow, struct cow_image_read *read,
-			    const struct cow_piece *piece, struct bio *bio)
+static bool cow_image_is_torn(const struct cow_image_io *io)
 {
+	const struct cow *cow = io->cow;
+	sector_t sector = io->iter.bi_sector;
+	u64 first = cow_sector_block(cow, sector);
+	u64 last = cow_sector_block(cow, sector + (io->iter.bi_size >> SECTOR_SHIFT) - 1);
+
+	return copied_map_next_copied(&cow->copied, first, last) <= last;
+}
+
+/* A failed engine has let writes pass without copying. */
+static bool cow_image_is_lost(const struct cow *cow)
+{
+	return READ_ONCE(cow->error) || !cow_medium_is_same(cow);
+}
+
+static void cow_image_read_again(struct work_struct *work);
+
+static void cow_image_end_io(struct bio *bio)
+{
+	struct cow_image_io *io = bio->bi_private;
+	struct cow *cow = io->cow;
+
+	bio->bi_end_io = io->end_io;
+	bio->bi_private = io->private;
+	bio->bi_bdev = io->bdev;
+	/* What was chained to it is done, and so are quality of service and tracing. */
+	bio->bi_flags = io->flags;
+	bio_clear_flag(bio, BIO_CHAIN);
+
+	if (io->is_shared && !bio->bi_status) {
+		/* Pairs with copied_map_set() and cow_fail(): the data comes first. */
+		smp_rmb();
+		if (cow_image_is_lost(cow)) {
+			bio->bi_status = BLK_STS_IOERR;
+		} else if (cow_image_is_torn(io)) {
+			INIT_WORK(&io->work, cow_image_read_again);
+			queue_work(cow_image_read_wq, &io->work);
+			return;
+		}
+	}
+	mempool_free(io, &cow_image_io_pool);
+	/* While the bio has not ended, the image has a reference of the engine. */
+	cow_io_end(cow);
+	/* Again, for the bi_end_io of a chained bio cannot be called. */
+	bio_endio(bio);
+}
+
+static void cow_read_device(struct cow *cow, const struct cow_piece *piece, struct bio *bio)
+{
+	struct cow_image_io *io = cow_image_io_alloc(cow, bio);
 	struct diff_range region = {
 		.bdev = cow->config.origin,
 		.sector = bio->bi_iter.bi_sector,
 	};
 
 	trace_blksnap_image_remap(cow->origin_dev, bio->bi_iter.bi_sector, bio_sectors(bio));
-	if (piece->kind == COW_PIECE_STORED)
+	io->is_shared = piece->kind == COW_PIECE_SHARED;
+	io->flags = bio->bi_flags;
+	io->ioprio = bio->bi_ioprio;
+	io->bdev = bio->bi_bdev;
+	io->iter = bio->bi_iter;
+	io->end_io = bio->bi_end_io;
+	io->private = bio->bi_private;
+	bio->bi_end_io = cow_image_end_io;
+	bio->bi_private = io;
+
+	if (!io->is_shared)
 		diff_storage_map(cow->config.storage, piece->position, bio_sectors(bio),
 				 &region);
-	read->end_io = bio->bi_end_io;
-	read->private = bio->bi_private;
-	bio->bi_end_io = cow_image_read_end_io;
-	bio->bi_private = read;
 	bio_set_dev(bio, region.bdev);
 	bio->bi_iter.bi_sector = region.sector;
+	if (io->is_shared) {
+		/* The origin's users did not agree to the reader's limits and priority. */
+		bio_associate_blkg_from_css(bio, blkcg_root_css);
+		bio->bi_ioprio = 0;
+	}
 	submit_bio_noacct(bio);
-}
-
-/* An extent may go on where the range of the storage it began in ends. */
-static void cow_piece_clip_to_range(struct cow *cow, struct cow_piece *piece)
-{
-	struct diff_range region;
-
-	if (piece->kind != COW_PIECE_STORED)
-		return;
-	diff_storage_map(cow->config.storage, piece->position, piece->nr_sectors, &region);
-	piece->nr_sectors = min(piece->nr_sectors, region.nr_sectors);
 }
 
 static void cow_image_read(struct cow *cow, struct bio *bio)
 {
-	struct cow_image_read *read;
-	struct cow_piece piece;
+	struct cow_piece piece = { .kind = COW_PIECE_FAILED };
 
-	read = cow_register_read(cow, bio, &piece);
+	if (!cow_io_begin(cow)) {
+		bio_io_error(bio);
+		return;
+	}
+	cow_find_piece(cow, bio->bi_iter.bi_sector, bio_sectors(bio), &piece);
 	cow_piece_clip_to_range(cow, &piece);
 
 	if (piece.nr_sectors < bio_sectors(bio)) {
@@ -387,7 +313,7 @@ static void cow_image_read(struct cow *cow, struct bio *bio)
 	switch (piece.kind) {
 	case COW_PIECE_SHARED:
 	case COW_PIECE_STORED:
-		cow_read_device(cow, read, &piece, bio);
+		cow_read_device(cow, &piece, bio);
 		return;
 	case COW_PIECE_MEMORY:
 		cow_read_memory(piece.copy, bio);
@@ -400,9 +326,30 @@ static void cow_image_read(struct cow *cow, struct bio *bio)
 		bio->bi_status = BLK_STS_IOERR;
 		break;
 	}
-	if (read)
-		cow_unregister_read(read);
+	cow_io_end(cow);
 	bio_endio(bio);
+}
+
+/* The bio as it came, but in the root cgroup: its own was forgotten at completion. */
+static void cow_image_read_again(struct work_struct *work)
+{
+	struct cow_image_io *io = container_of(work, struct cow_image_io, work);
+	struct bio *bio = io->bio;
+	struct cow *cow = io->cow;
+
+	trace_blksnap_image_again(cow->origin_dev, io->iter.bi_sector,
+				  io->iter.bi_size >> SECTOR_SHIFT);
+	bio_set_dev(bio, io->bdev);
+	bio->bi_flags = io->flags;
+	bio_clear_flag(bio, BIO_CHAIN);
+	bio->bi_iter = io->iter;
+	bio->bi_ioprio = io->ioprio;
+	/* It is 0 after a split below, and was 1. */
+	atomic_set(&bio->__bi_remaining, 1);
+	mempool_free(io, &cow_image_io_pool);
+	/* While the bio has not ended, the image has a reference of the engine. */
+	cow_io_end(cow);
+	cow_image_read(cow, bio);
 }
 
 /*
@@ -436,20 +383,32 @@ static bool cow_is_copying(struct cow *cow, u64 block)
 	bool is_copying;
 
 	spin_lock_irq(&cow->lock);
-	is_copying = !cow->error && range_lock_first(&cow->copies, block, block);
+	is_copying = !cow->error && cow_find_copy(cow, block, block);
 	spin_unlock_irq(&cow->lock);
 	return is_copying;
 }
 
-static bool cow_has_memory(struct cow *cow)
+/* While somebody is in a hurry, copies are stored as soon as they are made. */
+static void cow_hurry(struct cow *cow, int nr)
 {
-	return READ_ONCE(cow->error) || READ_ONCE(cow->in_memory) < cow->max_in_memory;
+	spin_lock_irq(&cow->lock);
+	cow->nr_hurried += nr;
+	cow_kick_store(cow);
+	spin_unlock_irq(&cow->lock);
 }
 
 static void cow_wait_stored(struct cow *cow, u64 block)
 {
-	cow_store_kick(cow, true);
+	cow_hurry(cow, 1);
 	wait_event(cow->progress, !cow_is_copying(cow, block));
+	cow_hurry(cow, -1);
+}
+
+static void cow_wait_room(struct cow *cow)
+{
+	cow_hurry(cow, 1);
+	wait_event(cow->progress, READ_ONCE(cow->error) || cow_room(cow, false));
+	cow_hurry(cow, -1);
 }
 
 /* How many whole blocks the rest of a write covers from its beginning on. */
@@ -459,7 +418,7 @@ static unsigned int cow_whole_blocks(const struct cow *cow, const struct bvec_it
 	u64 block = cow_sector_block(cow, iter->bi_sector);
 	u64 end_block = cow_sector_block(cow, end);
 
-	if (iter->bi_sector != block << cow_sector_shift(cow))
+	if (iter->bi_sector != cow_block_sector(cow, block))
 		return 0;
 	/* The origin's last block may be short. */
 	if (end == cow->config.nr_sectors)
@@ -468,36 +427,31 @@ static unsigned int cow_whole_blocks(const struct cow *cow, const struct bvec_it
 }
 
 /*
- * Makes whole shared blocks copies of what is written, or a block that the
- * write covers only in part a copied one.  The blocks may have been taken by
- * somebody else meanwhile; then the caller looks again.
+ * Makes whole shared blocks copies of what is written, or a block that the write
+ * covers only in part a copied one.  Another copy may have taken the blocks by then;
+ * so the caller looks again.
  */
-static int cow_image_copy(struct cow *cow, struct bio *bio, struct bvec_iter *iter)
+static void cow_image_copy(struct cow *cow, struct bio *bio, struct bvec_iter *iter)
 {
 	unsigned int nr_whole = cow_whole_blocks(cow, iter);
 	struct cow_copy *copy;
 
-	if (!cow_has_memory(cow)) {
-		cow_store_kick(cow, true);
-		wait_event(cow->progress, cow_has_memory(cow));
-	}
-	copy = cow_copy_alloc(cow, cow_sector_block(cow, iter->bi_sector),
-			      max(1U, nr_whole), GFP_NOIO);
+	if (!cow_room(cow, false))
+		cow_wait_room(cow);
+	copy = cow_copy_alloc(cow, cow_sector_block(cow, iter->bi_sector), max(1U, nr_whole));
 	if (!copy) {
-		/* The caller looks again; memory comes back as copies are stored. */
+		/* Memory comes back as copies are stored. */
 		msleep(20);
-		return 0;
+		return;
 	}
-	if (!cow_copy_start(cow, copy))
-		return 0;
+	if (!cow_copy_start(cow, copy, false))
+		return;
 	if (!nr_whole) {
 		cow_copy_read(copy);
-		return 0;
+		return;
 	}
 	cow_fill_copy_from(copy, bio, iter);
 	cow_copy_filled(copy);
-	cow_io_end(cow);
-	return 0;
 }
 
 /* Writes over what is stored. */
@@ -522,11 +476,10 @@ static int cow_image_overwrite(struct cow *cow, struct bio *bio, struct bvec_ite
 /* Takes the first part of what is left, or one step towards being able to. */
 static int cow_image_write_piece(struct cow *cow, struct bio *bio, struct bvec_iter *iter)
 {
+	u64 block = cow_sector_block(cow, iter->bi_sector);
 	struct cow_piece piece;
 
-	spin_lock_irq(&cow->lock);
 	cow_find_piece(cow, iter->bi_sector, iter->bi_size >> SECTOR_SHIFT, &piece);
-	spin_unlock_irq(&cow->lock);
 	if (piece.kind == COW_PIECE_MEMORY)
 		cow_copy_put(piece.copy);
 
@@ -534,11 +487,15 @@ static int cow_image_write_piece(struct cow *cow, struct bio *bio, struct bvec_i
 	case COW_PIECE_FAILED:
 		return -EIO;
 	case COW_PIECE_SHARED:
-		if (!cow_is_copying(cow, cow_sector_block(cow, iter->bi_sector)))
-			return cow_image_copy(cow, bio, iter);
+		if (READ_ONCE(cow->error))
+			return -EIO;
+		if (!cow_is_copying(cow, block)) {
+			cow_image_copy(cow, bio, iter);
+			return 0;
+		}
 		fallthrough;
 	case COW_PIECE_MEMORY:
-		cow_wait_stored(cow, cow_sector_block(cow, iter->bi_sector));
+		cow_wait_stored(cow, block);
 		return 0;
 	case COW_PIECE_STORED:
 		return cow_image_overwrite(cow, bio, iter, &piece);
@@ -549,17 +506,12 @@ static int cow_image_write_piece(struct cow *cow, struct bio *bio, struct bvec_i
 	return -EIO;
 }
 
-/**
- * cow_image_write() - write to the image
- * @data:	the engine; cow_io_begin() has been called for the write
- * @bio:	write with data
- *
- * Context: Worker, sleeps.
- */
-void cow_image_write(void *data, struct bio *bio)
+static void cow_image_write(struct work_struct *work)
 {
+	struct cow_image_io *io = container_of(work, struct cow_image_io, work);
+	struct bio *bio = io->bio;
 	struct bvec_iter iter = bio->bi_iter;
-	struct cow *cow = data;
+	struct cow *cow = io->cow;
 	int ret;
 
 	/* The image is what the next increment is compared with. */
@@ -567,13 +519,27 @@ void cow_image_write(void *data, struct bio *bio)
 	while (!ret && iter.bi_size)
 		ret = cow_image_write_piece(cow, bio, &iter);
 	bio->bi_status = errno_to_blk_status(ret);
+	mempool_free(io, &cow_image_io_pool);
 	cow_io_end(cow);
 	bio_endio(bio);
 }
 
+static void cow_queue_image_write(struct cow *cow, struct bio *bio)
+{
+	struct cow_image_io *io;
+
+	if (!cow_io_begin(cow)) {
+		bio_io_error(bio);
+		return;
+	}
+	io = cow_image_io_alloc(cow, bio);
+	INIT_WORK(&io->work, cow_image_write);
+	queue_work(cow_image_write_wq, &io->work);
+}
+
 /**
  * cow_submit_image_bio() - serve a bio to the image
- * @cow:	engine, referenced by the image's disk
+ * @cow:	engine, referenced by the image's disk until the bio has ended
  * @bio:	its sectors count from the origin's first
  *
  * Context: The image disk's ->submit_bio().
@@ -590,10 +556,7 @@ void cow_submit_image_bio(struct cow *cow, struct bio *bio)
 		cow_image_read(cow, bio);
 		break;
 	case REQ_OP_WRITE:
-		if (cow_io_begin(cow))
-			releaser_add(&cow->image_writes, bio);
-		else
-			bio_io_error(bio);
+		cow_queue_image_write(cow, bio);
 		break;
 	default:
 		bio->bi_status = BLK_STS_NOTSUPP;
@@ -601,46 +564,45 @@ void cow_submit_image_bio(struct cow *cow, struct bio *bio)
 	}
 }
 
-/**
- * cow_image_module_init() - set up what all images share
- *
- * Return: 0 or -ENOMEM.
- */
 int cow_image_module_init(void)
 {
 	int ret = -ENOMEM;
 
-	cow_read_cache = KMEM_CACHE(cow_image_read, 0);
-	if (!cow_read_cache)
+	cow_image_io_cache = KMEM_CACHE(cow_image_io, 0);
+	if (!cow_image_io_cache)
 		return ret;
-	ret = mempool_init_slab_pool(&cow_read_pool, COW_IMAGE_RESERVE, cow_read_cache);
+	ret = mempool_init_slab_pool(&cow_image_io_pool, COW_IMAGE_RESERVE, cow_image_io_cache);
 	if (ret)
-		goto err_destroy_read_cache;
+		goto err_destroy_cache;
 	ret = bioset_init(&cow_split_bios, COW_IMAGE_RESERVE, 0, 0);
 	if (ret)
-		goto err_exit_read_pool;
+		goto err_exit_pool;
 	ret = -ENOMEM;
-	cow_image_wq = alloc_workqueue("blksnap_image", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	if (!cow_image_wq)
+	cow_image_read_wq = alloc_workqueue("blksnap_image_read", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	if (!cow_image_read_wq)
 		goto err_exit_split_bios;
+	cow_image_write_wq = alloc_workqueue("blksnap_image_write", WQ_MEM_RECLAIM | WQ_UNBOUND,
+					     0);
+	if (!cow_image_write_wq)
+		goto err_destroy_read_wq;
 	return 0;
 
+err_destroy_read_wq:
+	destroy_workqueue(cow_image_read_wq);
 err_exit_split_bios:
 	bioset_exit(&cow_split_bios);
-err_exit_read_pool:
-	mempool_exit(&cow_read_pool);
-err_destroy_read_cache:
-	kmem_cache_destroy(cow_read_cache);
+err_exit_pool:
+	mempool_exit(&cow_image_io_pool);
+err_destroy_cache:
+	kmem_cache_destroy(cow_image_io_cache);
 	return ret;
 }
 
-/**
- * cow_image_module_exit() - undo cow_image_module_init()
- */
 void cow_image_module_exit(void)
 {
-	destroy_workqueue(cow_image_wq);
+	destroy_workqueue(cow_image_write_wq);
+	destroy_workqueue(cow_image_read_wq);
 	bioset_exit(&cow_split_bios);
-	mempool_exit(&cow_read_pool);
-	kmem_cache_destroy(cow_read_cache);
+	mempool_exit(&cow_image_io_pool);
+	kmem_cache_destroy(cow_image_io_cache);
 }

@@ -2,69 +2,67 @@
 /*
  * The engine's inside, shared by the files cow*.c
  *
- * cow.c holds and releases writes; cow_copy.c reads old data into memory;
- * cow_store.c stores what was read; cow_image.c serves the image.
+ *	cow.c			create, stop, fail; exclude; statistics
+ *	cow_hold.c		hold a write
+ *	cow_image.c		serve the image
+ *	cow_store.c		store copies
+ *	cow_copy.c		read old data into memory
+ *	cow_state.c		the object: its error, its accounting, its workers
  *
- * All units here are blocks of the engine unless a name says sectors or bytes;
- * block 0 starts at the origin's first sector, and the last block may be cut
- * short by the origin's end.
+ * Calls go down this list only, and none within the second line.
+ *
+ * All units are blocks of the engine unless a name says sectors or bytes.  Block
+ * 0 starts at the origin's first sector, and the last block may be cut short by
+ * the origin's end.
  */
 #ifndef BLKSNAP_COW_PRIV_H
 #define BLKSNAP_COW_PRIV_H
 
 #include <linux/bio.h>
+#include <linux/cache.h>
 #include <linux/kref.h>
 #include <linux/mempool.h>
 #include <linux/refcount.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
+#include "copied_map.h"
 #include "cow.h"
 #include "event_queue.h"
 #include "extent_map.h"
-#include "range_lock.h"
-#include "releaser.h"
-#include "sparse_map.h"
+#include "range_set.h"
 
 /* The longest run of blocks read or stored with one bio. */
 #define COW_RUN_MAX_SHIFT COW_BLOCK_SHIFT_MAX	/* with 4 KiB blocks, a full bio */
 
-#define COW_BITS_PER_PAGE (PAGE_SIZE * BITS_PER_BYTE)
+/* How often a write that waits for memory is tried again without progress. */
+#define COW_STARVED_INTERVAL (HZ / 5)
 
-/**
- * enum cow_copy_state - life of an in-memory copy
- * @COW_READING: old data is being read, or taken from an image write
- * @COW_READ:	old data is here, but image reads that were sent to the origin
- *		before are not back yet, so the blocks may not change
- * @COW_COPIED:	the blocks are marked as copied, writes to them pass
- */
-enum cow_copy_state {
-	COW_READING,
-	COW_READ,
-	COW_COPIED,
-};
+/* Batches of an engine that may be on their way to the storage at a time. */
+#define COW_STORES 4
 
 /**
  * struct cow_copy - old data of a run of blocks, in memory until stored
  * @range:	the blocks, in cow->copies until stored or dropped
- * @link:	in cow->unstored or in the list of a batch being stored
+ * @link:	in cow->unstored or in the batch of a store
  * @cow:	the engine
  * @refs:	held by cow->copies, and by each image read that copies from it
- * @state:	see there; under cow->lock
- * @waiters:	writes to be judged again once the state is COW_COPIED; under
- *		cow->lock
+ * @copied_at:	jiffies when the old data was here
+ * @waiters:	writes to be judged again then; under cow->lock
  * @stored:	sectors already in extents; only the storing worker uses it
  * @storing:	sectors being stored after these; likewise
  * @position:	where in the storage they go; likewise
  * @extent:	made ready for them; likewise
  * @bio:	reads the old data; its vector goes on holding it, one entry a block
+ *
+ * The blocks are marked as copied as soon as the old data is here.
  */
 struct cow_copy {
-	struct block_range_node range;
+	struct block_range range;
 	struct list_head link;
 	struct cow *cow;
 	refcount_t refs;
-	enum cow_copy_state state;
+	unsigned long copied_at;
 	struct bio_list waiters;
 
 	sector_t stored;
@@ -75,87 +73,101 @@ struct cow_copy {
 	struct bio bio;		/* last, its inline vector follows */
 };
 
-struct cow_image_read;
+/**
+ * struct cow_store - stores one batch after the other
+ * @work:	the worker
+ * @cow:	the engine
+ * @batch:	copies being stored; changed by the worker under cow->lock
+ */
+struct cow_store {
+	struct delayed_work work;
+	struct cow *cow;
+	struct list_head batch;
+};
 
 /**
  * struct cow - keeps the old data of one origin
- * @kref:	held by the snapshot, by its image's disk, and for the time of a
- *		call by whoever found the engine through its tracker
+ * @copied:	a bit for each block; set under the lock, tested without
+ * @error:	0, or the negative errno that ended the engine; set once, without
+ *		the lock
  * @config:	what it works on; invalid once cow_shutdown() has returned
  * @origin_dev:	number of the origin, for traces
  * @diskseq:	of the origin's disk; another one means another medium
  * @nr_blocks:	blocks of the origin
  * @max_in_memory: blocks that may be in memory before writes wait for memory
+ * @max_held:	writes of a class that may be held before submitters wait
+ * @kref:	held by the snapshot, by its image's disk, and for the time of a
+ *		call by whoever found the engine through its tracker
+ * @nr_io:	copies being read, image bios and stores: whatever uses @config
+ * @nr_held_total: writes that had to be held so far
+ * @is_drained:	no write submitted before the take is in flight
  * @block_pool:	memory of one block
  * @copy_bios:	struct cow_copy
- * @later:	held writes to be judged in a worker
- * @ready:	held writes to be submitted
- * @image_writes: writes to the image
- * @copied:	a bit for each block; set under the lock, tested without
- * @error:	0, or the negative errno that ended the engine; set once
- * @nr_io:	copies being read, image bios and batches: whatever uses @config
- * @in_memory:	blocks in memory or being read
- * @copies:	in-memory copies
- * @readers:	image reads under way on the origin
- * @spare_reads: descriptions of image reads, for the next ones
- * @nr_spare_reads: how many
- * @extents:	what is stored, by origin sector
- * @unstored:	copies in state COW_COPIED that wait to be stored
- * @starved:	writes that wait for memory
- * @store_work:	stores in-memory copies
+ * @fail_work:	does what a failure needs to have done
  * @starved_work: retries or gives up what is in @starved
- * @nr_held_total: writes that had to be held so far
- * @progress:	woken when a copy has been stored or the engine has failed
- * @corrupted:	the event that says so
+ * @progress:	woken when copies have been stored, the engine has failed, or a
+ *		failed one is idle
+ * @throttled:	submitters in cow_throttle()
+ * @corrupted:	the event that reports the failure
  * @lock:	guards what follows
+ * @copies:	in-memory copies
+ * @extents:	what is stored, by origin sector
+ * @unstored:	copies that wait to be stored, oldest first
+ * @starved:	writes that wait for memory: synchronous ones are in the second
+ * @stores:	take from @unstored
+ * @busy_stores: bit mask of those that are at work, or queued without delay
+ * @nr_hurried:	image writes that wait for something to be stored
+ * @in_memory:	blocks in memory or being read
+ * @nr_reading:	copies being read
  * @nr_unstored: blocks in @unstored
+ * @is_starving: writes wait in @starved, or did so a moment ago
+ * @starving_since: jiffies; moved on by every batch that has been stored
  * @nr_copied:	blocks copied so far
  * @nr_stored_sectors: sectors taken from the storage so far
- * @nr_unsettled: copies that are not COW_COPIED yet
- * @is_starving: writes wait in @starved, and nothing has made progress since
- * @starving_since: the jiffies since when
- * @nr_held:	writes on a list at this moment
+ * @nr_held:	writes on a list at this moment, of each class as in @starved
  * @held_ns:	ends minus beginnings of their being on a list, summed
  *
- * RCU covers finding an engine through its tracker.
+ * RCU covers finding an engine through its tracker.  What every write reads comes
+ * first, on cache lines that are not written to.
  */
 struct cow {
-	struct kref kref;
+	struct copied_map copied;
+	int error;
 	struct cow_config config;
 	dev_t origin_dev;
 	u64 diskseq;
 	u64 nr_blocks;
 	unsigned int max_in_memory;
+	unsigned int max_held;
+
+	struct kref kref ____cacheline_aligned_in_smp;
+	atomic_t nr_io;
+	atomic64_t nr_held_total;
+	bool is_drained;
 	mempool_t block_pool;
 	struct bio_set copy_bios;
-	struct releaser later;
-	struct releaser ready;
-	struct releaser image_writes;
-	struct delayed_work store_work;
+	struct work_struct fail_work;
 	struct delayed_work starved_work;
 	wait_queue_head_t progress;
-	atomic64_t nr_held_total;
+	wait_queue_head_t throttled;
 	struct event corrupted;
-	struct sparse_map copied;
 
-	spinlock_t lock;	/* everything below; irq-safe */
-	int error;
-	unsigned int nr_io;
-	unsigned int in_memory;
-	unsigned int nr_unsettled;
-	unsigned int nr_unstored;
-	struct range_lock copies;
-	struct range_lock readers;
-	struct cow_image_read *spare_reads;
-	unsigned int nr_spare_reads;
+	spinlock_t lock ____cacheline_aligned_in_smp;	/* everything below; irq-safe */
+	struct range_set copies;
 	struct extent_map extents;
 	struct list_head unstored;
-	struct bio_list starved;
+	struct bio_list starved[2];
+	struct cow_store stores[COW_STORES];
+	unsigned long busy_stores;
+	unsigned int nr_hurried;
+	unsigned int in_memory;
+	unsigned int nr_reading;
+	unsigned int nr_unstored;
 	bool is_starving;
 	unsigned long starving_since;
 	u64 nr_copied;
 	u64 nr_stored_sectors;
-	u64 nr_held;
+	unsigned int nr_held[2];
 	s64 held_ns;
 };
 
@@ -180,49 +192,53 @@ static inline unsigned int cow_run_max_blocks(const struct cow *cow)
 	return 1U << (COW_RUN_MAX_SHIFT - cow->config.block_shift);
 }
 
+static inline u64 cow_sector_block(const struct cow *cow, sector_t sector)
+{
+	return sector >> cow_sector_shift(cow);
+}
+
+static inline sector_t cow_block_sector(const struct cow *cow, u64 block)
+{
+	return block << cow_sector_shift(cow);
+}
+
 static inline unsigned int cow_copy_blocks(const struct cow_copy *copy)
 {
 	return copy->range.last - copy->range.first + 1;
 }
 
-/* As cow_next_uncopied(), for one block. */
-static inline bool cow_is_copied(const struct cow *cow, u64 block)
-{
-	const unsigned long *bits = sparse_map_page(&cow->copied, block / COW_BITS_PER_PAGE);
+/* cow_state.c */
+extern struct workqueue_struct *cow_wq;
+extern struct workqueue_struct *cow_store_wq;
 
-	return bits && test_bit(block % COW_BITS_PER_PAGE, bits);
-}
-
-extern struct workqueue_struct *cow_image_wq;
-
-u64 cow_next_uncopied(const struct cow *cow, u64 first, u64 last);
-u64 cow_next_copied(const struct cow *cow, u64 first, u64 last);
+int cow_state_module_init(void);
+void cow_state_module_exit(void);
+bool cow_io_begin(struct cow *cow);
+void cow_io_end(struct cow *cow);
 sector_t cow_blocks_to_sectors(const struct cow *cow, u64 first, u64 last);
-bool cow_populate(struct cow *cow, u64 first, u64 last, gfp_t gfp);
-void cow_set_copied(struct cow *cow, u64 first, u64 last);
-unsigned int cow_run_blocks(struct cow *cow, u64 first, u64 last);
+unsigned int cow_room(const struct cow *cow, bool is_sync);
+void cow_account_held(struct cow *cow, bool is_sync, int nr_writes);
+void cow_add_starved(struct cow *cow, struct bio *bio);
+void cow_hand_back(struct cow *cow, struct bio_list *bios, unsigned int nr_blocks);
+void cow_retry_starved(struct cow *cow, unsigned int nr_blocks);
+bool cow_must_store(const struct cow *cow);
+void cow_kick_store(struct cow *cow);
 
-struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_blocks, gfp_t gfp);
-bool cow_copy_start(struct cow *cow, struct cow_copy *copy);
+/* cow_copy.c */
+struct cow_copy *cow_find_copy(struct cow *cow, u64 first, u64 last);
+unsigned int cow_run_blocks(struct cow *cow, u64 first, u64 last);
+struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_blocks);
+bool cow_copy_start(struct cow *cow, struct cow_copy *copy, bool is_sync);
 void cow_copy_read(struct cow_copy *copy);
 void cow_copy_filled(struct cow_copy *copy);
 void cow_copy_put(struct cow_copy *copy);
-void cow_copies_settle(struct cow *cow, u64 first, u64 last, struct bio_list *ready);
+void cow_forget_copy(struct cow *cow, struct cow_copy *copy, struct list_head *forgotten);
+void cow_put_copies(struct list_head *copies);
+void cow_drop_copies(struct cow *cow, struct list_head *copies);
 
-bool cow_io_begin(struct cow *cow);
-void cow_io_end(struct cow *cow);
-void cow_io_end_locked(struct cow *cow);
-void cow_account_held(struct cow *cow, int nr_writes);
-
+/* For cow.c: workers, and what all images share. */
+void cow_starved_work(struct work_struct *work);
 void cow_store_work(struct work_struct *work);
-void cow_retry_starved(struct cow *cow);
-void cow_store_kick(struct cow *cow, bool at_once);
-void cow_store_drop(struct cow *cow);
-
-void cow_image_write(void *data, struct bio *bio);
-void cow_free_spare_reads(struct cow *cow);
-int cow_store_module_init(void);
-void cow_store_module_exit(void);
 int cow_image_module_init(void);
 void cow_image_module_exit(void);
 

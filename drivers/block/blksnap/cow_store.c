@@ -2,9 +2,11 @@
 /*
  * Storing of in-memory copies
  *
- * A worker of its own appends the copies to the difference storage, many small
- * ones with one bio, enters their extents and frees their memory.  Writes never
- * wait for it, except when the memory for copies is used up.
+ * A few workers for each engine append copies to the difference storage, many small
+ * ones with one bio, enter their extents and free their memory.  One is enough for a
+ * storage without latency; the others begin when a batch is waiting while those
+ * before them are on their way.  Writes never wait for them, except when the memory
+ * for copies is used up.
  *
  * A batch is taken off cow->unstored, but its copies stay in cow->copies and
  * are read from there until their extents are in the map.
@@ -20,48 +22,36 @@
 #include "diff_storage.h"
 #include "trace.h"
 
-/* How long small copies are collected before they are stored. */
-#define COW_STORE_DELAY (HZ / 20)
-
-/* Bios in reserve for all engines: who has one submits it before the next. */
-#define COW_WRITE_RESERVE 64
-
-struct bio_set cow_write_bios;
-
-/* Releasing never waits for this queue, so it may wait for anything else. */
-static struct workqueue_struct *cow_store_wq;
-
-/**
- * cow_store_kick() - see to it that unstored copies get stored
- * @cow:	the engine
- * @at_once:	not only after more of them have been collected
- *
- * Context: Any.
+/*
+ * Takes copies for one batch, oldest first.  A store that finds none rests, and so
+ * does one that would only take small pieces from another that is at work.
  */
-void cow_store_kick(struct cow *cow, bool at_once)
+static bool cow_collect(struct cow_store *store)
 {
-	if (at_once || READ_ONCE(cow->nr_unstored) >= cow_run_max_blocks(cow))
-		mod_delayed_work(cow_store_wq, &cow->store_work, 0);
-	else
-		queue_delayed_work(cow_store_wq, &cow->store_work, COW_STORE_DELAY);
-}
-
-/* Takes copies for one batch, oldest first. */
-static void cow_collect(struct cow *cow, struct list_head *batch)
-{
-	unsigned int nr_blocks = 0;
+	unsigned int nr = store - store->cow->stores, nr_blocks = 0;
+	struct cow *cow = store->cow;
+	struct cow_copy *copy;
+	bool has_batch;
 
 	spin_lock_irq(&cow->lock);
-	while (!list_empty(&cow->unstored)) {
-		struct cow_copy *copy = list_first_entry(&cow->unstored, struct cow_copy, link);
-
+	__set_bit(nr, &cow->busy_stores);
+	if (cow->error || (cow->busy_stores != BIT(nr) && !cow_must_store(cow)))
+		goto out_unlock;
+	while ((copy = list_first_entry_or_null(&cow->unstored, struct cow_copy, link))) {
 		nr_blocks += cow_copy_blocks(copy);
-		if (nr_blocks > cow_run_max_blocks(cow) && !list_empty(batch))
+		if (nr_blocks > cow_run_max_blocks(cow) && !list_empty(&store->batch))
 			break;
-		list_move_tail(&copy->link, batch);
+		list_move_tail(&copy->link, &store->batch);
 		cow->nr_unstored -= cow_copy_blocks(copy);
 	}
+	if (cow_must_store(cow))
+		cow_kick_store(cow);
+out_unlock:
+	has_batch = !list_empty(&store->batch);
+	if (!has_batch)
+		__clear_bit(nr, &cow->busy_stores);
 	spin_unlock_irq(&cow->lock);
+	return has_batch;
 }
 
 /* What a copy takes in the storage: whole units, padded with zeros. */
@@ -163,8 +153,8 @@ static bool cow_commit_copy(struct cow *cow, struct cow_copy *copy)
 {
 	static_assert(DIFF_STORAGE_POSITION_BITS <= EXTENT_SECTOR_BITS);
 	static_assert((1ULL << (COW_RUN_MAX_SHIFT - SECTOR_SHIFT)) <= EXTENT_MAX_SECTORS);
-	sector_t sector = (copy->range.first << cow_sector_shift(cow)) + copy->stored;
-	/* Without the padding behind the origin's end. */
+	sector_t sector = cow_block_sector(cow, copy->range.first) + copy->stored;
+	/* Without the padding after the origin's end. */
 	sector_t nr_sectors = min(copy->storing, cow->config.nr_sectors - sector);
 
 	lockdep_assert_held(&cow->lock);
@@ -177,38 +167,25 @@ static bool cow_commit_copy(struct cow *cow, struct cow_copy *copy)
 	return copy->stored == cow_storage_sectors(copy);
 }
 
-static void cow_forget_copy(struct cow *cow, struct cow_copy *copy, struct list_head *forgotten)
-{
-	lockdep_assert_held(&cow->lock);
-	range_lock_del(&cow->copies, &copy->range);
-	cow->in_memory -= cow_copy_blocks(copy);
-	list_move(&copy->link, forgotten);
-}
-
-static void cow_put_copies(struct list_head *copies)
-{
-	struct cow_copy *copy, *next;
-
-	list_for_each_entry_safe(copy, next, copies, link)
-		cow_copy_put(copy);
-}
-
 /* Makes what has been written readable, and room in memory for more. */
 static void cow_commit(struct cow *cow, struct list_head *batch)
 {
+	unsigned int nr_blocks = 0;
 	struct cow_copy *copy, *next;
 	LIST_HEAD(forgotten);
 
 	spin_lock_irq(&cow->lock);
-	list_for_each_entry_safe(copy, next, batch, link)
-		if (copy->storing && cow_commit_copy(cow, copy))
-			cow_forget_copy(cow, copy, &forgotten);
-	cow->is_starving = false;
+	list_for_each_entry_safe(copy, next, batch, link) {
+		if (!copy->storing || !cow_commit_copy(cow, copy))
+			continue;
+		nr_blocks += cow_copy_blocks(copy);
+		cow_forget_copy(cow, copy, &forgotten);
+	}
+	cow->starving_since = jiffies;
+	cow_retry_starved(cow, nr_blocks);
 	wake_up_all(&cow->progress);
 	spin_unlock_irq(&cow->lock);
-
 	cow_put_copies(&forgotten);
-	cow_retry_starved(cow);
 }
 
 static int cow_store_batch(struct cow *cow, struct list_head *batch)
@@ -234,87 +211,20 @@ static int cow_store_batch(struct cow *cow, struct list_head *batch)
 	return 0;
 }
 
-/**
- * cow_store_drop() - free the copies of a failed engine
- * @cow:	engine with an error
- *
- * Copies that are still being read, or stored, are dropped when that is done.
- *
- * Context: Process context.
- */
-void cow_store_drop(struct cow *cow)
-{
-	struct cow_copy *copy, *next;
-	LIST_HEAD(forgotten);
-
-	spin_lock_irq(&cow->lock);
-	list_for_each_entry_safe(copy, next, &cow->unstored, link)
-		cow_forget_copy(cow, copy, &forgotten);
-	cow->nr_unstored = 0;
-	spin_unlock_irq(&cow->lock);
-	cow_put_copies(&forgotten);
-}
-
-static void cow_break_batch(struct cow *cow, struct list_head *batch, int error)
-{
-	spin_lock_irq(&cow->lock);
-	list_splice_init(batch, &cow->unstored);
-	spin_unlock_irq(&cow->lock);
-	cow_break(cow, error);
-}
-
-/**
- * cow_store_work() - store batch after batch
- * @work:	of the engine
- */
+/* Stores batch after batch. */
 void cow_store_work(struct work_struct *work)
 {
-	struct cow *cow = container_of(to_delayed_work(work), struct cow, store_work);
-	LIST_HEAD(batch);
+	struct cow_store *store = container_of(to_delayed_work(work), struct cow_store, work);
+	struct cow *cow = store->cow;
 	int ret = 0;
 
-	if (!cow_io_begin(cow)) {
-		cow_store_drop(cow);
+	if (!cow_io_begin(cow))
 		return;
-	}
-	while (!ret && !READ_ONCE(cow->error)) {
-		cow_collect(cow, &batch);
-		if (list_empty(&batch))
-			break;
-		ret = cow_store_batch(cow, &batch);
-	}
+	while (!ret && cow_collect(store))
+		ret = cow_store_batch(cow, &store->batch);
 	if (ret)
-		cow_break_batch(cow, &batch, ret);
+		cow_fail(cow, ret);
 	if (READ_ONCE(cow->error))
-		cow_store_drop(cow);
+		cow_drop_copies(cow, &store->batch);
 	cow_io_end(cow);
-}
-
-/**
- * cow_store_module_init() - set up what all engines share for storing
- *
- * Return: 0 or -ENOMEM.
- */
-int cow_store_module_init(void)
-{
-	int ret;
-
-	ret = bioset_init(&cow_write_bios, COW_WRITE_RESERVE, 0, BIOSET_NEED_BVECS);
-	if (ret)
-		return ret;
-	cow_store_wq = alloc_workqueue("blksnap_store", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	if (!cow_store_wq) {
-		bioset_exit(&cow_write_bios);
-		return -ENOMEM;
-	}
-	return 0;
-}
-
-/**
- * cow_store_module_exit() - undo cow_store_module_init()
- */
-void cow_store_module_exit(void)
-{
-	destroy_workqueue(cow_store_wq);
-	bioset_exit(&cow_write_bios);
 }

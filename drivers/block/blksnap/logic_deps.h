@@ -2,7 +2,7 @@
 /*
  * All that the logic units take from the kernel
  *
- * cbt_map, extent_map, range_lock, sparse_map and diff_storage include this
+ * cbt_map, copied_map, extent_map, range_set, sparse_map and diff_storage include this
  * header and their own, nothing else.  The unit tests compile the same sources
  * on the host: they include a small replacement first, which has the same
  * include guard, so that this file comes out empty.
@@ -18,7 +18,6 @@
 #include <linux/compiler.h>
 #include <linux/err.h>
 #include <linux/gfp.h>
-#include <linux/interval_tree_generic.h>
 #include <linux/limits.h>
 #include <linux/jiffies.h>
 #include <linux/list.h>

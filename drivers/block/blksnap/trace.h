@@ -29,13 +29,13 @@ DECLARE_EVENT_CLASS(blksnap_range,
 			      (unsigned long long)__entry->nr_sectors)
 );
 
-/* A write has to wait: for a copy, for memory, or for a worker. */
+/* A write is held until blocks have been copied. */
 DEFINE_EVENT(blksnap_range, blksnap_hold,
 	     TP_PROTO(dev_t origin, sector_t sector, sector_t nr_sectors),
 	     TP_ARGS(origin, sector, nr_sectors)
 );
 
-/* A held write goes on to the origin. */
+/* A held write is submitted again. */
 DEFINE_EVENT(blksnap_range, blksnap_release,
 	     TP_PROTO(dev_t origin, sector_t sector, sector_t nr_sectors),
 	     TP_ARGS(origin, sector, nr_sectors)
@@ -59,8 +59,8 @@ DEFINE_EVENT(blksnap_range, blksnap_image_remap,
 	     TP_ARGS(origin, sector, nr_sectors)
 );
 
-/* A copy waits for image reads of the same blocks to leave the origin. */
-DEFINE_EVENT(blksnap_range, blksnap_image_wait,
+/* Part of an image read met the copying of its blocks and is served again. */
+DEFINE_EVENT(blksnap_range, blksnap_image_again,
 	     TP_PROTO(dev_t origin, sector_t sector, sector_t nr_sectors),
 	     TP_ARGS(origin, sector, nr_sectors)
 );

@@ -147,7 +147,7 @@ unsigned int count_lost_lines(const struct disk *origin)
 {
 	char text[80];
 
-	snprintf(text, sizeof(text), "blksnap: %u:%u: snapshot lost: ", origin->id.mj,
+	snprintf(text, sizeof(text), "blksnap: %u:%u: snapshot failed: ", origin->id.mj,
 		 origin->id.mn);
 	return count_in_log(text);
 }

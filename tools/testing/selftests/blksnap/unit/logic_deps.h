@@ -39,6 +39,9 @@ typedef unsigned int gfp_t;
 #define round_up(n, to) round_down((n) + ((to) - 1), to)
 
 #define BIT_ULL(bit) (1ULL << (bit))
+#define BITS_PER_BYTE 8
+#define BITS_PER_LONG (sizeof(long) * BITS_PER_BYTE)
+#define __ffs(word) ((unsigned long)__builtin_ctzl(word))
 
 #define check_add_overflow(a, b, sum) __builtin_add_overflow(a, b, sum)
 #define struct_size(pointer, member, count) \
@@ -61,6 +64,9 @@ bool host_warn_if(bool condition, const char *file, int line);
 
 #define READ_ONCE(x) __atomic_load_n(&(x), __ATOMIC_ACQUIRE)
 #define WRITE_ONCE(x, value) __atomic_store_n(&(x), value, __ATOMIC_RELAXED)
+#define smp_store_release(pointer, value) __atomic_store_n(pointer, value, __ATOMIC_RELEASE)
+/* The tests pass nothing on without a lock or a release of their own. */
+#define smp_wmb() do { } while (0)
 #define cmpxchg(pointer, old, new)						\
 ({										\
 	__typeof__(*(pointer)) __found = (old);					\
@@ -197,13 +203,7 @@ struct rb_root {
 	struct rb_node *rb_node;
 };
 
-struct rb_root_cached {
-	struct rb_root rb_root;
-};
-
 #define RB_ROOT ((struct rb_root) { NULL })
-#define RB_ROOT_CACHED ((struct rb_root_cached) { RB_ROOT })
-#define RB_EMPTY_ROOT(root) (!(root)->rb_node)
 
 void rb_link_node(struct rb_node *node, struct rb_node *parent, struct rb_node **link);
 void rb_insert_color(struct rb_node *node, struct rb_root *root);
@@ -226,52 +226,6 @@ struct rb_node *rb_next_postorder(const struct rb_node *node);
 	     entry && ({ following = rb_entry_safe(rb_next_postorder(&entry->member), \
 						   __typeof__(*entry), member); true; }); \
 	     entry = following)
-
-/* Interval trees: in order of their starts, searched from the first on */
-
-#define INTERVAL_TREE_DEFINE(TYPE, RB, ENDPOINT, SUBTREE, START, LAST, STATIC, PREFIX) \
-STATIC void PREFIX ## _insert(TYPE *node, struct rb_root_cached *root)		\
-{										\
-	struct rb_node **link = &root->rb_root.rb_node;				\
-	struct rb_node *parent = NULL;						\
-										\
-	while (*link) {								\
-		parent = *link;							\
-		link = START(node) < START(rb_entry(parent, TYPE, RB)) ?	\
-		       &parent->rb_left : &parent->rb_right;			\
-	}									\
-	node->SUBTREE = LAST(node);						\
-	rb_link_node(&node->RB, parent, link);					\
-	rb_insert_color(&node->RB, &root->rb_root);				\
-}										\
-										\
-STATIC void PREFIX ## _remove(TYPE *node, struct rb_root_cached *root)		\
-{										\
-	rb_erase(&node->RB, &root->rb_root);					\
-}										\
-										\
-static TYPE *PREFIX ## _search(struct rb_node *rb, ENDPOINT start, ENDPOINT last) \
-{										\
-	for (; rb; rb = rb_next(rb)) {						\
-		TYPE *node = rb_entry(rb, TYPE, RB);				\
-										\
-		if (START(node) <= last && start <= LAST(node))			\
-			return node;						\
-	}									\
-	return NULL;								\
-}										\
-										\
-STATIC TYPE *PREFIX ## _iter_first(struct rb_root_cached *root, ENDPOINT start,	\
-				   ENDPOINT last)				\
-{										\
-	return PREFIX ## _search(rb_first(&root->rb_root), start, last);	\
-}										\
-										\
-STATIC TYPE *PREFIX ## _iter_next(TYPE *node, ENDPOINT start, ENDPOINT last)	\
-{										\
-	return PREFIX ## _search(rb_next(&node->RB), start, last);		\
-}										\
-struct rb_root
 
 /* Identifiers: each one is new */
 

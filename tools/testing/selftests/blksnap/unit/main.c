@@ -69,9 +69,10 @@ static void report(const CU_pTest test, const CU_pSuite suite, const CU_pFailure
 
 static CU_SuiteInfo suites[] = {
 	{ "sparse_map", NULL, NULL, set_up, tear_down, sparse_map_tests },
+	{ "copied_map", NULL, NULL, set_up, tear_down, copied_map_tests },
 	{ "cbt_map", NULL, NULL, set_up, tear_down, cbt_map_tests },
 	{ "extent_map", NULL, NULL, set_up, tear_down, extent_map_tests },
-	{ "range_lock", NULL, NULL, set_up, tear_down, range_lock_tests },
+	{ "range_set", NULL, NULL, set_up, tear_down, range_set_tests },
 	{ "diff_storage", NULL, NULL, set_up, tear_down, diff_storage_tests },
 	CU_SUITE_INFO_NULL,
 };

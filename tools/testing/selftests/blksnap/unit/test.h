@@ -16,9 +16,10 @@
 #define TEST_END { NULL, NULL }
 
 extern CU_TestInfo cbt_map_tests[];
+extern CU_TestInfo copied_map_tests[];
 extern CU_TestInfo diff_storage_tests[];
 extern CU_TestInfo extent_map_tests[];
-extern CU_TestInfo range_lock_tests[];
+extern CU_TestInfo range_set_tests[];
 extern CU_TestInfo sparse_map_tests[];
 
 /* A stream of random numbers; the same seed gives the same stream. */

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Holding of writes to the origin
+ *
+ * A write that hits a block the image still shares with the origin may not reach
+ * the disk before that block has been read.  So the write is held, the block is
+ * read into memory, the write is submitted again, and only then is the copy stored.
+ * A block walks through these states and never goes back:
+ *
+ *	SHARED -> READING -> COPIED (in memory) -> STORED
+ *
+ * Its bit in cow->copied is set with the step to COPIED; from then on writes to the
+ * block pass without a lock.
+ *
+ * A held write waits in the list of one copy, or for memory.  Nothing remembers what
+ * else it needs: it is judged again when what it waited for is done.
+ *
+ * Lock order: cow->lock, see cow_state.c.
+ */
+#include "blksnap.h"
+
+#include <linux/blkdev.h>
+
+#include "cow_priv.h"
+#include "filter.h"
+#include "trace.h"
+
+/*
+ * How long writes may wait for a storage that stores nothing: less than the 30 s
+ * after which drivers and clusters give a device up.
+ */
+#define COW_STALL_TIMEOUT (20 * HZ)
+
+/* The blocks of an engine that a bio touches. */
+struct cow_span {
+	u64 first;
+	u64 last;
+};
+
+enum cow_step {
+	COW_STEP_RELEASE,	/* nothing stands in the way of the write */
+	COW_STEP_WAIT,		/* it waits on a list */
+	COW_STEP_READ,		/* blocks have to be read first */
+};
+
+/* False if the bio is beyond the engine: the origin may have grown since the take. */
+static bool cow_bio_span(const struct cow *cow, const struct bio *bio, sector_t sector,
+			 struct cow_span *span)
+{
+	sector_t start = cow->config.start, end = start + cow->config.nr_sectors;
+
+	if (sector >= end)
+		return false;
+	span->first = cow_sector_block(cow, max(sector, start) - start);
+	span->last = cow_sector_block(cow, min(sector + bio_sectors(bio), end) - start - 1);
+	return true;
+}
+
+static bool cow_span_is_copied(const struct cow *cow, const struct cow_span *span)
+{
+	return copied_map_next_uncopied(&cow->copied, span->first, span->last) > span->last;
+}
+
+/**
+ * cow_must_hold() - would this write destroy old data?
+ * @cow:	engine of an origin that @bio touches
+ * @bio:	non-empty bio that changes data
+ * @sector:	its first sector on the disk
+ *
+ * Context: The filter's callback, under rcu_read_lock().
+ * Return: true if the write has to be held, or need not be done at all.
+ */
+bool cow_must_hold(const struct cow *cow, const struct bio *bio, sector_t sector)
+{
+	struct cow_span span;
+
+	if (READ_ONCE(cow->error) || !cow_bio_span(cow, bio, sector, &span))
+		return false;
+	/* Most writes are short. */
+	if (span.first == span.last)
+		return !copied_map_test(&cow->copied, span.first);
+	return !cow_span_is_copied(cow, &span);
+}
+
+/* The first block of the span that is neither copied nor being read; or a later one. */
+static u64 cow_next_unread(struct cow *cow, const struct cow_span *span,
+			   struct cow_copy **waits_for)
+{
+	u64 block = span->first;
+	struct cow_copy *copy;
+
+	while ((block = copied_map_next_uncopied(&cow->copied, block, span->last)) <=
+	       span->last) {
+		copy = cow_find_copy(cow, block, block);
+		if (!copy)
+			break;
+		if (!*waits_for)
+			*waits_for = copy;
+		block = copy->range.last + 1;
+	}
+	return block;
+}
+
+/*
+ * What has to be done next for a write; if it has to wait, it is on a list when
+ * this returns.  Everything that can be read is read before the write waits for
+ * anything.
+ */
+static enum cow_step cow_next_step(struct cow *cow, struct bio *bio,
+				   const struct cow_span *span, u64 *first,
+				   unsigned int *nr_blocks)
+{
+	bool is_sync = op_is_sync(bio->bi_opf);
+	unsigned int room = cow_room(cow, is_sync);
+	struct cow_copy *waits_for = NULL;
+
+	lockdep_assert_held(&cow->lock);
+	if (cow->error)
+		return COW_STEP_RELEASE;
+
+	*first = cow_next_unread(cow, span, &waits_for);
+	if (*first <= span->last && room) {
+		*nr_blocks = min(cow_run_blocks(cow, *first, span->last), room);
+		return COW_STEP_READ;
+	}
+	if (waits_for) {
+		cow_account_held(cow, is_sync, 1);
+		bio_list_add(&waits_for->waiters, bio);
+		return COW_STEP_WAIT;
+	}
+	if (*first > span->last)
+		return COW_STEP_RELEASE;
+	cow_add_starved(cow, bio);
+	return COW_STEP_WAIT;
+}
+
+/* Reads a run of blocks; false if there is no memory at the moment. */
+static bool cow_read_run(struct cow *cow, u64 first, unsigned int nr_blocks, bool is_sync)
+{
+	struct cow_copy *copy = cow_copy_alloc(cow, first, nr_blocks);
+
+	if (!copy)
+		return false;
+	if (cow_copy_start(cow, copy, is_sync))
+		cow_copy_read(copy);
+	return true;
+}
+
+/* For a write that found no memory. */
+static enum cow_step cow_put_off(struct cow *cow, struct bio *bio)
+{
+	enum cow_step step = COW_STEP_RELEASE;
+	unsigned long flags;
+
+	spin_lock_irqsave(&cow->lock, flags);
+	if (!cow->error) {
+		cow_add_starved(cow, bio);
+		step = COW_STEP_WAIT;
+	}
+	spin_unlock_irqrestore(&cow->lock, flags);
+	return step;
+}
+
+static enum cow_step cow_judge(struct cow *cow, struct bio *bio, const struct cow_span *span)
+{
+	bool is_sync = op_is_sync(bio->bi_opf);
+	unsigned int nr_blocks;
+	unsigned long flags;
+	enum cow_step step;
+	u64 first;
+
+	/*
+	 * A guess without the lock, which mostly is right: there is one run to be read,
+	 * and on a fast device it is here when it has been asked for.
+	 */
+	first = copied_map_next_uncopied(&cow->copied, span->first, span->last);
+	nr_blocks = min3(copied_map_next_copied(&cow->copied, first, span->last) - first,
+			 (u64)cow_run_max_blocks(cow), (u64)cow_room(cow, is_sync));
+	do {
+		if (nr_blocks && !cow_read_run(cow, first, nr_blocks, is_sync))
+			return cow_put_off(cow, bio);
+		if (cow_span_is_copied(cow, span))
+			return COW_STEP_RELEASE;
+		spin_lock_irqsave(&cow->lock, flags);
+		step = cow_next_step(cow, bio, span, &first, &nr_blocks);
+		spin_unlock_irqrestore(&cow->lock, flags);
+	} while (step == COW_STEP_READ);
+	return step;
+}
+
+/* A discard is advice, and following it would cost as much as writing. */
+static bool cow_may_skip(struct cow *cow, const struct bio *bio, const struct cow_span *span)
+{
+	return bio_op(bio) == REQ_OP_DISCARD && !copy_discarded && !READ_ONCE(cow->error) &&
+	       !cow_span_is_copied(cow, span);
+}
+
+/**
+ * cow_hold() - hold a write until the blocks it hits are copied
+ * @cow:	engine that wants @bio held, referenced by the caller
+ * @bio:	write that is not under current->bio_list
+ *
+ * Reads the old data in the context of the caller.
+ *
+ * Context: Process context.  May sleep as submitting does.
+ * Return: true if nothing stands in the way of the write: the caller submits it
+ *	   again.  false: @bio belongs to the engine, which hands it to
+ *	   config.resubmit to be judged again, or it has been completed.
+ */
+bool cow_hold(struct cow *cow, struct bio *bio)
+{
+	struct cow_span span;
+
+	if (!cow_bio_span(cow, bio, filter_bio_sector(bio), &span))
+		return true;
+	if (cow_may_skip(cow, bio, &span)) {
+		bio_endio(bio);
+		return false;
+	}
+	atomic64_inc(&cow->nr_held_total);
+	trace_blksnap_hold(cow->origin_dev, filter_bio_sector(bio) - cow->config.start,
+			   bio_sectors(bio));
+	if (cow_judge(cow, bio, &span) != COW_STEP_RELEASE)
+		return false;
+	trace_blksnap_release(cow->origin_dev, filter_bio_sector(bio) - cow->config.start,
+			      bio_sectors(bio));
+	return true;
+}
+
+static bool cow_may_submit(const struct cow *cow, bool is_sync)
+{
+	return READ_ONCE(cow->error) || READ_ONCE(cow->nr_held[is_sync]) < cow->max_held;
+}
+
+/**
+ * cow_throttle() - wait while the engine holds too many writes
+ * @cow:	engine whose cow_hold() has returned false, referenced by the caller
+ * @is_sync:	class of the write, from before cow_hold()
+ *
+ * As many writes may be held as the origin's queue would have let in.
+ *
+ * Context: That of the submitter.  Sleeps.
+ */
+void cow_throttle(struct cow *cow, bool is_sync)
+{
+	wait_event(cow->throttled, cow_may_submit(cow, is_sync));
+}
+
+/* The copy that has waited longest to be stored, or NULL. */
+static struct cow_copy *cow_oldest_copy(struct cow *cow)
+{
+	struct cow_copy *oldest, *copy;
+	unsigned int i;
+
+	lockdep_assert_held(&cow->lock);
+	oldest = list_first_entry_or_null(&cow->unstored, struct cow_copy, link);
+	for (i = 0; i < COW_STORES; i++) {
+		copy = list_first_entry_or_null(&cow->stores[i].batch, struct cow_copy, link);
+		if (copy && (!oldest || time_before(copy->copied_at, oldest->copied_at)))
+			oldest = copy;
+	}
+	return oldest;
+}
+
+/*
+ * Writes do not wait for a storage that hangs: then the snapshot fails.  (Its memory
+ * may hang with it, but the writes go on.)  Nothing but a stored batch counts as
+ * progress.  If it is the origin that hangs, failing would help nobody.
+ */
+static bool cow_is_stalled(struct cow *cow)
+{
+	struct cow_copy *oldest;
+
+	lockdep_assert_held(&cow->lock);
+	if (time_before(jiffies, cow->starving_since + COW_STALL_TIMEOUT))
+		return false;
+	oldest = cow_oldest_copy(cow);
+	if (oldest)
+		return !time_before(jiffies, oldest->copied_at + COW_STALL_TIMEOUT);
+	return !cow->nr_reading;
+}
+
+/* Looks after the writes that wait for memory. */
+void cow_starved_work(struct work_struct *work)
+{
+	struct cow *cow = container_of(to_delayed_work(work), struct cow, starved_work);
+
+	spin_lock_irq(&cow->lock);
+	if (bio_list_empty(&cow->starved[true]) && bio_list_empty(&cow->starved[false])) {
+		cow->is_starving = false;
+	} else if (!cow->error) {
+		if (cow_is_stalled(cow))
+			cow_fail(cow, -ETIMEDOUT);
+		else
+			cow_retry_starved(cow, UINT_MAX);
+		/* Those handed back may come again. */
+		queue_delayed_work(cow_wq, &cow->starved_work, COW_STARVED_INTERVAL);
+	}
+	spin_unlock_irq(&cow->lock);
+}
