@@ -215,8 +215,8 @@ static inline void blkcg_punt_bio_submit(struct bio *bio)
 #endif
 
 /*
- * Disks: blk_alloc_disk(limits, node), which returns an ERR_PTR on failure.  Of
- * the limits, older kernels take over the block sizes alone.
+ * Disks: blk_alloc_disk(limits, node), which returns an ERR_PTR on failure.  Older
+ * kernels take over those limits that an image sets.
  */
 #ifndef BLKSNAP_HAVE_DISK_LIMITS
 static inline struct gendisk *compat_alloc_disk(const struct queue_limits *limits, int node)
@@ -227,6 +227,9 @@ static inline struct gendisk *compat_alloc_disk(const struct queue_limits *limit
 		return ERR_PTR(-ENOMEM);
 	blk_queue_logical_block_size(disk->queue, limits->logical_block_size);
 	blk_queue_physical_block_size(disk->queue, limits->physical_block_size);
+	blk_queue_io_min(disk->queue, limits->io_min);
+	blk_queue_io_opt(disk->queue, limits->io_opt);
+	blk_queue_dma_alignment(disk->queue, limits->dma_alignment);
 	return disk;
 }
 

@@ -4,19 +4,19 @@
  *
  * A gendisk without a queue of its own: each bio goes to the engine in the
  * context of its submitter.  The snapshot creates the image before the take,
- * adds it to the system when there is something to see, and destroys it; the
- * openers may keep the disk longer.  So the image is freed by the disk:
+ * adds it to the system when there is something to see, and ends it; the openers
+ * may keep the disk longer.  So the image is freed by the disk:
  *
  *	created -> added -> ended, while it is open -> deleted -> freed
  *
  * An image that has ended fails all I/O and cannot be opened any more, but it
- * keeps its size.  A deleted disk is empty: whoever was reading it would take
- * the image for complete at the point reached.  So it is not deleted before the
- * last opener has closed it.
+ * keeps its size.  A deleted disk is empty: a reader would take the image for
+ * complete at the point reached.  So it is not deleted before the last opener has
+ * closed it.
  *
  * The minor number is given back in the last step only.  A new disk with the
  * number of one that is still open would be safe for the block layer, which
- * has unhashed the old one, but not for those who know a device by its number:
+ * has unhashed the old one, but not for users that know a device by its number:
  * mounting the new image would find the superblock of the old one.
  */
 #include "blksnap.h"
@@ -45,7 +45,7 @@
  * @disk:	the disk, with the reference from its allocation until it is
  *		deleted
  * @cow:	with a reference, until the image is freed
- * @deletion:	deletes @disk when the last opener of an ended image has gone
+ * @deletion:	deletes @disk once the image has ended and is closed
  * @storage:	for sysfs, NULL once the image has ended; under the lock of
  *		snapimages
  * @origin_dev:	number of the origin
@@ -54,9 +54,9 @@
  * @was_frozen:	the filesystem on the origin was frozen at the take
  * @is_added:	@disk is part of the system, for a snapshot; written under the
  *		lock of snapimages
- * @has_ended:	nobody may open @disk; under its open_mutex
+ * @has_ended:	@disk can be opened no more; under its open_mutex
  *
- * Held by the snapshot until snapimage_destroy(), then by @disk.
+ * Held by the snapshot until snapimage_end(), then by @disk.
  */
 struct snapimage {
 	struct gendisk *disk;
@@ -77,7 +77,7 @@ static int snapimage_major;
 static DEFINE_XARRAY_ALLOC(snapimages);
 static DECLARE_WAIT_QUEUE_HEAD(snapimage_freed);
 
-/* Deletes images that were still open when they ended. */
+/* Deletes images that have ended. */
 static struct workqueue_struct *snapimage_wq;
 
 static void snapimage_free(struct snapimage *image)
@@ -93,7 +93,7 @@ static void snapimage_submit_bio(struct bio *bio)
 {
 	struct snapimage *image = bio->bi_bdev->bd_disk->private_data;
 
-	/* An empty flush, if somebody has declared a write cache in sysfs. */
+	/* An empty flush, if a write cache was declared in sysfs. */
 	if (!bio_sectors(bio)) {
 		bio_endio(bio);
 		return;
@@ -243,7 +243,8 @@ static const struct attribute_group *snapimage_attr_groups[] = {
 
 /*
  * The image is a disk of its own: it has no partitions, though its data may
- * contain a partition table, and no write cache, discard or write-zeroes.
+ * contain a partition table, and no write cache, discard or write-zeroes.  But its
+ * bios go on to the origin, so they have to be aligned as those of the origin.
  */
 static struct gendisk *snapimage_alloc_disk(struct snapimage *image,
 					    struct block_device *origin)
@@ -251,6 +252,9 @@ static struct gendisk *snapimage_alloc_disk(struct snapimage *image,
 	struct queue_limits limits = {
 		.logical_block_size = bdev_logical_block_size(origin),
 		.physical_block_size = bdev_physical_block_size(origin),
+		.io_min = bdev_io_min(origin),
+		.io_opt = bdev_io_opt(origin),
+		.dma_alignment = bdev_dma_alignment(origin),
 	};
 	struct gendisk *disk;
 
@@ -270,17 +274,12 @@ static struct gendisk *snapimage_alloc_disk(struct snapimage *image,
 }
 
 /* Frees the image, too. */
-static void snapimage_delete(struct snapimage *image)
+static void snapimage_deletion(struct work_struct *work)
 {
-	struct gendisk *disk = image->disk;
+	struct gendisk *disk = container_of(work, struct snapimage, deletion)->disk;
 
 	del_gendisk(disk);
 	put_disk(disk);		/* of snapimage_alloc_disk() */
-}
-
-static void snapimage_deletion(struct work_struct *work)
-{
-	snapimage_delete(container_of(work, struct snapimage, deletion));
 }
 
 /**
@@ -288,7 +287,7 @@ static void snapimage_deletion(struct work_struct *work)
  * @config:	what it shows
  *
  * Context: Process context, sleeps.
- * Return: the image, for snapimage_add() and snapimage_destroy();
+ * Return: the image, for snapimage_add() and snapimage_end();
  *	   ERR_PTR(-ENOMEM), or ERR_PTR(-EBUSY) if all minor numbers are taken.
  */
 struct snapimage *snapimage_create(const struct snapimage_config *config)
@@ -331,8 +330,7 @@ err_free_image:
  * @was_frozen:	what the file filesystem_frozen in sysfs is to say
  *
  * Context: Process context, sleeps; the engine answers already.
- * Return: 0, or the errno of adding the disk; the image can only be destroyed
- *	   then.
+ * Return: 0, or the errno of adding the disk; the image can only be ended then.
  */
 int snapimage_add(struct snapimage *image, bool was_frozen)
 {
@@ -342,58 +340,48 @@ int snapimage_add(struct snapimage *image, bool was_frozen)
 	ret = device_add_disk(NULL, image->disk, snapimage_attr_groups);
 	if (ret)
 		return ret;
+	/* Deleting the disk then needs no grace period of RCU. */
+	percpu_ref_switch_to_atomic(&image->disk->queue->q_usage_counter, NULL);
 	xa_lock(&snapimages);
 	image->is_added = true;
 	xa_unlock(&snapimages);
 	return 0;
 }
 
-/* Returns whether nobody has the image open; if somebody has, its close deletes it. */
-static bool snapimage_end(struct snapimage *image)
+/**
+ * snapimage_end() - take an image away from the system
+ * @image:	added or not; the caller may not use it afterwards
+ *
+ * The engine has been stopped before, so that nothing waits for it here.
+ */
+void snapimage_end(struct snapimage *image)
 {
 	struct gendisk *disk = image->disk;
-	bool is_closed;
 
+	if (!image->is_added) {
+		put_disk(disk);
+		snapimage_free(image);
+		return;
+	}
 	xa_lock(&snapimages);
 	image->is_added = false;
 	image->storage = NULL;
 	xa_unlock(&snapimages);
 
+	/* The last close queues the deletion if it comes later. */
 	mutex_lock(&disk->open_mutex);
 	image->has_ended = true;
-	is_closed = !disk_openers(disk);
+	if (!disk_openers(disk))
+		queue_work(snapimage_wq, &image->deletion);
 	mutex_unlock(&disk->open_mutex);
-	return is_closed;
 }
 
-/**
- * snapimage_destroy() - take an image away from the system
- * @image:	added or not; the caller may not use it afterwards
- *
- * The engine has been shut down before, so that nobody waits for it here.
- * Those who have the image open keep a disk whose I/O fails, and which is
- * deleted when the last one closes it.
- *
- * Context: Process context, sleeps.
- */
-void snapimage_destroy(struct snapimage *image)
+/* Waits until all images that have ended and are closed are deleted. */
+void snapimage_wait_deleted(void)
 {
-	if (!image->is_added) {
-		put_disk(image->disk);
-		snapimage_free(image);
-		return;
-	}
-	if (snapimage_end(image))
-		snapimage_delete(image);
+	flush_workqueue(snapimage_wq);
 }
 
-/**
- * snapimage_dev() - number of an image
- * @image:	the image
- *
- * Context: Any.
- * Return: the device number.
- */
 dev_t snapimage_dev(const struct snapimage *image)
 {
 	return MKDEV(snapimage_major, image->minor);

@@ -4,11 +4,16 @@
  *
  * A bio-based gendisk that passes every bio to the engine.  The snapshot owns
  * the image; openers keep the disk and the engine's memory, not the data: once
- * the engine is shut down their I/O fails.
+ * the engine is stopped their I/O fails.
+ *
+ * snapimage_end() takes an image away from the system, and workers delete its disk:
+ * at once if it is closed, else after the last close.  Until then it fails all I/O.
+ * The caller ends all images of a snapshot, so that they are deleted at the same
+ * time, and then calls snapimage_wait_deleted(), which does not wait for openers.
  *
  * An image has its minor number, and with it its name, from snapimage_create()
- * until the last opener has closed it, which may be long after
- * snapimage_destroy().  The number is the lowest that no image has.
+ * until the last opener has closed it, which may be long after snapimage_end().
+ * The number is the lowest that no image has.
  *
  * Context: everything declared here is control path and sleeps.  No function
  * takes a lock that the I/O path of the image needs.
@@ -25,12 +30,12 @@ struct snapimage;
 
 /**
  * struct snapimage_config - what an image shows
- * @origin:	lends its block sizes; not used after snapimage_create()
+ * @origin:	lends its limits; not used after snapimage_create()
  * @origin_dev:	number of the origin, as user space named it
  * @nr_sectors:	capacity of the origin when the engine was created
  * @cow:	does the I/O; the image takes a reference of its own
  * @storage:	of the snapshot, for sysfs; has to stay until
- *		snapimage_destroy() has returned
+ *		snapimage_end() has returned
  */
 struct snapimage_config {
 	struct block_device *origin;
@@ -45,7 +50,8 @@ void snapimage_module_exit(void);
 
 struct snapimage *snapimage_create(const struct snapimage_config *config);
 int snapimage_add(struct snapimage *image, bool was_frozen);
-void snapimage_destroy(struct snapimage *image);
+void snapimage_end(struct snapimage *image);
+void snapimage_wait_deleted(void);
 
 dev_t snapimage_dev(const struct snapimage *image);
 bool snapimage_origin(dev_t image_dev, dev_t *origin_dev);
