@@ -21,6 +21,7 @@
 #include "freeze_set.h"
 #include "inflight.h"
 #include "releaser.h"
+#include "resubmit.h"
 #include "snapimage.h"
 #include "tracker.h"
 
@@ -135,9 +136,12 @@ static int __init blksnap_init(void)
 	ret = releaser_module_init();
 	if (ret)
 		goto err_exit_extent_map;
-	ret = filter_module_init();
+	ret = resubmit_module_init();
 	if (ret)
 		goto err_exit_releaser;
+	ret = filter_module_init();
+	if (ret)
+		goto err_exit_resubmit;
 	ret = inflight_module_init();
 	if (ret)
 		goto err_exit_filter;
@@ -167,6 +171,8 @@ err_exit_inflight:
 	inflight_module_exit();
 err_exit_filter:
 	filter_module_exit();
+err_exit_resubmit:
+	resubmit_module_exit();
 err_exit_releaser:
 	releaser_module_exit();
 err_exit_extent_map:
@@ -184,6 +190,7 @@ static void __exit blksnap_exit(void)
 	cow_module_exit();
 	inflight_module_exit();
 	filter_module_exit();
+	resubmit_module_exit();
 	releaser_module_exit();
 	extent_map_module_exit();
 }

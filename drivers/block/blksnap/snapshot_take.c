@@ -33,8 +33,6 @@
 /* Undo snapshot_prepare_member(), also if it was not called or had failed. */
 static void snapshot_clear_member(struct snapshot_member *member)
 {
-	if (member->image)
-		snapimage_destroy(member->image);
 	if (member->cow)
 		cow_put(member->cow);
 	if (member->origin.bdev)
@@ -54,6 +52,10 @@ void snapshot_clear_members(struct snapshot *snapshot)
 {
 	u32 i;
 
+	for (i = 0; i < snapshot->nr_members; i++)
+		if (snapshot->members[i].image)
+			snapimage_end(snapshot->members[i].image);
+	snapimage_wait_deleted();
 	for (i = 0; i < snapshot->nr_members; i++)
 		snapshot_clear_member(&snapshot->members[i]);
 }
@@ -140,6 +142,7 @@ static int snapshot_prepare_member(struct snapshot *snapshot, struct snapshot_me
 		.cbt_map = tracker_cbt_map(member->tracker),
 		.storage = snapshot->storage,
 		.events = &snapshot->events,
+		.resubmit = tracker_resubmit(member->tracker),
 	};
 	cow = cow_create(&config);
 	if (IS_ERR(cow))
@@ -241,6 +244,12 @@ static int snapshot_take_locked(struct snapshot *snapshot)
 	if (ret)
 		goto err_free_members;
 	is_published = true;
+	{
+		u32 i;
+
+		for (i = 0; i < snapshot->nr_members; i++)
+			cow_set_drained(members[i].cow);
+	}
 	ret = snapshot_add_images(snapshot, members);
 	if (ret)
 		goto err_free_members;

@@ -31,7 +31,7 @@
 #include "filter.h"
 #include "inflight.h"
 #include "protect.h"
-#include "releaser.h"
+#include "resubmit.h"
 #include "settle.h"
 #include "tracker_priv.h"
 
@@ -55,7 +55,7 @@ static noinline void tracked_disk_break(struct tracked_disk *tracked_disk, int e
 		struct cow *cow = rcu_dereference(tracker->cow);
 
 		if (cow)
-			cow_break(cow, error);
+			cow_fail(cow, error);
 	}
 }
 
@@ -141,7 +141,7 @@ static enum filter_verdict tracked_disk_judge(struct tracked_disk *tracked_disk,
 			continue;
 		if (!tracker_must_defer(bio))
 			return FILTER_HOLD;
-		cow_hold_later(cow, bio);
+		resubmit_bio(&tracked_disk->resubmit, bio);
 		return FILTER_TAKEN;
 	}
 	return inflight_count(tracked_disk->inflight, bio) ? FILTER_PASS : FILTER_TAKEN;
@@ -212,14 +212,28 @@ out_unlock:
 void filter_hold(struct bio *bio)
 {
 	struct cow *cow = tracker_get_holder(bio);
+	bool is_sync = op_is_sync(bio->bi_opf);
 
 	if (!cow) {
 		/* The reason has gone since the verdict; judge it again. */
-		releaser_submit_bio(bio);
+		resubmit_now(bio);
 		return;
 	}
-	cow_hold(cow, bio);
+	if (cow_hold(cow, bio))
+		resubmit_now(bio);
+	else
+		cow_throttle(cow, is_sync);
 	cow_put(cow);
+}
+
+static void tracker_resubmit_bio(struct bio *bio)
+{
+	struct cow *cow = tracker_get_holder(bio);
+
+	if (!cow || cow_hold(cow, bio))
+		resubmit_for_cgroup(bio);
+	if (cow)
+		cow_put(cow);
 }
 
 /* A write that could not be held is about to reach this disk. */
@@ -279,6 +293,7 @@ static struct tracked_disk *tracked_disk_create(struct gendisk *disk)
 	tracked_disk->disk = disk;
 	tracked_disk->diskseq = disk->diskseq;
 	INIT_LIST_HEAD(&tracked_disk->trackers);
+	resubmit_init(&tracked_disk->resubmit, tracker_resubmit_bio);
 	hash_add_rcu(tracked_disks, &tracked_disk->node, (unsigned long)disk);
 	return tracked_disk;
 
@@ -299,6 +314,7 @@ static void tracked_disk_put(struct tracked_disk *tracked_disk)
 	synchronize_rcu();
 	if (!is_last)
 		return;
+	resubmit_drain(&tracked_disk->resubmit);
 	inflight_destroy(tracked_disk->inflight);
 	kfree(tracked_disk);
 	if (hash_empty(tracked_disks))
@@ -679,6 +695,11 @@ struct inflight *tracker_inflight(const struct tracker *tracker)
 	return tracker->tracked_disk->inflight;
 }
 
+struct resubmit *tracker_resubmit(const struct tracker *tracker)
+{
+	return &tracker->tracked_disk->resubmit;
+}
+
 /**
  * tracker_lock() - keep the trackers and their change maps as they are
  */
@@ -731,7 +752,7 @@ void tracker_publish(struct tracker *tracker, struct cow *cow)
 	/* Pairs with tracker_bypassed(): one of us sees the other's. */
 	smp_mb();
 	if (READ_ONCE(tracker->tracked_disk->is_bypassed))
-		cow_break(cow, -EOPNOTSUPP);
+		cow_fail(cow, -EOPNOTSUPP);
 }
 
 /**

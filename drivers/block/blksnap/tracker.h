@@ -25,6 +25,7 @@ struct cbt_map;
 struct cow;
 struct gendisk;
 struct inflight;
+struct resubmit;
 struct tracker;
 
 void tracker_module_exit(void);
@@ -42,6 +43,7 @@ sector_t tracker_nr_sectors(const struct tracker *tracker);
 unsigned int tracker_logical_block_bytes(const struct tracker *tracker);
 struct cbt_map *tracker_cbt_map(const struct tracker *tracker);
 struct inflight *tracker_inflight(const struct tracker *tracker);
+struct resubmit *tracker_resubmit(const struct tracker *tracker);
 
 void tracker_lock(void);
 void tracker_unlock(void);

@@ -9,6 +9,7 @@
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
 
+#include "resubmit.h"
 #include "tracker.h"
 
 /**
@@ -17,6 +18,7 @@
  * @disk:	address of the disk; only compared, for the disk may be gone
  * @diskseq:	tells whether what is at that address is still this disk
  * @inflight:	writes in flight on the whole disk
+ * @resubmit:	writes to be judged again
  * @trackers:	on this disk, under RCU
  * @is_bypassed: written to past the filter; never false again
  *
@@ -27,6 +29,7 @@ struct tracked_disk {
 	struct gendisk *disk;
 	u64 diskseq;
 	struct inflight *inflight;
+	struct resubmit resubmit;
 	struct list_head trackers;
 	bool is_bypassed;
 };
