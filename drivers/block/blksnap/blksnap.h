@@ -22,6 +22,8 @@ extern unsigned long long copy_block_maximum_count;	/* engine blocks per origin 
 extern unsigned int diff_storage_minimum;		/* 512-byte sectors */
 extern unsigned int diff_storage_ahead;			/* ms */
 extern unsigned int copy_memory_maximum;		/* MiB of in-memory copies per origin */
+extern unsigned int take_drain_limit;			/* s */
+extern unsigned int settle_watch;			/* s */
 extern bool copy_discarded;				/* copy what is discarded, not skip it */
 
 #endif /* BLKSNAP_BLKSNAP_H */

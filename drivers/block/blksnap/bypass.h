@@ -1,21 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Requests that reach a disk past the filter
+ * Writes that reach a disk past the filter
  *
- * A request-based device-mapper target (multipath) submits no bios to the disks
- * below it: it puts requests into their queues.  These can be neither held nor
- * counted, but the block layer tells of each before it gets there.
+ * There are two kinds.  A request-based device-mapper target (multipath) submits
+ * no bios to the disks below it but puts requests into their queues.  And writes
+ * that were submitted before their disk was tracked were not seen by the filter.
+ * Neither can be held, but the block layer's tracepoints tell of them.
  *
- * bypass_register() has a function called for each such request that changes
- * data, with the disk it goes to.  The function may be called in any context but
- * NMI and may not sleep.  One user at a time.
+ * The functions of the user are called in any context but NMI, with preemption
+ * disabled on any kernel: they take no lock that may sleep.
  */
 #ifndef BLKSNAP_BYPASS_H
 #define BLKSNAP_BYPASS_H
 
+struct bio;
 struct gendisk;
 
-int bypass_register(void (*found)(struct gendisk *disk));
+/**
+ * struct bypass_user - what is called, by its one user
+ * @found_request: a request that changes data is put into the queue of this disk
+ * @found_bio:	a bio is given to a driver, or has been completed.  Only while
+ *		watching.  Most of these bios have passed the filter.
+ */
+struct bypass_user {
+	void (*found_request)(struct gendisk *disk);
+	void (*found_bio)(struct bio *bio);
+};
+
+int bypass_register(const struct bypass_user *user);
 void bypass_unregister(void);
+
+int bypass_watch(void);
+void bypass_unwatch(void);
 
 #endif /* BLKSNAP_BYPASS_H */

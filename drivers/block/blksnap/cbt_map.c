@@ -13,31 +13,9 @@
  * and only after the active map has stopped sharing them.
  */
 #include "cbt_map.h"
-#include "sparse_map.h"
 
 /* Larger tracking blocks would not fit in the u32 that reports their size. */
 #define CBT_MAX_BLOCK_SHIFT 31U
-
-struct cbt_map {
-	u64 nr_sectors;
-	u64 block_mask;			/* of the sectors of a block */
-	unsigned int block_shift;	/* log2 of bytes */
-	u32 nr_blocks;
-	struct sparse_map active;
-	struct sparse_map frozen;
-
-	/* Set by markers without a lock, cleared by a switch. */
-	bool is_active_lost;
-	bool is_frozen_lost;
-
-	/* Changed by a switch only. */
-	u8 number;		/* what cbt_map_mark() writes */
-	u8 snap_number;		/* of the last take */
-	uuid_t generation;
-	uuid_t interim_generation;	/* to be shown if is_frozen_lost */
-
-	struct list_head retired;	/* in the pages themselves */
-};
 
 /* What frozen pages that are missing read as. */
 static const u8 cbt_zero_page[PAGE_SIZE];
@@ -165,10 +143,11 @@ static u32 cbt_nr_on_page(u32 first, u32 end)
 
 /*
  * A page of the active map that may be written.  Once unshared it stays so
- * until the next switch: the answer does not grow old.  If somebody else
+ * until the next switch: the answer does not grow old.  If another marker
  * unshares the page after it was read here, sparse_map_replace() finds that
  * out; and then the frozen map may have a page where the active one was still
- * seen to have none.
+ * seen to have none.  With a @gfp of 0 a page that would have to be allocated is
+ * not there.
  */
 static void *cbt_map_own_page(struct cbt_map *map, unsigned long index, gfp_t gfp)
 {
@@ -176,7 +155,7 @@ static void *cbt_map_own_page(struct cbt_map *map, unsigned long index, gfp_t gf
 
 	if (page && page != sparse_map_page(&map->frozen, index))
 		return page;
-	return sparse_map_replace(&map->active, index, page, gfp);
+	return gfp ? sparse_map_replace(&map->active, index, page, gfp) : NULL;
 }
 
 /*
@@ -223,21 +202,28 @@ static int cbt_map_mark_frozen(struct cbt_map *map, u32 first, u32 end, gfp_t gf
 	return 0;
 }
 
-/*
- * Most writes are short and hit a block that has been written before.  A page
- * shared with the frozen map need not be told from an own one: it has no byte
- * as high as the current number, which is above that of the last take.
+/**
+ * cbt_map_mark_nowait() - note a change of the device without allocating
+ * @map:	map of the device
+ * @sector:	first sector that changes, relative to the device
+ * @nr_sectors:	length of the change; what is beyond the device is ignored
+ *
+ * Context: Any, concurrently with all marks, not with cbt_map_switch().  Never
+ *	    sleeps, takes no lock, allocates nothing.
+ * Return: false if memory is needed: cbt_map_mark() has to be called.
  */
-static bool cbt_map_is_marked(const struct cbt_map *map, sector_t sector, sector_t nr_sectors)
+bool cbt_map_mark_nowait(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 {
-	u64 block = sector >> (map->block_shift - SECTOR_SHIFT);
-	const u8 *page;
+	u32 first, end;
 
-	/* None is too many as well, and so is what ends beyond the last sector. */
-	if (nr_sectors - 1 > (~sector & map->block_mask) || block >= map->nr_blocks)
-		return false;
-	page = sparse_map_page(&map->active, block >> PAGE_SHIFT);
-	return page && READ_ONCE(page[offset_in_page(block)]) == map->number;
+	if (cbt_map_mark_short(map, sector, nr_sectors))
+		return true;
+	/* What would be marked in a lost generation is never read. */
+	if (READ_ONCE(map->is_active_lost))
+		return true;
+	if (!cbt_map_clip(map, sector, nr_sectors, &first, &end))
+		return true;
+	return !cbt_map_mark_active(map, first, end, 0);
 }
 
 /**
@@ -248,22 +234,32 @@ static bool cbt_map_is_marked(const struct cbt_map *map, sector_t sector, sector
  *
  * If there is no memory for the mark, the next switch starts a new generation.
  *
- * Context: Any but NMI, concurrently with itself and cbt_map_mark_both(), not
- *	    with cbt_map_switch().  Never sleeps, takes no lock.
+ * Context: Any in which GFP_NOWAIT may be used, concurrently with all marks, not
+ *	    with cbt_map_switch().  Never sleeps.
  */
 void cbt_map_mark(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 {
 	u32 first, end;
 
-	if (cbt_map_is_marked(map, sector, nr_sectors))
+	if (cbt_map_mark_nowait(map, sector, nr_sectors))
 		return;
-	/* Nobody is ever going to read what would be marked. */
-	if (READ_ONCE(map->is_active_lost))
-		return;
-	if (!cbt_map_clip(map, sector, nr_sectors, &first, &end))
-		return;
-	if (cbt_map_mark_active(map, first, end, GFP_NOWAIT | __GFP_NOWARN))
+	if (cbt_map_clip(map, sector, nr_sectors, &first, &end) &&
+	    cbt_map_mark_active(map, first, end, GFP_NOWAIT | __GFP_NOWARN))
 		WRITE_ONCE(map->is_active_lost, true);
+}
+
+/**
+ * cbt_map_lose() - note that a change of the device cannot be noted
+ * @map:	map of the device
+ *
+ * Neither map can be trusted, whichever interval the change belongs to.
+ *
+ * Context: Any, concurrently with everything.
+ */
+void cbt_map_lose(struct cbt_map *map)
+{
+	WRITE_ONCE(map->is_active_lost, true);
+	WRITE_ONCE(map->is_frozen_lost, true);
 }
 
 /**
@@ -292,10 +288,8 @@ int cbt_map_mark_both(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 	ret = cbt_map_mark_active(map, first, end, GFP_NOIO);
 	if (!ret && map->snap_number)
 		ret = cbt_map_mark_frozen(map, first, end, GFP_NOIO);
-	if (ret) {
-		WRITE_ONCE(map->is_active_lost, true);
-		WRITE_ONCE(map->is_frozen_lost, true);
-	}
+	if (ret)
+		cbt_map_lose(map);
 	return ret;
 }
 

@@ -25,10 +25,10 @@
  * zeroes both maps, and the snapshot it is for has the number 1.  The same
  * happens after the snapshot 255, the last number that fits in a byte.
  *
- * Context: cbt_map_mark() is called for every write, from the submission path:
- * it never sleeps, takes no lock, and in steady state only reads.  It and
- * cbt_map_mark_both() may run concurrently with each other, with themselves and
- * with everything but cbt_map_switch() and cbt_map_destroy().  All other
+ * Context: cbt_map_mark_short() and cbt_map_mark_nowait() are called for every
+ * write, from the filter's callback: they never sleep, take no lock, allocate
+ * nothing, and in steady state only read.  All marks may run concurrently with
+ * each other and with everything but cbt_map_switch() and cbt_map_destroy().  All other
  * functions are control path and serialised by the caller.  cbt_map_switch()
  * neither allocates nor frees; call cbt_map_reap() when writes go on.
  */
@@ -36,8 +36,29 @@
 #define BLKSNAP_CBT_MAP_H
 
 #include "logic_deps.h"
+#include "sparse_map.h"
 
-struct cbt_map;
+/* For cbt_map.c and the inline function below alone. */
+struct cbt_map {
+	u64 nr_sectors;
+	u64 block_mask;			/* of the sectors of a block */
+	unsigned int block_shift;	/* log2 of bytes */
+	u32 nr_blocks;
+	struct sparse_map active;
+	struct sparse_map frozen;
+
+	/* Set by markers without a lock, cleared by a switch. */
+	bool is_active_lost;
+	bool is_frozen_lost;
+
+	/* Changed by a switch only. */
+	u8 number;		/* what cbt_map_mark() writes */
+	u8 snap_number;		/* of the last take */
+	uuid_t generation;
+	uuid_t interim_generation;	/* to be shown if is_frozen_lost */
+
+	struct list_head retired;	/* in the pages themselves */
+};
 
 struct cbt_map_info {
 	u64 nr_sectors;		/* capacity the map was made for */
@@ -51,7 +72,9 @@ struct cbt_map *cbt_map_create(u64 nr_sectors, unsigned int min_block_shift,
 			       u32 max_nr_blocks);
 void cbt_map_destroy(struct cbt_map *map);
 
+bool cbt_map_mark_nowait(struct cbt_map *map, sector_t sector, sector_t nr_sectors);
 void cbt_map_mark(struct cbt_map *map, sector_t sector, sector_t nr_sectors);
+void cbt_map_lose(struct cbt_map *map);
 int cbt_map_mark_both(struct cbt_map *map, sector_t sector, sector_t nr_sectors);
 
 void cbt_map_switch(struct cbt_map *map);
@@ -60,5 +83,33 @@ void cbt_map_reap(struct cbt_map *map);
 u64 cbt_map_nr_sectors(const struct cbt_map *map);
 void cbt_map_info(struct cbt_map *map, struct cbt_map_info *info);
 const u8 *cbt_map_frozen_bytes(struct cbt_map *map, u32 offset, u32 *nr_bytes);
+
+/*
+ * cbt_map_mark_nowait() of a change within one tracking block whose page may be
+ * written: false if it is not that simple, and nothing is done.  Most writes are
+ * such, and reading first leaves the cache lines of marked blocks shared between
+ * the processors.
+ */
+static inline bool cbt_map_mark_short(struct cbt_map *map, sector_t sector,
+				      sector_t nr_sectors)
+{
+	u64 block = sector >> (map->block_shift - SECTOR_SHIFT);
+	u8 *page, *byte;
+
+	/* None is too many as well, and so is what ends beyond the last sector. */
+	if (nr_sectors - 1 > (~sector & map->block_mask) || block >= map->nr_blocks)
+		return false;
+	page = sparse_map_page(&map->active, block >> PAGE_SHIFT);
+	if (!page)
+		return false;
+	byte = page + offset_in_page(block);
+	/* No byte of a page shared with the frozen map is as high as that. */
+	if (READ_ONCE(*byte) == map->number)
+		return true;
+	if (page == sparse_map_page(&map->frozen, block >> PAGE_SHIFT))
+		return false;
+	WRITE_ONCE(*byte, map->number);
+	return true;
+}
 
 #endif /* BLKSNAP_CBT_MAP_H */

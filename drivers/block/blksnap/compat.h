@@ -183,14 +183,36 @@ static inline void compat_bdev_undo_freeze(struct block_device *bdev)
 
 #endif
 
-static inline bool compat_bdev_is_swap(struct block_device *bdev)
+static inline struct inode *compat_bdev_inode(const struct block_device *bdev)
 {
 #ifdef BLKSNAP_HAVE_BD_MAPPING	/* 6.10 */
-	return IS_SWAPFILE(bdev->bd_mapping->host);
+	return bdev->bd_mapping->host;
 #else
-	return IS_SWAPFILE(bdev->bd_inode);
+	return bdev->bd_inode;
 #endif
 }
+
+/*
+ * Writes out what a filesystem on a device, or the device, holds in memory.  From
+ * 6.6 on the holder is asked, whose function releases the lock.
+ */
+#ifdef BLKSNAP_HAVE_FSYNC_BDEV
+static inline void compat_bdev_sync(struct block_device *bdev)
+{
+	fsync_bdev(bdev);
+}
+#else
+static inline void compat_bdev_sync(struct block_device *bdev)
+{
+	mutex_lock(&bdev->bd_holder_lock);
+	if (bdev->bd_holder_ops && bdev->bd_holder_ops->sync) {
+		bdev->bd_holder_ops->sync(bdev);
+	} else {
+		mutex_unlock(&bdev->bd_holder_lock);
+		sync_blockdev(bdev);
+	}
+}
+#endif
 
 /*
  * From 6.14 on, freezing and unfreezing a queue comes with a memory allocation
@@ -235,13 +257,6 @@ static inline struct gendisk *compat_alloc_disk(const struct queue_limits *limit
 
 #undef blk_alloc_disk
 #define blk_alloc_disk(limits, node) compat_alloc_disk(limits, node)
-#endif
-
-/*
- * Work: the queue for what may run on any processor has had two names.
- */
-#ifndef BLKSNAP_HAVE_SYSTEM_DFL_WQ
-#define system_dfl_wq system_unbound_wq
 #endif
 
 /*

@@ -269,7 +269,7 @@ void cow_stop(struct cow *cow)
 	cow_fail(cow, -ESHUTDOWN);
 }
 
-static bool cow_is_idle(struct cow *cow)
+bool cow_is_idle(struct cow *cow)
 {
 	bool is_idle;
 

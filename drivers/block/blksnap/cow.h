@@ -79,6 +79,7 @@ int cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors);
 void cow_set_drained(struct cow *cow);
 void cow_fail(struct cow *cow, int error);
 void cow_stop(struct cow *cow);
+bool cow_is_idle(struct cow *cow);
 void cow_shutdown(struct cow *cow);
 struct cow *cow_get(struct cow *cow);
 void cow_put(struct cow *cow);

@@ -701,7 +701,7 @@ static struct miscdevice ctrl_device = {
  * Context: Module load, when everything else is ready.
  * Return: 0, or the errno of registering the node.
  */
-int __init ctrl_module_init(void)
+int ctrl_module_init(void)
 {
 	return misc_register(&ctrl_device);
 }

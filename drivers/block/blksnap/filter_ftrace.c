@@ -181,23 +181,15 @@ err_report:
 /**
  * filter_unregister() - take the filter away again
  *
- * When it returns, no code of the filter runs, none will, and no function of
- * its user is running on its behalf.
+ * When it returns, filter_judge() is not running and will not be called.  A task
+ * may still be in filter_hold(), for as long as a device lets it wait there.
  *
- * Context: Process context, sleeps until every submitter has left filter_hold().
+ * Context: Process context, sleeps for a tenth of a second.
  */
 void filter_unregister(void)
 {
 	/* Waits until no task is in filter_callback() or in a stub of it. */
 	unregister_ftrace_function(&filter_ftrace_ops);
-	/*
-	 * A task that was diverted has counted itself by now.  The count cannot
-	 * grow any more, so once the sum is zero everybody has left.
-	 */
-	while (filter_count_holders())
-		usleep_range(500, 1000);
-	/* The last instructions of filter_held(), after its count. */
-	synchronize_rcu_tasks();
 	filter_open_write_page();
 }
 
@@ -230,9 +222,20 @@ err_forget_write_page:
 
 /**
  * filter_module_exit() - undo filter_module_init()
+ *
+ * Context: Process context, sleeps until every submitter has left filter_hold().
  */
 void filter_module_exit(void)
 {
+	/*
+	 * A task that was diverted had counted itself when the filter was
+	 * unregistered.  The count has not grown since, so once the sum is zero
+	 * all have left.
+	 */
+	while (filter_count_holders())
+		usleep_range(500, 1000);
+	/* The last instructions of filter_held(), after its count. */
+	synchronize_rcu_tasks();
 	ftrace_free_filter(&filter_ftrace_ops);
 	filter_forget_write_page();
 }

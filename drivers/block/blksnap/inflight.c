@@ -2,46 +2,63 @@
 /*
  * Counting of writes in flight, and the gate
  *
- * A counted bio carries a context: its bi_end_io and bi_private are kept there
- * while ours are in the bio.  On completion both are put back before the
- * original is called, for its owner may look at them.  A bio may be counted for
- * several disks one inside the other, where a stacking driver passes on the
- * bio it got: contexts then nest, last in, first out.
+ * A counted bio goes on with another bi_end_io, which counts it down and calls
+ * the original.  There are two kinds of these:
  *
- * The count is per CPU, incremented where the bio passes and decremented where
- * it completes.  Once the gate is closed and every reader of RCU has seen that,
- * the count only falls, so a sum of zero is true even if it is taken while
- * bios complete.
+ * An exit is a function that knows one pair of counter and original function.
+ * There is a fixed number of exits, made by a macro.  A pair gets one when it is
+ * seen first, and keeps it until the counter goes.  Nothing is allocated for a
+ * bio, and its bi_private stays.
  *
- * Lock order: inflight->lock is a leaf.
+ * A context is memory that goes with one bio.  It serves where no exit can: for
+ * a bio that is counted for another disk already (a stacking driver passed on the
+ * bio that it got), and when all exits are taken.  Contexts nest.
+ *
+ * Either way the original function is put back before it is called, because its
+ * owner may look at it.
+ *
+ * A count is per CPU, raised where the bio passes and lowered where it completes.
+ * Once no write enters an epoch any more its sum can only fall, so a sum of zero
+ * is true even if bios complete while it is taken.
+ *
+ * Lock order: inflight->lock and inflight_lock are leaves.
  */
 #include "blksnap.h"
 
 #include <linux/blkdev.h>
-#include <linux/delay.h>
 #include <linux/mempool.h>
-#include <linux/percpu.h>
 #include <linux/slab.h>
-#include <linux/wait.h>
 
-#include "compat.h"
 #include "inflight.h"
-#include "releaser.h"
+#include "resubmit.h"
 
-/* Contexts kept for a moment without memory; the bios behind them wait. */
+/* Contexts that wait for a bio when the system has no memory. */
 #define INFLIGHT_CTX_RESERVE 128
 
-/* Contexts a CPU keeps at hand: the depth of a usual hardware queue. */
+/* Contexts that a CPU keeps at hand: the depth of a usual hardware queue. */
 #define INFLIGHT_CTX_CACHED 128U
 
-/* How often a destroyed counter with writes in flight is looked at again. */
-#define INFLIGHT_REAP_INTERVAL (HZ / 20)
+/* Two for each disk and completion function; enough for the disks of most machines. */
+#define INFLIGHT_EXITS 256U
 
 struct inflight_ctx {
-	struct inflight *inflight;
+	const struct inflight *inflight;
+	long __percpu *count;
 	bio_end_io_t *end_io;
 	void *private;
-	struct inflight_ctx *next;	/* in the CPU's cache */
+	struct inflight_ctx *next;	/* in a list of free ones */
+};
+
+/**
+ * struct inflight_exit - what one exit knows
+ * @end_io:	original function
+ * @count:	of the epoch
+ * @inflight:	the counter; NULL if the exit is free
+ */
+struct inflight_exit {
+	bio_end_io_t *end_io;
+	long __percpu *count;
+	const struct inflight *inflight;
 };
 
 struct inflight_cache {
@@ -58,53 +75,14 @@ struct inflight_chained {
 static DEFINE_PER_CPU(struct inflight_cache, inflight_cache);
 static DEFINE_PER_CPU(struct inflight_chained, inflight_chained);
 
+static struct inflight_exit inflight_exits[INFLIGHT_EXITS];
+/* Guards the free exits, all ways and inflight_spares. */
+static DEFINE_RAW_SPINLOCK(inflight_lock);
+static struct inflight_ctx *inflight_spares;
+
 static struct kmem_cache *inflight_ctx_cache;
 static mempool_t inflight_ctx_pool;
 static bio_end_io_t *inflight_chain_end_io;
-
-/* Counters that are not freed yet, the destroyed ones included. */
-static atomic_t inflight_live = ATOMIC_INIT(0);
-static DECLARE_WAIT_QUEUE_HEAD(inflight_live_wait);
-
-static struct inflight_ctx *inflight_ctx_alloc(void)
-{
-	struct inflight_cache *cache;
-	struct inflight_ctx *ctx;
-	unsigned long flags;
-
-	local_irq_save(flags);
-	cache = this_cpu_ptr(&inflight_cache);
-	ctx = cache->first;
-	if (ctx) {
-		cache->first = ctx->next;
-		cache->nr--;
-	}
-	local_irq_restore(flags);
-	return ctx ?: mempool_alloc(&inflight_ctx_pool, GFP_NOWAIT | __GFP_NOWARN);
-}
-
-static void inflight_ctx_free(struct inflight_ctx *ctx)
-{
-	struct inflight_cache *cache;
-	unsigned long flags;
-
-	/* The reserve comes first, somebody may be waiting for it. */
-	if (unlikely(READ_ONCE(inflight_ctx_pool.curr_nr) < INFLIGHT_CTX_RESERVE)) {
-		mempool_free(ctx, &inflight_ctx_pool);
-		return;
-	}
-	local_irq_save(flags);
-	cache = this_cpu_ptr(&inflight_cache);
-	if (likely(cache->nr < INFLIGHT_CTX_CACHED)) {
-		ctx->next = cache->first;
-		cache->first = ctx;
-		cache->nr++;
-		ctx = NULL;
-	}
-	local_irq_restore(flags);
-	if (ctx)
-		mempool_free(ctx, &inflight_ctx_pool);
-}
 
 /*
  * Ends a bio whose completion completes its parent, which may be one of ours
@@ -120,7 +98,7 @@ static void inflight_end_chained(struct bio *bio)
 	struct inflight_chained *chained;
 	unsigned long flags;
 
-	/* Stay on this CPU: who interrupts us or is called by us adds to its list. */
+	/* Stay on this CPU: what interrupts us or is called by us adds to its list. */
 	migrate_disable();
 	local_irq_save(flags);
 	chained = this_cpu_ptr(&inflight_chained);
@@ -138,44 +116,257 @@ static void inflight_end_chained(struct bio *bio)
 	migrate_enable();
 }
 
-/**
- * inflight_end_io() - bi_end_io of a counted bio
- * @bio:	the bio
- *
- * Context: Any.
- */
-void inflight_end_io(struct bio *bio)
+static __always_inline void inflight_end_original(struct bio *bio)
 {
-	struct inflight_ctx *ctx = bio->bi_private;
-	struct inflight *inflight = ctx->inflight;
-
-	bio->bi_end_io = ctx->end_io;
-	bio->bi_private = ctx->private;
-	inflight_ctx_free(ctx);
-	/* From here on the counter may be freed. */
-	this_cpu_dec(*inflight->count);
-
-	if (bio->bi_end_io == inflight_chain_end_io)
+	if (unlikely(bio->bi_end_io == inflight_chain_end_io))
 		inflight_end_chained(bio);
 	else if (bio->bi_end_io)
 		bio->bi_end_io(bio);
 }
 
-/* inflight_counts() of a bio that some counter counts. */
+/*
+ * Exits
+ */
+
+static __always_inline void inflight_leave(struct bio *bio, const struct inflight_exit *exit)
+{
+	bio->bi_end_io = exit->end_io;
+	/* From here on the counter may be freed, and the exit serve another. */
+	this_cpu_dec(*exit->count);
+	inflight_end_original(bio);
+}
+
+#define INFLIGHT_EXIT(nr)						\
+static void inflight_exit_##nr(struct bio *bio)				\
+{									\
+	inflight_leave(bio, &inflight_exits[0x##nr]);			\
+}
+
+#define INFLIGHT_EXIT_NAME(nr) [0x##nr] = inflight_exit_##nr,
+
+#define INFLIGHT_16(what, nr)						\
+	what(nr##0) what(nr##1) what(nr##2) what(nr##3)			\
+	what(nr##4) what(nr##5) what(nr##6) what(nr##7)			\
+	what(nr##8) what(nr##9) what(nr##a) what(nr##b)			\
+	what(nr##c) what(nr##d) what(nr##e) what(nr##f)
+
+#define INFLIGHT_256(what)						\
+	INFLIGHT_16(what, 0) INFLIGHT_16(what, 1) INFLIGHT_16(what, 2)	\
+	INFLIGHT_16(what, 3) INFLIGHT_16(what, 4) INFLIGHT_16(what, 5)	\
+	INFLIGHT_16(what, 6) INFLIGHT_16(what, 7) INFLIGHT_16(what, 8)	\
+	INFLIGHT_16(what, 9) INFLIGHT_16(what, a) INFLIGHT_16(what, b)	\
+	INFLIGHT_16(what, c) INFLIGHT_16(what, d) INFLIGHT_16(what, e)	\
+	INFLIGHT_16(what, f)
+
+INFLIGHT_256(INFLIGHT_EXIT)
+
+/* The functions lie between these addresses, with few others. */
+static unsigned long inflight_exits_low = ULONG_MAX;
+static unsigned long inflight_exits_high;
+
+static bio_end_io_t * const inflight_exit_fns[INFLIGHT_EXITS] = {
+	INFLIGHT_256(INFLIGHT_EXIT_NAME)
+};
+
+/* The exit that a function is; NULL for any other function. */
+static const struct inflight_exit *inflight_find_exit(bio_end_io_t *fn)
+{
+	unsigned int i;
+
+	if ((unsigned long)fn < inflight_exits_low || (unsigned long)fn > inflight_exits_high)
+		return NULL;
+	for (i = 0; i < INFLIGHT_EXITS; i++)
+		if (inflight_exit_fns[i] == fn)
+			return &inflight_exits[i];
+	return NULL;
+}
+
+static bool __inflight_take_exit(struct inflight *inflight, struct inflight_way *way,
+				 bio_end_io_t *end_io, long __percpu *count)
+{
+	unsigned int i;
+
+	lockdep_assert_held(&inflight_lock);
+	for (i = 0; i < INFLIGHT_EXITS; i++) {
+		struct inflight_exit *exit = &inflight_exits[i];
+
+		if (exit->inflight)
+			continue;
+		exit->inflight = inflight;
+		exit->count = count;
+		exit->end_io = end_io;
+		way->to = inflight_exit_fns[i];
+		/* Pairs with smp_load_acquire() in inflight_way_fits(). */
+		smp_store_release(&way->from, end_io);
+		return true;
+	}
+	return false;
+}
+
+/* Gives bios that come with this function an exit, if there is a free one. */
+static bool inflight_add_way(struct inflight *inflight, const struct bio *bio)
+{
+	struct inflight_way *way = inflight_way(inflight, bio);
+	bio_end_io_t *end_io = bio->bi_end_io;
+	unsigned long flags;
+	bool is_added;
+
+	if (!end_io || way->to)
+		return false;
+	raw_spin_lock_irqsave(&inflight_lock, flags);
+	if (way->to)
+		is_added = way->from == end_io;
+	else
+		is_added = __inflight_take_exit(inflight, way, end_io,
+				inflight->epochs[READ_ONCE(inflight->current_nr)].count);
+	raw_spin_unlock_irqrestore(&inflight_lock, flags);
+	return is_added;
+}
+
+static void inflight_free_exits(const struct inflight *inflight)
+{
+	unsigned int i;
+
+	raw_spin_lock_irq(&inflight_lock);
+	for (i = 0; i < INFLIGHT_EXITS; i++)
+		if (inflight_exits[i].inflight == inflight)
+			inflight_exits[i].inflight = NULL;
+	raw_spin_unlock_irq(&inflight_lock);
+}
+
+/*
+ * Contexts
+ */
+
+static struct inflight_ctx *inflight_pop_spare(void)
+{
+	struct inflight_ctx *ctx;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&inflight_lock, flags);
+	ctx = inflight_spares;
+	if (ctx)
+		inflight_spares = ctx->next;
+	raw_spin_unlock_irqrestore(&inflight_lock, flags);
+	return ctx;
+}
+
+/* The callback cannot allocate: it takes what completions and workers leave. */
+static struct inflight_ctx *inflight_ctx_get(void)
+{
+	struct inflight_cache *cache;
+	struct inflight_ctx *ctx;
+	unsigned long flags;
+
+	local_irq_save(flags);
+	cache = this_cpu_ptr(&inflight_cache);
+	ctx = cache->first;
+	if (ctx) {
+		cache->first = ctx->next;
+		cache->nr--;
+	}
+	local_irq_restore(flags);
+	return ctx ?: inflight_pop_spare();
+}
+
+static void inflight_ctx_put(struct inflight_ctx *ctx)
+{
+	struct inflight_cache *cache;
+	unsigned long flags;
+
+	/* The reserve comes first: a worker may be waiting for it. */
+	if (unlikely(READ_ONCE(inflight_ctx_pool.curr_nr) < INFLIGHT_CTX_RESERVE)) {
+		mempool_free(ctx, &inflight_ctx_pool);
+		return;
+	}
+	local_irq_save(flags);
+	cache = this_cpu_ptr(&inflight_cache);
+	if (likely(cache->nr < INFLIGHT_CTX_CACHED)) {
+		ctx->next = cache->first;
+		cache->first = ctx;
+		cache->nr++;
+		ctx = NULL;
+	}
+	local_irq_restore(flags);
+	if (ctx)
+		mempool_free(ctx, &inflight_ctx_pool);
+}
+
+/**
+ * inflight_make_spare() - see to it that the next bio finds a context
+ *
+ * To be called before a bio is submitted again.  If another bio takes the
+ * context, that one makes progress.
+ *
+ * Context: Process context, sleeps until memory or a context comes free.
+ */
+void inflight_make_spare(void)
+{
+	struct inflight_ctx *ctx;
+
+	if (READ_ONCE(inflight_spares))
+		return;
+	ctx = mempool_alloc(&inflight_ctx_pool, GFP_NOIO);
+	raw_spin_lock_irq(&inflight_lock);
+	ctx->next = inflight_spares;
+	inflight_spares = ctx;
+	raw_spin_unlock_irq(&inflight_lock);
+}
+
+static void inflight_end_io(struct bio *bio)
+{
+	struct inflight_ctx *ctx = bio->bi_private;
+	long __percpu *count = ctx->count;
+
+	bio->bi_end_io = ctx->end_io;
+	bio->bi_private = ctx->private;
+	inflight_ctx_put(ctx);
+	/* From here on the counter may be freed. */
+	this_cpu_dec(*count);
+	inflight_end_original(bio);
+}
+
+/* inflight_counts() of a bio with an unusual completion function. */
 bool __inflight_counts(const struct inflight *inflight, const struct bio *bio)
 {
 	bio_end_io_t *end_io = bio->bi_end_io;
 	void *private = bio->bi_private;
 
-	while (end_io == inflight_end_io) {
-		const struct inflight_ctx *ctx = private;
+	for (;;) {
+		const struct inflight_exit *exit;
 
-		if (ctx->inflight == inflight)
+		if (end_io == inflight_end_io) {
+			const struct inflight_ctx *ctx = private;
+
+			if (ctx->inflight == inflight)
+				return true;
+			end_io = ctx->end_io;
+			private = ctx->private;
+			continue;
+		}
+		exit = inflight_find_exit(end_io);
+		if (!exit)
+			return false;
+		if (exit->inflight == inflight)
 			return true;
-		end_io = ctx->end_io;
-		private = ctx->private;
+		end_io = exit->end_io;
 	}
-	return false;
+}
+
+/**
+ * inflight_parent() - the bio that a driver has split this one off
+ * @bio:	bio that a driver or the block layer has at the moment
+ *
+ * A driver splits a bio by chaining parts to it.  Callers of the block layer
+ * chain bios, too, but those each pass the filter; they are from fs_bio_set.
+ *
+ * Return: the bio, or NULL if @bio is no part of another one.
+ */
+const struct bio *inflight_parent(const struct bio *bio)
+{
+	if (bio->bi_end_io != inflight_chain_end_io || bio->bi_pool == &fs_bio_set)
+		return NULL;
+	return bio->bi_private;
 }
 
 /* inflight_keep() when the gate was closed a moment ago. */
@@ -184,65 +375,47 @@ bool __inflight_keep(struct inflight *inflight, struct bio *bio)
 	unsigned long flags;
 	bool is_kept;
 
-	spin_lock_irqsave(&inflight->lock, flags);
+	raw_spin_lock_irqsave(&inflight->lock, flags);
 	is_kept = inflight->gates;
 	if (is_kept)
 		bio_list_add(&inflight->kept, bio);
-	spin_unlock_irqrestore(&inflight->lock, flags);
+	raw_spin_unlock_irqrestore(&inflight->lock, flags);
 	return is_kept;
 }
 
-/**
- * inflight_count() - count a write until it completes
- * @inflight:	counter of the disk that @bio goes to
- * @bio:	write that inflight_keep() has let in, under the same
- *		rcu_read_lock()
- *
- * Context: The filter's callback.
- * Return: true: @bio may go on.  false: there is no memory; @bio is now ours and
- *	   will be submitted again.
- */
-bool inflight_count(struct inflight *inflight, struct bio *bio)
+/* inflight_count() of a bio with an unusual completion function. */
+bool __inflight_count(struct inflight *inflight, struct bio *bio)
 {
-	struct inflight_ctx *ctx = inflight_ctx_alloc();
+	struct inflight_epoch *epoch = &inflight->epochs[READ_ONCE(inflight->current_nr)];
+	struct inflight_ctx *ctx;
 
-	if (unlikely(!ctx)) {
-		releaser_add(&inflight->starved, bio);
+	if (bio->bi_end_io != inflight_end_io && !inflight_find_exit(bio->bi_end_io) &&
+	    inflight_add_way(inflight, bio))
+		return inflight_count(inflight, bio);
+	ctx = inflight_ctx_get();
+	if (unlikely(!ctx))
 		return false;
-	}
 	ctx->inflight = inflight;
+	ctx->count = epoch->count;
 	ctx->end_io = bio->bi_end_io;
 	ctx->private = bio->bi_private;
 	bio->bi_private = ctx;
 	bio->bi_end_io = inflight_end_io;
-	/*
-	 * Drivers that poll keep notes in bi_private, and a take would have to
-	 * wait until somebody polls.
-	 */
-	bio_clear_polled(bio);
-	this_cpu_inc(*inflight->count);
+	this_cpu_inc(*epoch->count);
 	return true;
 }
 
-/* Waits for a context, leaves it where inflight_count() finds it, and retries. */
-static void inflight_resubmit_starved(void *data, struct bio *bio)
-{
-	inflight_ctx_free(mempool_alloc(&inflight_ctx_pool, GFP_NOIO));
-	releaser_submit_bio(bio);
-}
+/*
+ * Control path
+ */
 
-static void inflight_submit_kept(void *data, struct bio *bio)
-{
-	releaser_submit_bio(bio);
-}
-
-static long inflight_sum(const struct inflight *inflight)
+static long inflight_sum(const struct inflight_epoch *epoch)
 {
 	long sum = 0;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(*per_cpu_ptr(inflight->count, cpu));
+		sum += READ_ONCE(*per_cpu_ptr(epoch->count, cpu));
 	return sum;
 }
 
@@ -250,115 +423,108 @@ static long inflight_sum(const struct inflight *inflight)
  * inflight_gate() - keep new writes back from now on
  * @inflight:	the counter; gates nest
  *
- * When it returns, no write is between the filter and its being counted.
- *
- * Context: Process context, sleeps for a grace period of RCU.  From here to
- *	    inflight_ungate() the caller must not wait for I/O to this disk: no
- *	    allocation that may reclaim, no access to user memory.
+ * After this and a grace period of RCU no write is between the filter and its
+ * being counted.  From here to inflight_ungate() the caller must not wait for
+ * I/O to this disk: no allocation that may reclaim, no access to user memory.
  */
 void inflight_gate(struct inflight *inflight)
 {
-	spin_lock_irq(&inflight->lock);
+	raw_spin_lock_irq(&inflight->lock);
 	WRITE_ONCE(inflight->gates, inflight->gates + 1);
-	spin_unlock_irq(&inflight->lock);
-	/* Pairs with rcu_read_lock() around inflight_keep() and inflight_count(). */
-	synchronize_rcu_expedited();
+	raw_spin_unlock_irq(&inflight->lock);
 }
 
 /**
- * inflight_drain() - wait until the writes let in before the gate are done
- * @inflight:	the counter, its gate closed
- * @deadline:	in jiffies
- *
- * Context: Process context, sleeps.
- * Return: 0, or -ETIMEDOUT if there are still writes in flight.
+ * inflight_begin_epoch() - count new writes apart from those in flight
+ * @inflight:	the counter, gated, and inflight_has_drained()
  */
-int inflight_drain(struct inflight *inflight, unsigned long deadline)
+void inflight_begin_epoch(struct inflight *inflight)
 {
-	while (inflight_sum(inflight)) {
-		if (time_after(jiffies, deadline))
-			return -ETIMEDOUT;
-		usleep_range(50, 200);
-	}
-	return 0;
+	WRITE_ONCE(inflight->current_nr, !inflight->current_nr);
 }
 
 /**
  * inflight_ungate() - undo one inflight_gate()
  * @inflight:	the counter
- *
- * Context: Process context.  The writes kept back are submitted by workers.
  */
 void inflight_ungate(struct inflight *inflight)
 {
 	struct bio_list bios = BIO_EMPTY_LIST;
 
-	spin_lock_irq(&inflight->lock);
+	raw_spin_lock_irq(&inflight->lock);
 	/* Pairs with smp_load_acquire() in inflight_keep(). */
 	smp_store_release(&inflight->gates, inflight->gates - 1);
 	if (!inflight->gates) {
 		bios = inflight->kept;
 		bio_list_init(&inflight->kept);
 	}
-	spin_unlock_irq(&inflight->lock);
-	releaser_add_list(&inflight->released, &bios);
+	raw_spin_unlock_irq(&inflight->lock);
+	resubmit_bios(inflight->resubmit, &bios);
 }
 
 /**
- * inflight_create() - make a counter
+ * inflight_has_drained() - is no write of the epoch before in flight?
+ * @inflight:	the counter
  *
- * Context: Process context, sleeps.
- * Return: the counter or NULL if there is no memory.
+ * Return: true if so; it stays so until the next epoch begins.
  */
-struct inflight *inflight_create(void)
+bool inflight_has_drained(const struct inflight *inflight)
 {
-	struct inflight *inflight = kzalloc(sizeof(*inflight), GFP_KERNEL);
+	return !inflight_sum(&inflight->epochs[!READ_ONCE(inflight->current_nr)]);
+}
 
-	if (!inflight)
-		return NULL;
-	inflight->count = alloc_percpu(long);
-	if (!inflight->count) {
-		kfree(inflight);
-		return NULL;
-	}
-	releaser_init(&inflight->starved, releaser_wq, inflight_resubmit_starved, inflight);
-	releaser_init(&inflight->released, releaser_wq, inflight_submit_kept, inflight);
-	spin_lock_init(&inflight->lock);
+/* Is no write in flight at all?  Only if none passes the filter any more. */
+bool inflight_is_idle(const struct inflight *inflight)
+{
+	return !inflight_sum(&inflight->epochs[0]) && !inflight_sum(&inflight->epochs[1]);
+}
+
+static int inflight_init_epoch(struct inflight_epoch *epoch)
+{
+	unsigned int i;
+
+	/* No function is there; that of a bio may be NULL. */
+	for (i = 0; i < INFLIGHT_WAYS; i++)
+		epoch->ways[i].from = (bio_end_io_t *)1UL;
+	epoch->count = alloc_percpu(long);
+	return epoch->count ? 0 : -ENOMEM;
+}
+
+/**
+ * inflight_init() - set up an embedded counter
+ * @inflight:	memory of zeros
+ * @resubmit:	of the same owner
+ *
+ * Return: 0 or -ENOMEM, and inflight_exit() may be called either way.
+ */
+int inflight_init(struct inflight *inflight, struct resubmit *resubmit)
+{
+	int ret = inflight_init_epoch(&inflight->epochs[0]);
+
+	inflight->resubmit = resubmit;
+	raw_spin_lock_init(&inflight->lock);
 	bio_list_init(&inflight->kept);
-	atomic_inc(&inflight_live);
-	return inflight;
+	return ret ?: inflight_init_epoch(&inflight->epochs[1]);
 }
 
-static void inflight_reap(struct work_struct *work)
+/* The counter is idle, and a grace period of RCU has passed since it was found. */
+void inflight_exit(struct inflight *inflight)
 {
-	struct inflight *inflight = container_of(to_delayed_work(work), struct inflight, reap);
+	inflight_free_exits(inflight);
+	free_percpu(inflight->epochs[0].count);
+	free_percpu(inflight->epochs[1].count);
+}
 
-	if (inflight_sum(inflight)) {
-		queue_delayed_work(system_dfl_wq, &inflight->reap, INFLIGHT_REAP_INTERVAL);
-		return;
+static void inflight_learn_exits(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < INFLIGHT_EXITS; i++) {
+		unsigned long fn = (unsigned long)inflight_exit_fns[i];
+
+		inflight_exits_low = min(inflight_exits_low, fn);
+		inflight_exits_high = max(inflight_exits_high, fn);
 	}
-	free_percpu(inflight->count);
-	kfree(inflight);
-	if (atomic_dec_and_test(&inflight_live))
-		wake_up(&inflight_live_wait);
-}
-
-/**
- * inflight_destroy() - give a counter up
- * @inflight:	counter that nobody can find any more, its gate open
- *
- * Does not wait for the writes in flight, which may be stuck on their device;
- * the memory is freed behind them.
- *
- * Context: Process context, sleeps.  A grace period of RCU must have passed
- *	    since the last inflight_count() could begin.
- */
-void inflight_destroy(struct inflight *inflight)
-{
-	releaser_drain(&inflight->starved);
-	releaser_drain(&inflight->released);
-	INIT_DELAYED_WORK(&inflight->reap, inflight_reap);
-	queue_delayed_work(system_dfl_wq, &inflight->reap, 0);
 }
 
 static void inflight_learn_chain_end_io(void)
@@ -373,11 +539,6 @@ static void inflight_learn_chain_end_io(void)
 	bio_uninit(&parent);
 }
 
-/**
- * inflight_module_init() - set up the memory of contexts
- *
- * Return: 0 or -ENOMEM.
- */
 int inflight_module_init(void)
 {
 	int ret = -ENOMEM;
@@ -390,37 +551,31 @@ int inflight_module_init(void)
 	if (ret)
 		kmem_cache_destroy(inflight_ctx_cache);
 	inflight_learn_chain_end_io();
+	inflight_learn_exits();
 	return ret;
 }
 
-/**
- * inflight_module_exit() - wait for the last write in flight and clean up
- *
- * A write in flight returns through code of this module, so unloading has to
- * wait for it, however long its device takes.
- *
- * Context: Process context, sleeps.  Every counter is destroyed.
- */
+static void inflight_free_list(struct inflight_ctx *ctx)
+{
+	struct inflight_ctx *next;
+
+	for (; ctx; ctx = next) {
+		next = ctx->next;
+		kmem_cache_free(inflight_ctx_cache, ctx);
+	}
+}
+
+/* Every counter is gone, and so no bio comes back through this module's code. */
 void inflight_module_exit(void)
 {
-	struct inflight_ctx *ctx;
 	int cpu;
 
-	/* In pieces: a stuck device is no reason to report a hung task. */
-	while (!wait_event_timeout(inflight_live_wait, !atomic_read(&inflight_live), 10 * HZ))
-		pr_warn_ratelimited("waiting for writes in flight before unloading\n");
-	/* The last instructions of inflight_end_io() and inflight_reap(). */
+	/* The last instructions of an exit, after its count. */
 	synchronize_rcu();
 	synchronize_rcu_tasks();
-
-	for_each_possible_cpu(cpu) {
-		struct inflight_cache *cache = per_cpu_ptr(&inflight_cache, cpu);
-
-		while ((ctx = cache->first)) {
-			cache->first = ctx->next;
-			kmem_cache_free(inflight_ctx_cache, ctx);
-		}
-	}
+	for_each_possible_cpu(cpu)
+		inflight_free_list(per_cpu_ptr(&inflight_cache, cpu)->first);
+	inflight_free_list(inflight_spares);
 	mempool_exit(&inflight_ctx_pool);
 	kmem_cache_destroy(inflight_ctx_cache);
 }

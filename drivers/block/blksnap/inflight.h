@@ -2,89 +2,110 @@
 /*
  * Writes in flight on a disk, counted from the filter to their completion
  *
- * A snapshot is taken at one instant: no write that passed the filter before it
- * may reach the media after it.  Such a write can sit below the filter for
- * seconds (throttled, delayed, encrypted), where nobody can find it.  So every
- * write to a disk with a tracker is counted from its passing to its completion,
- * and a take closes the gate (new writes are kept back), waits until the count
- * is zero, switches, and opens the gate.
+ * A write that has passed the filter can sit below it for seconds (throttled,
+ * delayed, encrypted), where nothing can find it.  So every write to a disk with
+ * a tracker is counted from its passing to its completion, in the epoch in which
+ * it passed.  A take closes the gate for a moment, begins a new epoch, opens the
+ * gate, and waits, with everything running, until the old epoch has drained.
  *
- * inflight_counts(), _keep() and _count() are the fast path: in this order, under
- * one rcu_read_lock(), in any context.  The rest is control path.
+ * There are two epochs that take turns, so a new one may begin only when the
+ * one before the current one has drained.
+ *
+ * inflight_counts(), _keep() and _count() are the fast path: they are called by
+ * the filter's callback, in this order, with preemption disabled once for all of
+ * them, and take no lock but a raw one.  The rest is control path.
  */
 #ifndef BLKSNAP_INFLIGHT_H
 #define BLKSNAP_INFLIGHT_H
 
 #include <linux/bio.h>
+#include <linux/percpu.h>
 #include <linux/spinlock.h>
-#include <linux/workqueue.h>
 
-#include "releaser.h"
+struct resubmit;
+
+/* Slots for the completion functions that bios come with; one disk sees a few. */
+#define INFLIGHT_WAYS 16U
+
+/**
+ * struct inflight_way - how bios with one completion function are counted
+ * @from:	the function that they come with; set last
+ * @to:		the exit that replaces it, see inflight.c
+ */
+struct inflight_way {
+	bio_end_io_t *from;
+	bio_end_io_t *to;
+};
+
+/**
+ * struct inflight_epoch - the writes that passed in one interval
+ * @count:	their number, summed over the CPUs
+ * @ways:	by hash of the completion function
+ */
+struct inflight_epoch {
+	long __percpu *count;
+	struct inflight_way ways[INFLIGHT_WAYS];
+};
 
 /**
  * struct inflight - the writes in flight on one disk
- * @count:	sum over the CPUs: bios that hold a context
- * @starved:	bios that found no memory for a context
- * @released:	bios let go by the gate
- * @reap:	frees a destroyed counter once it is zero
- * @lock:	guards what follows
- * @gates:	how many times the gate is closed
+ * @gates:	how many times the gate is closed; written under @lock
+ * @current_nr:	the current epoch; changed while the gate is closed
+ * @epochs:	the current one and the one before
+ * @resubmit:	of the disk; gets what the gate has kept
+ * @lock:	guards what follows; raw, because the filter's callback takes it
  * @kept:	bios that met the closed gate
  *
- * Owned by the tracked disk until inflight_destroy(), from then on by @reap.
- * Of interest to inflight.c and to the inline functions below.
+ * Embedded in the tracked disk, which stays until inflight_is_idle().
  */
 struct inflight {
-	long __percpu *count;
-	struct releaser starved;
-	struct releaser released;
-	struct delayed_work reap;
-
-	spinlock_t lock;	/* everything below; gates is read without it */
 	unsigned int gates;
+	unsigned int current_nr;
+	struct inflight_epoch epochs[2];
+	struct resubmit *resubmit;
+
+	raw_spinlock_t lock;
 	struct bio_list kept;
 };
 
 int inflight_module_init(void);
 void inflight_module_exit(void);
 
-struct inflight *inflight_create(void);
-void inflight_destroy(struct inflight *inflight);
+int inflight_init(struct inflight *inflight, struct resubmit *resubmit);
+void inflight_exit(struct inflight *inflight);
+bool inflight_is_idle(const struct inflight *inflight);
 
-void inflight_end_io(struct bio *bio);
 bool __inflight_counts(const struct inflight *inflight, const struct bio *bio);
 bool __inflight_keep(struct inflight *inflight, struct bio *bio);
-bool inflight_count(struct inflight *inflight, struct bio *bio);
+bool __inflight_count(struct inflight *inflight, struct bio *bio);
+void inflight_make_spare(void);
+const struct bio *inflight_parent(const struct bio *bio);
 
-/**
- * inflight_counts() - does this counter count this bio already?
- * @inflight:	the counter
- * @bio:	any bio
- *
- * A remainder of a split comes back to the filter, and so does a bio that a
- * driver has put off.  It is in flight already: neither the gate nor anything
- * else may keep it back.
- *
- * Context: Any, where @bio is not completed meanwhile.
- * Return: true if @bio passed inflight_count() and has not completed yet.
- */
-static inline bool inflight_counts(const struct inflight *inflight, const struct bio *bio)
+static inline struct inflight_way *inflight_way(struct inflight *inflight, const struct bio *bio)
 {
-	return unlikely(bio->bi_end_io == inflight_end_io) && __inflight_counts(inflight, bio);
+	/* Functions are aligned to 16 bytes. */
+	return &inflight->epochs[READ_ONCE(inflight->current_nr)]
+			.ways[((unsigned long)bio->bi_end_io >> 4) % INFLIGHT_WAYS];
 }
 
-/**
- * inflight_keep() - keep a write back if the gate is closed
- * @inflight:	counter of the disk that @bio goes to
- * @bio:	write that is not counted yet
- *
- * To be called before anything that a take switches is looked at: a write that
- * finds the gate open before it closes is waited for by inflight_gate(), and one
- * that finds it open again sees all that was switched meanwhile.
- *
- * Context: The filter's callback, under rcu_read_lock().
- * Return: true if @bio is now ours and will be submitted again; false if the
- *	   gate is open, and stays as it is for whoever waits for RCU.
+/* Most bios come with a function that others came with before. */
+static inline bool inflight_way_fits(const struct inflight_way *way, const struct bio *bio)
+{
+	/* Pairs with smp_store_release() in inflight_add_way(). */
+	return likely(smp_load_acquire(&way->from) == bio->bi_end_io);
+}
+
+/* Is this bio counted already?  The remainder of a split comes back to the filter. */
+static inline bool inflight_counts(struct inflight *inflight, const struct bio *bio)
+{
+	return !inflight_way_fits(inflight_way(inflight, bio), bio) &&
+	       __inflight_counts(inflight, bio);
+}
+
+/*
+ * Keeps a write back if the gate is closed: true if the bio is ours now.  Before
+ * anything is looked at that a take switches.  A caller that finds the gate open
+ * is waited for by the grace period that follows inflight_gate().
  */
 static inline bool inflight_keep(struct inflight *inflight, struct bio *bio)
 {
@@ -92,8 +113,27 @@ static inline bool inflight_keep(struct inflight *inflight, struct bio *bio)
 	return unlikely(smp_load_acquire(&inflight->gates)) && __inflight_keep(inflight, bio);
 }
 
+/*
+ * Counts a write until it completes, by interrupt: drivers that poll keep notes in
+ * bi_private, and a take would wait until somebody polls.  False if there is no
+ * memory: the caller has the bio submitted again.
+ */
+static inline bool inflight_count(struct inflight *inflight, struct bio *bio)
+{
+	struct inflight_epoch *epoch = &inflight->epochs[READ_ONCE(inflight->current_nr)];
+	struct inflight_way *way = inflight_way(inflight, bio);
+
+	bio_clear_polled(bio);
+	if (!inflight_way_fits(way, bio))
+		return __inflight_count(inflight, bio);
+	bio->bi_end_io = way->to;
+	this_cpu_inc(*epoch->count);
+	return true;
+}
+
 void inflight_gate(struct inflight *inflight);
-int inflight_drain(struct inflight *inflight, unsigned long deadline);
+void inflight_begin_epoch(struct inflight *inflight);
 void inflight_ungate(struct inflight *inflight);
+bool inflight_has_drained(const struct inflight *inflight);
 
 #endif /* BLKSNAP_INFLIGHT_H */

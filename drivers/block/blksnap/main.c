@@ -18,11 +18,11 @@
 #include "ctrl.h"
 #include "extent_map.h"
 #include "filter.h"
-#include "freeze_set.h"
+#include "freeze.h"
 #include "inflight.h"
-#include "releaser.h"
 #include "resubmit.h"
 #include "snapimage.h"
+#include "snapshot.h"
 #include "tracker.h"
 
 #define BLKSNAP_VERSION							\
@@ -73,6 +73,18 @@ module_param(copy_memory_maximum, uint, 0444);
 MODULE_PARM_DESC(copy_memory_maximum,
 		 "Memory for copies not stored yet, in MiB for each origin; writes are held beyond (4 to 4096, default 64)");
 
+/* Longer than drivers retry, but a call that hangs has to end. */
+unsigned int take_drain_limit = 60;
+module_param(take_drain_limit, uint, 0444);
+MODULE_PARM_DESC(take_drain_limit,
+		 "Seconds that a take waits, with everything running, for writes submitted before it (1 to 3600, default 60)");
+
+/* How long a cgroup with a low limit may keep a write back. */
+unsigned int settle_watch = 600;
+module_param(settle_watch, uint, 0444);
+MODULE_PARM_DESC(settle_watch,
+		 "Seconds for which writes submitted before their disk was tracked are watched for (1 to 86400, default 600)");
+
 bool copy_discarded;
 module_param(copy_discarded, bool, 0444);
 MODULE_PARM_DESC(copy_discarded,
@@ -99,6 +111,8 @@ static const struct parameter_range parameter_ranges[] __initconst = {
 	PARAMETER_RANGE(diff_storage_minimum, 2048, UINT_MAX),
 	PARAMETER_RANGE(diff_storage_ahead, 0, 60000),
 	PARAMETER_RANGE(copy_memory_maximum, 4, 4096),
+	PARAMETER_RANGE(take_drain_limit, 1, 3600),
+	PARAMETER_RANGE(settle_watch, 1, 86400),
 };
 
 static int __init blksnap_check_parameters(void)
@@ -123,76 +137,52 @@ static int __init blksnap_check_parameters(void)
 	return 0;
 }
 
+/* From the bottom to the top: each finds below it what it calls. */
+static const struct blksnap_unit {
+	int (*init)(void);
+	void (*exit)(void);
+} blksnap_units[] = {
+	{ extent_map_module_init, extent_map_module_exit },
+	{ resubmit_module_init, resubmit_module_exit },
+	{ filter_module_init, filter_module_exit },
+	{ inflight_module_init, inflight_module_exit },
+	{ cow_module_init, cow_module_exit },
+	{ tracker_module_init, tracker_module_exit },
+	{ snapimage_module_init, snapimage_module_exit },
+	{ freeze_module_init, freeze_module_exit },
+	{ snapshot_module_init, snapshot_module_exit },
+	{ ctrl_module_init, ctrl_module_exit },
+};
+
+/* No snapshot is held and no image open, or the module could not be unloaded. */
+static void blksnap_exit_units(unsigned int nr_units)
+{
+	while (nr_units-- > 0)
+		blksnap_units[nr_units].exit();
+}
+
 static int __init blksnap_init(void)
 {
+	unsigned int i;
 	int ret;
 
 	ret = blksnap_check_parameters();
 	if (ret)
 		return ret;
-	ret = extent_map_module_init();
-	if (ret)
-		return ret;
-	ret = releaser_module_init();
-	if (ret)
-		goto err_exit_extent_map;
-	ret = resubmit_module_init();
-	if (ret)
-		goto err_exit_releaser;
-	ret = filter_module_init();
-	if (ret)
-		goto err_exit_resubmit;
-	ret = inflight_module_init();
-	if (ret)
-		goto err_exit_filter;
-	ret = cow_module_init();
-	if (ret)
-		goto err_exit_inflight;
-	ret = snapimage_module_init();
-	if (ret)
-		goto err_exit_cow;
-	ret = freeze_set_module_init();
-	if (ret)
-		goto err_exit_snapimage;
-	ret = ctrl_module_init();
-	if (ret)
-		goto err_exit_freeze_set;
-
+	for (i = 0; i < ARRAY_SIZE(blksnap_units); i++) {
+		ret = blksnap_units[i].init();
+		if (ret) {
+			blksnap_exit_units(i);
+			return ret;
+		}
+	}
 	pr_info("version " BLKSNAP_VERSION " loaded\n");
 	return 0;
-
-err_exit_freeze_set:
-	freeze_set_module_exit();
-err_exit_snapimage:
-	snapimage_module_exit();
-err_exit_cow:
-	cow_module_exit();
-err_exit_inflight:
-	inflight_module_exit();
-err_exit_filter:
-	filter_module_exit();
-err_exit_resubmit:
-	resubmit_module_exit();
-err_exit_releaser:
-	releaser_module_exit();
-err_exit_extent_map:
-	extent_map_module_exit();
-	return ret;
 }
 
-/* No snapshot is held and no image open, or the module could not be unloaded. */
 static void __exit blksnap_exit(void)
 {
-	ctrl_module_exit();
-	freeze_set_module_exit();
-	snapimage_module_exit();
-	tracker_module_exit();
-	cow_module_exit();
-	inflight_module_exit();
-	filter_module_exit();
-	resubmit_module_exit();
-	releaser_module_exit();
-	extent_map_module_exit();
+	blksnap_exit_units(ARRAY_SIZE(blksnap_units));
 }
 
 module_init(blksnap_init);

@@ -2,12 +2,10 @@
 /*
  * Waiting for the writes of the time before tracking
  *
- * Freezing the filesystems waits for what they have written.  For what others
- * have written there is no count that every kernel and driver keeps, so it takes
- * two: on a queue of requests, those that entered it; elsewhere (dm, md), those
- * that the driver accounts for, while the gate keeps new ones back.
- *
- * Takes no lock of its own; the caller keeps others from closing the gate.
+ * There is no count that every kernel and driver keeps, so it takes two: on a
+ * queue of requests, those that entered it; elsewhere (dm, md), those that the
+ * driver accounts for.  Either can be waited for only while new ones are kept
+ * back, so that is done for moments, and not very often.
  */
 #include "blksnap.h"
 
@@ -20,24 +18,30 @@
 #include <linux/xarray.h>
 
 #include "compat.h"
-#include "freeze_set.h"
 #include "inflight.h"
 #include "settle.h"
 
-/* How long earlier writes may take, with filesystems frozen and writes kept. */
-#define SETTLE_TIMEOUT (8 * HZ)
+/*
+ * How long new writes may wait at first, and in the end: twice as long with each
+ * try, so that they wait no longer than the device takes for what it has been asked.
+ */
+#define SETTLE_FIRST_STALL_MS 20U
+#define SETTLE_LAST_STALL_MS 640U
 
-/* Waits until every request that entered the queue before has completed. */
-static int settle_requests(struct request_queue *queue)
+/* How long they go on in between. */
+#define SETTLE_PAUSE_MS 30U
+
+/* Has every request that entered the queue before completed? */
+static bool settle_requests(struct request_queue *queue, unsigned int stall_ms)
 {
 	unsigned int noio = memalloc_noio_save();
 	bool is_idle;
 
 	blk_freeze_queue_start(queue);
-	is_idle = blk_mq_freeze_queue_wait_timeout(queue, SETTLE_TIMEOUT) > 0;
+	is_idle = blk_mq_freeze_queue_wait_timeout(queue, msecs_to_jiffies(stall_ms)) > 0;
 	blk_mq_unfreeze_queue_nomemrestore(queue);
 	memalloc_noio_restore(noio);
-	return is_idle ? 0 : -ETIMEDOUT;
+	return is_idle;
 }
 
 static long settle_count_writes(struct gendisk *disk)
@@ -55,73 +59,45 @@ static long settle_count_writes(struct gendisk *disk)
 	return sum;
 }
 
-/* Waits until every bio that the driver has accounted for is done. */
-static int settle_bios(struct gendisk *disk, struct inflight *inflight)
+/* Is every bio that the driver has accounted for done? */
+static bool settle_bios(struct gendisk *disk, struct inflight *inflight, unsigned int stall_ms)
 {
-	unsigned long deadline = jiffies + SETTLE_TIMEOUT;
+	unsigned long deadline = jiffies + msecs_to_jiffies(stall_ms);
 	unsigned int noio = memalloc_noio_save();
-	int ret = 0;
+	bool is_idle;
 
 	inflight_gate(inflight);
-	while (settle_count_writes(disk) > 0 && !ret) {
-		if (time_after(jiffies, deadline))
-			ret = -ETIMEDOUT;
+	synchronize_rcu_expedited();
+	while (!(is_idle = settle_count_writes(disk) <= 0) && time_before(jiffies, deadline))
 		usleep_range(50, 200);
-	}
 	inflight_ungate(inflight);
 	memalloc_noio_restore(noio);
-	return ret;
-}
-
-static int settle_disk(struct gendisk *disk, struct inflight *inflight)
-{
-	return queue_is_mq(disk->queue) ? settle_requests(disk->queue) :
-					  settle_bios(disk, inflight);
+	return is_idle;
 }
 
 /**
- * settle_submitters() - wait for those who are submitting at this moment
+ * settle_disk() - wait for the writes submitted before tracking began
+ * @disk:	disk whose tracker the filter finds
+ * @queue:	its queue, with a reference: the disk itself may be gone
+ * @inflight:	its counter
  *
- * A task may have passed the filter before it knew of a tracker and have been
- * preempted since, before any queue or driver could count its write.  One call
- * does for all trackers made before it.
- *
- * Context: Process context, sleeps for a tenth of a second.
+ * Context: Process context, sleeps for up to two seconds.
  */
-void settle_submitters(void)
+void settle_disk(struct gendisk *disk, struct request_queue *queue,
+		 struct inflight *inflight)
 {
-	/* Until each task has slept of its own accord, or been in user space. */
+	unsigned int stall_ms;
+
+	/*
+	 * A task may have passed the filter before it knew of the tracker and
+	 * have been preempted before any queue or driver could count its write.
+	 * Wait until each task has slept of its own accord or been in user space.
+	 */
 	synchronize_rcu_tasks();
-}
-
-/**
- * settle_writes() - wait for the writes that are in no count
- * @origin:	open block device whose tracker can be found by the filter, and has
- *		been before settle_submitters()
- * @inflight:	counter of its disk
- *
- * Context: Process context, sleeps.  Nobody may close the gate meanwhile.
- * Return: 0; -ETIMEDOUT if the device does not complete them; -ENOMEM.
- */
-int settle_writes(struct block_device *origin, struct inflight *inflight)
-{
-	struct freeze_set *set = freeze_set_create(origin);
-	int ret;
-
-	if (!set)
-		return -ENOMEM;
-	/* First without freezing, which makes others wait, too, for a dead device. */
-	ret = settle_disk(origin->bd_disk, inflight);
-	if (ret)
-		goto out_destroy_set;
-	ret = freeze_set_freeze(set);
-	if (ret == -ETIMEDOUT)
-		goto out_destroy_set;
-	/* What cannot be frozen is not waited for: the take tries again. */
-	ret = settle_disk(origin->bd_disk, inflight);
-	freeze_set_thaw(set);
-
-out_destroy_set:
-	freeze_set_destroy(set);
-	return ret;
+	for (stall_ms = SETTLE_FIRST_STALL_MS; stall_ms <= SETTLE_LAST_STALL_MS; stall_ms *= 2) {
+		if (queue_is_mq(queue) ? settle_requests(queue, stall_ms) :
+					 settle_bios(disk, inflight, stall_ms))
+			return;
+		msleep(SETTLE_PAUSE_MS);
+	}
 }

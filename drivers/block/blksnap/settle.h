@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Writes that were on their way before tracking began
+ * Waiting for the writes of the time before tracking
  *
- * A take waits for the writes that are counted.  Those that passed the filter's
- * place before their disk had a tracker are in no count, so they are waited for
- * once, when tracking begins.
+ * Nothing counts the writes that were submitted before their disk was tracked.
+ * settle_disk() waits for those that can be waited for without making anybody
+ * else wait for long.  Those that are left (a cgroup throttles them, say) are
+ * recognised when they arrive, see tracker_judge.c.
  */
 #ifndef BLKSNAP_SETTLE_H
 #define BLKSNAP_SETTLE_H
 
-struct block_device;
+struct gendisk;
 struct inflight;
+struct request_queue;
 
-void settle_submitters(void);
-int settle_writes(struct block_device *origin, struct inflight *inflight);
+void settle_disk(struct gendisk *disk, struct request_queue *queue,
+		 struct inflight *inflight);
 
 #endif /* BLKSNAP_SETTLE_H */

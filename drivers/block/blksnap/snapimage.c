@@ -418,7 +418,7 @@ bool snapimage_origin(dev_t image_dev, dev_t *origin_dev)
  * Context: Module load.
  * Return: 0, or -EBUSY if there is none left, or -ENOMEM.
  */
-int __init snapimage_module_init(void)
+int snapimage_module_init(void)
 {
 	int major;
 

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Snapshots from their creation to their destruction
+ * Snapshots from their creation to their end
  *
  * Nothing here is on the I/O path: a snapshot brings trackers, engines, images
  * and storage together and takes them apart again in the right order.
  *
  *	CREATED <-> TAKING -> TAKEN
- *	   |                    |
- *	   +--> DESTROYED <-----+
  *
- * A snapshot that is DESTROYED is found no more, but stays in the list until
- * its engines have let go of the storage: until then nobody else may have it.
+ * A snapshot may end in each state.  Then no call finds it any more, the calls
+ * that are at work on it give up, and a worker takes everything down.  It stays in
+ * the list until its engines have no I/O on the storage: until then no other
+ * snapshot may have that.
  *
  * Lock order: snapshot->lock -> snapshots_lock.  The first one is held while
- * filesystems freeze and disks come and go, so nobody who only looks takes it.
- * The second one is held for moments, and at the beginning of a take while
- * storage is excluded from the images.
+ * filesystems freeze and disks come and go, so a call that only looks does not
+ * take it, and the others can be killed while they wait for it.
  */
 #include "blksnap.h"
 
+#include <linux/blkdev.h>
 #include <linux/err.h>
 #include <linux/kdev_t.h>
 #include <linux/lockdep.h>
@@ -29,22 +29,27 @@
 
 #include "diff_storage.h"
 #include "protect.h"
-#include "settle.h"
 #include "snapimage.h"
 #include "snapshot_priv.h"
 #include "tracker.h"
+
+/*
+ * How long destroying waits, so that as a rule nothing is left of a snapshot when
+ * the call returns.  If its own devices take longer, the worker goes on alone.
+ */
+#define SNAPSHOT_END_TIMEOUT (5 * HZ)
 
 /* Protects the list, the states, and all sets of storage ranges. */
 DEFINE_MUTEX(snapshots_lock);
 LIST_HEAD(snapshots);
 
-/**
- * snapshot_get() - take another reference
- * @snapshot:	the caller has a reference
- *
- * Context: Any.
- * Return: @snapshot, with a reference for snapshot_put().
+static struct workqueue_struct *snapshot_wq;
+
+/*
+ * Finding and locking
  */
+
+/* The caller has a reference already. */
 struct snapshot *snapshot_get(struct snapshot *snapshot)
 {
 	kref_get(&snapshot->kref);
@@ -56,12 +61,6 @@ static void snapshot_release(struct kref *kref)
 	kvfree(container_of(kref, struct snapshot, kref));
 }
 
-/**
- * snapshot_put() - drop a reference
- * @snapshot:	from snapshot_find()
- *
- * Context: Process context.
- */
 void snapshot_put(struct snapshot *snapshot)
 {
 	kref_put(&snapshot->kref, snapshot_release);
@@ -73,7 +72,7 @@ static struct snapshot *__snapshot_find(const uuid_t *id)
 
 	lockdep_assert_held(&snapshots_lock);
 	list_for_each_entry(snapshot, &snapshots, link)
-		if (snapshot->state != SNAPSHOT_DESTROYED && uuid_equal(&snapshot->id, id))
+		if (!snapshot->is_ending && uuid_equal(&snapshot->id, id))
 			return snapshot;
 	return NULL;
 }
@@ -97,68 +96,23 @@ struct snapshot *snapshot_find(const uuid_t *id)
 	return snapshot;
 }
 
-/**
- * snapshot_set_state() - change the state for everybody
- * @snapshot:	locked by the caller
- * @state:	the new one
- *
- * Context: Process context, takes snapshots_lock.
+/*
+ * Locks a snapshot that was found, to change it.  A caller that waits for a take
+ * can at least be killed; nobody sees the -EINTR then.
  */
-void snapshot_set_state(struct snapshot *snapshot, enum snapshot_state state)
+static int snapshot_lock(struct snapshot *snapshot, int errno_unknown)
 {
-	lockdep_assert_held(&snapshot->lock);
-	mutex_lock(&snapshots_lock);
-	snapshot->state = state;
-	mutex_unlock(&snapshots_lock);
-}
-
-/**
- * snapshot_find_locked() - look a snapshot up to change it
- * @id:		identifier of the snapshot
- * @errno_unknown: negative errno for an unknown one
- *
- * Who waits for a take that hangs can at least be killed; nobody sees the
- * -EINTR then.
- *
- * Context: Process context, sleeps.
- * Return: the snapshot, for snapshot_unlock_put(); ERR_PTR(@errno_unknown), or
- *	   ERR_PTR(-EINTR) if the caller was killed.
- */
-struct snapshot *snapshot_find_locked(const uuid_t *id, int errno_unknown)
-{
-	struct snapshot *snapshot = snapshot_find(id);
-	int ret;
-
-	if (!snapshot)
-		return ERR_PTR(errno_unknown);
-	ret = mutex_lock_killable(&snapshot->lock);
-	if (ret)
-		goto err_put;
-	/* Destroyed while we waited. */
-	if (snapshot->state == SNAPSHOT_DESTROYED) {
-		ret = errno_unknown;
-		goto err_unlock;
-	}
-	return snapshot;
-
-err_unlock:
+	if (mutex_lock_killable(&snapshot->lock))
+		return -EINTR;
+	if (!READ_ONCE(snapshot->is_ending))
+		return 0;
 	mutex_unlock(&snapshot->lock);
-err_put:
-	snapshot_put(snapshot);
-	return ERR_PTR(ret);
+	return errno_unknown;
 }
 
-/**
- * snapshot_unlock_put() - undo snapshot_find_locked()
- * @snapshot:	the snapshot
- *
- * Context: Process context.
+/*
+ * Creating
  */
-void snapshot_unlock_put(struct snapshot *snapshot)
-{
-	mutex_unlock(&snapshot->lock);
-	snapshot_put(snapshot);		/* of snapshot_find_locked() */
-}
 
 /* Called by the difference storage, in any context. */
 static void snapshot_raise_low_event(void *data, u64 nr_sectors)
@@ -170,6 +124,8 @@ static void snapshot_raise_low_event(void *data, u64 nr_sectors)
 
 	event_queue_raise(&snapshot->events, &snapshot->low_event, &payload, sizeof(payload));
 }
+
+static void snapshot_end_work(struct work_struct *work);
 
 static struct snapshot *snapshot_alloc(u32 nr_members)
 {
@@ -192,6 +148,8 @@ static struct snapshot *snapshot_alloc(u32 nr_members)
 	event_init(&snapshot->low_event, blk_snap_event_code_low_free_space);
 	mutex_init(&snapshot->lock);
 	INIT_LIST_HEAD(&snapshot->storage_devices);
+	INIT_WORK(&snapshot->end, snapshot_end_work);
+	init_completion(&snapshot->ended);
 	INIT_LIST_HEAD(&snapshot->link);
 	snapshot->nr_members = nr_members;
 	return snapshot;
@@ -210,40 +168,66 @@ static int snapshot_check_devs(const dev_t *devs, u32 count)
 	return 0;
 }
 
+static bool snapshot_has_member(const struct snapshot *snapshot, dev_t dev)
+{
+	u32 i;
+
+	for (i = 0; i < snapshot->nr_members; i++)
+		if (snapshot->members[i].dev == dev)
+			return true;
+	return false;
+}
+
+/* A device may be in a snapshot that is ending, which is over in a moment. */
+static bool snapshot_wait_ended(dev_t dev)
+{
+	struct snapshot *snapshot, *ending = NULL;
+	bool has_ended;
+
+	mutex_lock(&snapshots_lock);
+	list_for_each_entry(snapshot, &snapshots, link) {
+		if (snapshot->is_ending && snapshot_has_member(snapshot, dev)) {
+			ending = snapshot_get(snapshot);
+			break;
+		}
+	}
+	mutex_unlock(&snapshots_lock);
+	if (!ending)
+		return false;
+	has_ended = wait_for_completion_killable_timeout(&ending->ended,
+							 SNAPSHOT_END_TIMEOUT) > 0;
+	snapshot_put(ending);
+	return has_ended;
+}
+
 static int snapshot_claim_member(struct snapshot_member *member, dev_t dev)
 {
 	struct tracker *tracker;
+	struct bdev_ref ref;
 	dev_t origin_dev;
+	int ret;
 
 	if (!dev)
 		return -ENODEV;
 	/* An image changes only through us, and a snapshot of it would need the engine twice. */
 	if (snapimage_origin(dev, &origin_dev))
 		return protect_refuse(dev, "it is an image");
-	tracker = tracker_claim(dev, &member->is_new);
-	if (IS_ERR(tracker))
-		return PTR_ERR(tracker);
+	ret = bdev_ref_open(&ref, dev, false);
+	if (ret)
+		return ret;
+	ret = bdev_nr_sectors(ref.bdev) ? protect_check(ref.bdev) : -ENXIO;
+	if (!ret) {
+		tracker = tracker_claim(ref.bdev, &member->is_new);
+		if (tracker == ERR_PTR(-EALREADY) && snapshot_wait_ended(dev))
+			tracker = tracker_claim(ref.bdev, &member->is_new);
+		ret = PTR_ERR_OR_ZERO(tracker);
+	}
+	bdev_ref_close(&ref);
+	if (ret)
+		return ret;
 	member->dev = dev;
 	member->tracker = tracker;
 	return 0;
-}
-
-/* After this, every write to a member is counted, or done. */
-static int snapshot_settle_members(struct snapshot *snapshot)
-{
-	bool is_any_new = false;
-	int ret = 0;
-	u32 i;
-
-	for (i = 0; i < snapshot->nr_members; i++)
-		is_any_new |= snapshot->members[i].is_new;
-	if (!is_any_new)
-		return 0;
-	settle_submitters();
-	for (i = 0; i < snapshot->nr_members && !ret; i++)
-		if (snapshot->members[i].is_new)
-			ret = tracker_settle(snapshot->members[i].tracker);
-	return ret;
 }
 
 /**
@@ -256,10 +240,10 @@ static int snapshot_settle_members(struct snapshot *snapshot)
  *
  * Context: Process context, sleeps.
  * Return: 0; -EINVAL if there is no device, a device is named twice, or there
- *	   are more than SNAPSHOT_MEMBERS_MAX; -ENODEV, -ENXIO, -EALREADY or
- *	   -EOPNOTSUPP as tracker_claim() says of the first device that cannot
- *	   be claimed, -EOPNOTSUPP also for an image; -ETIMEDOUT as
- *	   tracker_settle() says; -ENOMEM.
+ *	   are more than SNAPSHOT_MEMBERS_MAX; what opening the first device that
+ *	   cannot be opened gives, -ENXIO if it is empty; -EALREADY, -EOPNOTSUPP
+ *	   or -EBUSY as protect_check() and tracker_claim() say, -EOPNOTSUPP also
+ *	   for an image; -ENOMEM.
  */
 int snapshot_create(const dev_t *devs, u32 count, uuid_t *id)
 {
@@ -278,11 +262,8 @@ int snapshot_create(const dev_t *devs, u32 count, uuid_t *id)
 		if (ret)
 			goto err_unclaim;
 	}
-	ret = snapshot_settle_members(snapshot);
-	if (ret)
-		goto err_unclaim;
 
-	/* The caller has /dev/blksnap open; dropped by snapshot_destroy(). */
+	/* The caller has /dev/blksnap open; dropped by snapshot_end_work(). */
 	__module_get(THIS_MODULE);
 	/* Agents wait for this event before they append the first storage. */
 	snapshot_raise_low_event(snapshot, diff_storage_minimum);
@@ -301,53 +282,78 @@ err_unclaim:
 	return ret;
 }
 
-static int snapshot_end(const uuid_t *id, bool is_undone)
+/*
+ * The end
+ */
+
+static void snapshot_end_work(struct work_struct *work)
 {
-	struct snapshot *snapshot;
-	bool was_taken;
+	struct snapshot *snapshot = container_of(work, struct snapshot, end);
 	u32 i;
 
-	snapshot = snapshot_find_locked(id, -ENODEV);
-	if (IS_ERR(snapshot))
-		return PTR_ERR(snapshot);
-
-	/* 1. The images end, while the origins are still protected; nobody finds it any more. */
-	was_taken = snapshot->state == SNAPSHOT_TAKEN;
-	snapshot_stop_images(snapshot);
-	snapshot_set_state(snapshot, SNAPSHOT_DESTROYED);
-	/* 2. Nobody waits for its events any more. */
-	event_queue_close(&snapshot->events);
-	/* 3. Unpublish the engines, wait for their users, release what is held. */
-	snapshot_shut_down_engines(snapshot, was_taken);
-	/* 4. Images, the last users of engines and storage, then the origins. */
-	snapshot_clear_members(snapshot);
-	/* 5. The ranges are free for others, and so are the devices. */
+	/* 1. The calls that are at work on it have given up, or soon will. */
+	mutex_lock(&snapshot->lock);
+	/* 2. Images and engines, while the origins are still protected. */
+	snapshot_take_down(snapshot);
+	/* 3. The ranges are free for others, and so are the devices. */
 	mutex_lock(&snapshots_lock);
 	list_del_init(&snapshot->link);
 	mutex_unlock(&snapshots_lock);
 	for (i = 0; i < snapshot->nr_members; i++)
 		tracker_unclaim(snapshot->members[i].tracker,
-				is_undone && snapshot->members[i].is_new);
-	/* 6. Storage, then the devices that it lies on. */
+				snapshot->is_undone && snapshot->members[i].is_new);
+	/* 4. Storage, then the devices that it lies on. */
 	diff_storage_destroy(snapshot->storage);
 	snapshot_close_storage_devices(snapshot);
-
 	mutex_unlock(&snapshot->lock);
+
+	/* Of snapshot_create(); unloading waits for the workqueue. */
+	module_put(THIS_MODULE);
+	complete_all(&snapshot->ended);
 	snapshot_put(snapshot);		/* of the list */
-	snapshot_put(snapshot);		/* of snapshot_find_locked() */
-	module_put(THIS_MODULE);	/* of snapshot_create(); our caller has one, too */
-	return 0;
+}
+
+/* From here on no call finds it, and those that wait for it or with it give up. */
+static bool snapshot_begin_end(struct snapshot *snapshot, bool is_undone)
+{
+	bool is_first;
+
+	mutex_lock(&snapshots_lock);
+	is_first = !snapshot->is_ending;
+	if (is_first)
+		snapshot->is_undone = is_undone;
+	WRITE_ONCE(snapshot->is_ending, true);
+	mutex_unlock(&snapshots_lock);
+	if (is_first) {
+		event_queue_close(&snapshot->events);
+		queue_work(snapshot_wq, &snapshot->end);
+	}
+	return is_first;
+}
+
+static int snapshot_end(const uuid_t *id, bool is_undone)
+{
+	struct snapshot *snapshot = snapshot_find(id);
+	int ret = 0;
+
+	if (!snapshot)
+		return -ENODEV;
+	if (snapshot_begin_end(snapshot, is_undone))
+		wait_for_completion_killable_timeout(&snapshot->ended, SNAPSHOT_END_TIMEOUT);
+	else
+		ret = -ENODEV;
+	snapshot_put(snapshot);
+	return ret;
 }
 
 /**
  * snapshot_destroy() - give a snapshot up
  * @id:		identifier of the snapshot
  *
- * The devices stay tracked.  A take or an append in progress is waited for.
+ * The devices stay tracked.  A take or an append in progress fails.
  *
  * Context: Process context, sleeps.
- * Return: 0; -ENODEV if there is no such snapshot; -EINTR if the caller was
- *	   killed before anything was done.
+ * Return: 0, or -ENODEV if there is no such snapshot.
  */
 int snapshot_destroy(const uuid_t *id)
 {
@@ -367,6 +373,137 @@ void snapshot_undo(const uuid_t *id)
 	snapshot_end(id, true);
 }
 
+/*
+ * Taking and appending
+ */
+
+static int __snapshot_check_takeable(const struct snapshot *snapshot)
+{
+	if (snapshot->state == SNAPSHOT_TAKEN)
+		return -EALREADY;
+	return diff_storage_capacity(snapshot->storage) ? 0 : -EFAULT;
+}
+
+static int snapshot_check_takeable(struct snapshot *snapshot)
+{
+	int ret;
+
+	mutex_lock(&snapshots_lock);
+	ret = __snapshot_check_takeable(snapshot);
+	mutex_unlock(&snapshots_lock);
+	return ret;
+}
+
+static int snapshot_run_take(struct snapshot *snapshot, struct take *take)
+{
+	bool is_stuck = false;
+	int ret;
+
+	ret = snapshot_lock(snapshot, -ESRCH);
+	if (ret)
+		return ret;
+	ret = __snapshot_check_takeable(snapshot);
+	if (!ret)
+		ret = take_run(take, &is_stuck);
+	mutex_unlock(&snapshot->lock);
+	/* Its devices do not let go of it, and the caller does not wait for them. */
+	if (is_stuck)
+		snapshot_begin_end(snapshot, false);
+	return ret;
+}
+
+/**
+ * snapshot_take() - take the snapshot of all its devices at one instant
+ * @id:		identifier of the snapshot
+ *
+ * Context: Process context, sleeps.
+ * Return: 0; -ESRCH if there is no such snapshot, -EALREADY if it is taken,
+ *	   -EFAULT if it has no storage; -ENODEV if a device has gone away or
+ *	   its number means another one; -EOPNOTSUPP if it has become one that
+ *	   cannot be protected; -ETIMEDOUT if a filesystem could not be frozen in
+ *	   time, or writes in flight did not complete; -ENOMEM; what opening a
+ *	   device or adding an image gives; -EINTR if the caller was killed.
+ *	   After an error the snapshot is as before, unless the caller was killed
+ *	   and a device does not complete what was begun: then it has ended.
+ */
+int snapshot_take(const uuid_t *id)
+{
+	struct snapshot *snapshot = snapshot_find(id);
+	struct take *take;
+	int ret;
+
+	if (!snapshot)
+		return -ESRCH;
+	ret = snapshot_check_takeable(snapshot);
+	if (ret)
+		goto out_put;
+	/* Opening may wait for a device, so it is done without the lock. */
+	take = take_open(snapshot);
+	if (IS_ERR(take)) {
+		ret = PTR_ERR(take);
+		goto out_put;
+	}
+	ret = snapshot_run_take(snapshot, take);
+	take_close(take);
+
+out_put:
+	snapshot_put(snapshot);
+	return ret;
+}
+
+/**
+ * snapshot_append_storage() - add difference storage to a snapshot
+ * @id:		identifier of the snapshot
+ * @dev:	device that the ranges lie on; 0 is one that cannot exist
+ * @ranges:	the ranges; all are added or none
+ * @count:	how many; 0 changes nothing
+ *
+ * The device is opened for writing, as often as there are snapshots that store
+ * on it, and stays open until they have ended.  It may be mounted.
+ *
+ * Context: Process context, sleeps.
+ * Return: 0; -ESRCH if there is no such snapshot; -ENODEV, -ENXIO or what else
+ *	   opening the device gives; -EROFS if it is read-only; -EINVAL if it is
+ *	   an image, zoned, or has larger logical blocks than a member has, or
+ *	   if a range is empty, beyond its end, not aligned to its logical blocks or overlaps
+ *	   with another range of any snapshot; -EBUSY if a range lies on a device
+ *	   of which another snapshot is taken; -ENOMEM; -EINTR if the caller was
+ *	   killed.
+ */
+int snapshot_append_storage(const uuid_t *id, dev_t dev,
+			    const struct blk_snap_block_range *ranges, u32 count)
+{
+	struct snapshot *snapshot = snapshot_find(id);
+	struct storage_device *device;
+	int ret = 0;
+
+	if (!snapshot)
+		return -ESRCH;
+	if (!count)
+		goto out_put;
+	device = storage_device_open(dev);
+	if (IS_ERR(device)) {
+		ret = PTR_ERR(device);
+		goto out_put;
+	}
+	ret = snapshot_lock(snapshot, -ESRCH);
+	if (!ret) {
+		ret = snapshot_add_storage(snapshot, &device, ranges, count);
+		mutex_unlock(&snapshot->lock);
+	}
+	/* Still the caller's if the snapshot had it already, or does not need it. */
+	if (device)
+		storage_device_close(device);
+
+out_put:
+	snapshot_put(snapshot);
+	return ret;
+}
+
+/*
+ * Listing
+ */
+
 static u32 __snapshot_count(void)
 {
 	struct snapshot *snapshot;
@@ -374,7 +511,7 @@ static u32 __snapshot_count(void)
 
 	lockdep_assert_held(&snapshots_lock);
 	list_for_each_entry(snapshot, &snapshots, link)
-		nr += snapshot->state != SNAPSHOT_DESTROYED;
+		nr += !snapshot->is_ending;
 	return nr;
 }
 
@@ -384,8 +521,23 @@ static void __snapshot_fill_ids(struct blk_snap_uuid *ids)
 
 	lockdep_assert_held(&snapshots_lock);
 	list_for_each_entry(snapshot, &snapshots, link)
-		if (snapshot->state != SNAPSHOT_DESTROYED)
+		if (!snapshot->is_ending)
 			export_uuid((ids++)->b, &snapshot->id);
+}
+
+/* All identifiers, in memory for @room of them; -ENODATA if there are more. */
+static int snapshot_read_ids(struct blk_snap_uuid *ids, u32 room, u32 *count)
+{
+	int ret = 0;
+
+	mutex_lock(&snapshots_lock);
+	*count = __snapshot_count();
+	if (ids && *count <= room)
+		__snapshot_fill_ids(ids);
+	else if (*count > room)
+		ret = -ENODATA;
+	mutex_unlock(&snapshots_lock);
+	return ret;
 }
 
 /**
@@ -400,24 +552,28 @@ static void __snapshot_fill_ids(struct blk_snap_uuid *ids)
  */
 int snapshot_collect(struct blk_snap_uuid __user *ids, u32 *count)
 {
+	u32 room = ids ? *count : 0, nr_array;
 	struct blk_snap_uuid *array = NULL;
-	u32 room = ids ? *count : 0;
-	int ret = 0;
+	int ret;
 
-	mutex_lock(&snapshots_lock);
-	*count = __snapshot_count();
-	if (room && *count > room) {
-		ret = -ENODATA;
-	} else if (room && *count) {
-		array = kvcalloc(*count, sizeof(*array), GFP_KERNEL);
-		if (array)
-			__snapshot_fill_ids(array);
-		else
-			ret = -ENOMEM;
+	/* The array is as large as what there is, whatever room the caller claims. */
+	ret = snapshot_read_ids(NULL, room ?: U32_MAX, &nr_array);
+	while (!ret && room && nr_array) {
+		array = kvcalloc(nr_array, sizeof(*array), GFP_KERNEL);
+		if (!array)
+			return -ENOMEM;
+		ret = snapshot_read_ids(array, nr_array, count);
+		if (!ret)
+			break;
+		/* Another one was created in the meantime. */
+		kvfree(array);
+		array = NULL;
+		ret = *count > room ? -ENODATA : 0;
+		nr_array = *count;
 	}
-	mutex_unlock(&snapshots_lock);
-
-	if (array && copy_to_user(ids, array, array_size(*count, sizeof(*array))))
+	if (!array)
+		*count = nr_array;
+	else if (copy_to_user(ids, array, array_size(*count, sizeof(*array))))
 		ret = -EFAULT;
 	kvfree(array);
 	return ret;
@@ -436,15 +592,15 @@ static int snapshot_fill_image_infos(struct snapshot *snapshot,
 	u32 i;
 
 	mutex_lock(&snapshots_lock);
-	if (snapshot->state == SNAPSHOT_TAKEN) {
+	if (snapshot->is_ending) {
+		ret = -ESRCH;
+	} else if (snapshot->state == SNAPSHOT_TAKEN) {
 		for (i = 0; i < snapshot->nr_members; i++) {
 			infos[i].orig_dev_id = snapshot_user_dev(snapshot->members[i].dev);
 			infos[i].image_dev_id =
 				snapshot_user_dev(snapimage_dev(snapshot->members[i].image));
 		}
 		ret = 0;
-	} else if (snapshot->state == SNAPSHOT_DESTROYED) {
-		ret = -ESRCH;
 	}
 	mutex_unlock(&snapshots_lock);
 	return ret;
@@ -536,4 +692,15 @@ __poll_t snapshot_poll(struct snapshot *snapshot, struct file *file,
 		       struct poll_table_struct *table)
 {
 	return event_queue_poll(&snapshot->events, file, table);
+}
+
+int snapshot_module_init(void)
+{
+	snapshot_wq = alloc_workqueue("blksnap_end", WQ_UNBOUND, 0);
+	return snapshot_wq ? 0 : -ENOMEM;
+}
+
+void snapshot_module_exit(void)
+{
+	destroy_workqueue(snapshot_wq);
 }

@@ -8,10 +8,11 @@
  * arguments already copied in, and sleep.  User arrays that are filled may be
  * of any length and are passed on as user pointers.
  *
- * Every snapshot that is not destroyed has a reference on the module, so the
- * module is not unloaded.  Destroying, appending and taking wait for each
- * other; a take may have to wait for a filesystem to freeze.  Listing and
- * waiting for events never wait for them.
+ * Every snapshot that has not ended has a reference on the module, so the module
+ * is not unloaded.  Appending and taking wait for each other; a take may have to
+ * wait for its devices.  Destroying a snapshot ends both.  Listing and waiting
+ * for events never wait for them.  No call waits for the devices of another
+ * snapshot.
  *
  * Functions with an id look the snapshot up by themselves.  Those that watch a
  * snapshot get a reference with snapshot_find() once and keep it for as long as
@@ -30,6 +31,9 @@ struct snapshot;
 
 /* Devices of one snapshot; more are refused, for each one costs a take time. */
 #define SNAPSHOT_MEMBERS_MAX 1024U
+
+int snapshot_module_init(void);
+void snapshot_module_exit(void);
 
 int snapshot_create(const dev_t *devs, u32 count, uuid_t *id);
 int snapshot_destroy(const uuid_t *id);

@@ -2,20 +2,30 @@
 /*
  * A snapshot's inside, shared by snapshot.c, snapshot_storage.c, snapshot_take.c
  *
- * snapshot.c makes, finds, lists and destroys snapshots; snapshot_storage.c
- * checks what is appended and cuts it to the engines' blocks; snapshot_take.c
- * gives the members engines and images, and takes them away again.
+ * snapshot.c is the only door: it makes, finds, locks, lists and ends snapshots, and
+ * calls the other two.  snapshot_storage.c checks what is appended and cuts it to
+ * the engines' blocks; snapshot_take.c gives the members engines and images, and
+ * takes them away again.
  *
- * Lock order: snapshot->lock -> snapshots_lock -> diff_storage->lock.
+ * A snapshot's lock is held while it is taken, which may last as long as its
+ * devices make it last, but by no call about another snapshot.  snapshots_lock is
+ * held for moments, and no memory is reclaimed under it.
+ *
+ * Lock order: snapshot->lock -> snapshots_lock -> diff_storage->lock, and
+ * snapshot->lock -> tracker_lock().
  */
 #ifndef BLKSNAP_SNAPSHOT_PRIV_H
 #define BLKSNAP_SNAPSHOT_PRIV_H
 
+#include <linux/completion.h>
 #include <linux/kref.h>
 #include <linux/list.h>
+#include <linux/lockdep.h>
 #include <linux/mutex.h>
 #include <linux/types.h>
 #include <linux/uuid.h>
+#include <linux/workqueue.h>
+#include <linux/blksnap.h>
 
 #include "compat.h"
 #include "event_queue.h"
@@ -24,6 +34,8 @@
 struct cow;
 struct diff_storage;
 struct snapimage;
+struct storage_device;
+struct take;
 struct tracker;
 
 /**
@@ -31,13 +43,11 @@ struct tracker;
  * @SNAPSHOT_CREATED: claimed trackers
  * @SNAPSHOT_TAKING: engines and images, not all of them at work yet
  * @SNAPSHOT_TAKEN: engines and images
- * @SNAPSHOT_DESTROYED: on its way out, found by nobody
  */
 enum snapshot_state {
 	SNAPSHOT_CREATED,
 	SNAPSHOT_TAKING,
 	SNAPSHOT_TAKEN,
-	SNAPSHOT_DESTROYED,
 };
 
 /**
@@ -45,6 +55,7 @@ enum snapshot_state {
  * @dev:	its number, as user space named it
  * @tracker:	claimed as long as the snapshot is in the list
  * @is_new:	the device was not tracked before
+ * @is_frozen:	everything on it was frozen at the take
  * @origin:	open while there is an engine
  * @cow:	the engine, with a reference; NULL in SNAPSHOT_CREATED
  * @image:	NULL in SNAPSHOT_CREATED
@@ -53,6 +64,7 @@ struct snapshot_member {
 	dev_t dev;
 	struct tracker *tracker;
 	bool is_new;
+	bool is_frozen;
 	struct bdev_ref origin;
 	struct cow *cow;
 	struct snapimage *image;
@@ -60,19 +72,24 @@ struct snapshot_member {
 
 /**
  * struct snapshot - some devices at one instant
- * @kref:	one of the list, until it is destroyed, one of each ioctl that
- *		works on it, and one of each open control file that watches it
+ * @kref:	one of the list, until it has ended, one of each ioctl that works on
+ *		it, and one of each open control file that watches it
  * @id:		what user space calls it
  * @events:	has a lock of its own
  * @low_event:	the one low_free_space event
  * @storage:	extended under @lock and snapshots_lock
- * @lock:	serialises append, take and destroy
+ * @lock:	serialises append, take and the end
  * @storage_devices: of struct storage_device; protected by @lock
+ * @is_ending:	no call finds it any more, and those at work give up; set under
+ *		snapshots_lock, never cleared
+ * @is_undone:	devices that were not tracked before are not to be tracked after
+ * @end:	takes everything down
+ * @ended:	@end is done
  * @link:	in snapshots; protected by snapshots_lock
  * @state:	changed under @lock and snapshots_lock, read under either
  * @nr_members:	constant
- * @members:	filled under @lock; images are read under snapshots_lock by those
- *		who find it SNAPSHOT_TAKEN
+ * @members:	filled under @lock; images are read under snapshots_lock by calls
+ *		that find it SNAPSHOT_TAKEN
  */
 struct snapshot {
 	struct kref kref;
@@ -81,8 +98,13 @@ struct snapshot {
 	struct event low_event;
 	struct diff_storage *storage;
 
-	struct mutex lock;		/* append, take and destroy */
+	struct mutex lock;		/* append, take and the end */
 	struct list_head storage_devices;
+
+	bool is_ending;
+	bool is_undone;
+	struct work_struct end;
+	struct completion ended;
 
 	struct list_head link;
 	enum snapshot_state state;
@@ -94,18 +116,26 @@ struct snapshot {
 extern struct mutex snapshots_lock;	/* the list, the states, all storage ranges */
 extern struct list_head snapshots;
 
-/* snapshot.c */
-struct snapshot *snapshot_find_locked(const uuid_t *id, int errno_unknown);
-void snapshot_unlock_put(struct snapshot *snapshot);
-void snapshot_set_state(struct snapshot *snapshot, enum snapshot_state state);
+static inline void snapshot_set_state(struct snapshot *snapshot, enum snapshot_state state)
+{
+	lockdep_assert_held(&snapshot->lock);
+	mutex_lock(&snapshots_lock);
+	snapshot->state = state;
+	mutex_unlock(&snapshots_lock);
+}
 
 /* snapshot_storage.c */
+struct storage_device *storage_device_open(dev_t dev);
+void storage_device_close(struct storage_device *device);
+int snapshot_add_storage(struct snapshot *snapshot, struct storage_device **device,
+			 const struct blk_snap_block_range *ranges, u32 count);
 int snapshot_exclude_storage(struct snapshot_member *member, struct diff_storage *storage);
 void snapshot_close_storage_devices(struct snapshot *snapshot);
 
 /* snapshot_take.c */
-void snapshot_stop_images(struct snapshot *snapshot);
-void snapshot_shut_down_engines(struct snapshot *snapshot, bool is_published);
-void snapshot_clear_members(struct snapshot *snapshot);
+struct take *take_open(struct snapshot *snapshot);
+void take_close(struct take *take);
+int take_run(struct take *take, bool *is_stuck);
+void snapshot_take_down(struct snapshot *snapshot);
 
 #endif /* BLKSNAP_SNAPSHOT_PRIV_H */

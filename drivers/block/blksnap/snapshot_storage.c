@@ -20,6 +20,7 @@
 #include <linux/math.h>
 #include <linux/minmax.h>
 #include <linux/sched.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -35,23 +36,6 @@ struct storage_device {
 	dev_t dev;
 	struct bdev_ref ref;
 };
-
-/**
- * snapshot_close_storage_devices() - let go of what storage lay on
- * @snapshot:	locked by the caller, its storage is destroyed
- *
- * Context: Process context, sleeps.
- */
-void snapshot_close_storage_devices(struct snapshot *snapshot)
-{
-	struct storage_device *device, *next;
-
-	list_for_each_entry_safe(device, next, &snapshot->storage_devices, link) {
-		list_del(&device->link);
-		bdev_ref_close(&device->ref);
-		kfree(device);
-	}
-}
 
 /*
  * What is read from an image comes in logical blocks of the origin, and so it is
@@ -79,7 +63,15 @@ static int storage_device_check(struct block_device *bdev)
 	return 0;
 }
 
-static struct storage_device *storage_device_open(dev_t dev)
+/**
+ * storage_device_open() - open a device to store on
+ * @dev:	its number; 0 is one that cannot exist
+ *
+ * Context: Process context, may wait for the device.
+ * Return: the device, for snapshot_add_storage() or storage_device_close(); or an
+ *	   ERR_PTR, see snapshot_append_storage().
+ */
+struct storage_device *storage_device_open(dev_t dev)
 {
 	struct storage_device *device;
 	dev_t origin_dev;
@@ -107,6 +99,28 @@ err_close:
 err_free:
 	kfree(device);
 	return ERR_PTR(ret);
+}
+
+void storage_device_close(struct storage_device *device)
+{
+	bdev_ref_close(&device->ref);
+	kfree(device);
+}
+
+/**
+ * snapshot_close_storage_devices() - let go of what storage lay on
+ * @snapshot:	locked by the caller, its storage is destroyed
+ *
+ * Context: Process context, sleeps.
+ */
+void snapshot_close_storage_devices(struct snapshot *snapshot)
+{
+	struct storage_device *device, *next;
+
+	list_for_each_entry_safe(device, next, &snapshot->storage_devices, link) {
+		list_del(&device->link);
+		storage_device_close(device);
+	}
 }
 
 static struct storage_device *snapshot_find_storage_device(struct snapshot *snapshot, dev_t dev)
@@ -160,7 +174,7 @@ static bool snapshot_protects_range(struct snapshot *snapshot, const struct diff
 	u32 i;
 
 	lockdep_assert_held(&snapshots_lock);
-	if (snapshot->state != SNAPSHOT_TAKING && snapshot->state != SNAPSHOT_TAKEN)
+	if (snapshot->state == SNAPSHOT_CREATED)
 		return false;
 	for (i = 0; i < snapshot->nr_members; i++) {
 		member = &snapshot->members[i];
@@ -356,8 +370,8 @@ int snapshot_exclude_storage(struct snapshot_member *member, struct diff_storage
 
 /*
  * Once a range is part of the storage an engine may write on it at any time, so
- * it is excluded from the images before.  Excluding waits for reads of the
- * images, hence without snapshots_lock.  Should the append fail after it, the
+ * it is excluded from the images before.  That may have to reclaim memory, hence
+ * it is done without snapshots_lock.  Should the append fail after it, the
  * ranges stay excluded: what the images show there is of no use to anybody, as
  * user space vouched by appending them.
  */
@@ -388,6 +402,7 @@ static int snapshot_append_ranges(struct snapshot *snapshot, struct block_device
 				  const struct blk_snap_block_range *ranges, u32 count)
 {
 	struct storage_pieces pieces = { };
+	unsigned int noio;
 	int ret = 0;
 	u32 i;
 
@@ -404,9 +419,12 @@ static int snapshot_append_ranges(struct snapshot *snapshot, struct block_device
 		goto out_free;
 
 	mutex_lock(&snapshots_lock);
+	/* Other snapshots do not wait until a device has freed memory. */
+	noio = memalloc_noio_save();
 	ret = __snapshot_check_places(snapshot, bdev, ranges, count);
 	if (!ret)
 		ret = diff_storage_append(snapshot->storage, pieces.ranges, pieces.nr_ranges);
+	memalloc_noio_restore(noio);
 	mutex_unlock(&snapshots_lock);
 
 out_free:
@@ -415,58 +433,27 @@ out_free:
 }
 
 /**
- * snapshot_append_storage() - add difference storage to a snapshot
- * @id:		identifier of the snapshot
- * @dev:	device that the ranges lie on; 0 is one that cannot exist
+ * snapshot_add_storage() - check ranges and make them storage
+ * @snapshot:	locked by the caller
+ * @device:	that the ranges lie on; NULL afterwards if the snapshot has taken it
  * @ranges:	the ranges; all are added or none
- * @count:	how many; 0 changes nothing
+ * @count:	how many, not 0
  *
- * The device is opened for writing, as often as there are snapshots that store
- * on it, and stays open until they are destroyed.  It may be mounted.
- *
- * Context: Process context, sleeps.
- * Return: 0; -ESRCH if there is no such snapshot; -ENODEV, -ENXIO or what else
- *	   opening the device gives; -EROFS if it is read-only; -EINVAL if it is
- *	   an image, zoned, or has larger logical blocks than a member has, or
- *	   if a range is empty, beyond its end, not aligned to its logical blocks or overlaps
- *	   with another range of any snapshot; -EBUSY if a range lies on a device
- *	   of which another snapshot is taken; -ENOMEM; -EINTR if the caller was
- *	   killed.
+ * Return: see snapshot_append_storage().
  */
-int snapshot_append_storage(const uuid_t *id, dev_t dev,
-			    const struct blk_snap_block_range *ranges, u32 count)
+int snapshot_add_storage(struct snapshot *snapshot, struct storage_device **device,
+			 const struct blk_snap_block_range *ranges, u32 count)
 {
-	struct storage_device *device, *new_device = NULL;
-	struct snapshot *snapshot;
-	int ret = 0;
+	struct storage_device *known = snapshot_find_storage_device(snapshot, (*device)->dev);
+	struct storage_device *used = known ?: *device;
+	int ret;
 
-	snapshot = snapshot_find_locked(id, -ESRCH);
-	if (IS_ERR(snapshot))
-		return PTR_ERR(snapshot);
-	if (!count)
-		goto out_unlock;
-
-	device = snapshot_find_storage_device(snapshot, dev);
-	if (!device) {
-		new_device = storage_device_open(dev);
-		if (IS_ERR(new_device)) {
-			ret = PTR_ERR(new_device);
-			goto out_unlock;
-		}
-		device = new_device;
-		list_add(&device->link, &snapshot->storage_devices);
+	if (!snapshot_can_store_on(snapshot, used->ref.bdev))
+		return -EINVAL;
+	ret = snapshot_append_ranges(snapshot, used->ref.bdev, ranges, count);
+	if (!ret && !known) {
+		list_add(&used->link, &snapshot->storage_devices);
+		*device = NULL;
 	}
-	if (snapshot_can_store_on(snapshot, device->ref.bdev))
-		ret = snapshot_append_ranges(snapshot, device->ref.bdev, ranges, count);
-	else
-		ret = -EINVAL;
-	if (ret && new_device) {
-		list_del(&new_device->link);
-		bdev_ref_close(&new_device->ref);
-		kfree(new_device);
-	}
-
-out_unlock:
-	snapshot_unlock_put(snapshot);
 	return ret;
 }

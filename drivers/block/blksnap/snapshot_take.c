@@ -1,140 +1,210 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Taking a snapshot
+ * Taking a snapshot: one instant for all its members
  *
- * All that can fail is done before the instant, except for adding the images to
- * the system.  Whatever fails, everything is undone and the snapshot can be
- * taken again:
+ * Writers stand still for one grace period of RCU, whatever is in flight, however
+ * many devices there are:
  *
- *	open origins, create engines and images -> exclude storage
- *	-> the instant -> add images
+ *	open everything, make engines and images, exclude storage
+ *	-> sync -> freeze -> close all gates -> grace period -> switch every map,
+ *	publish every engine, begin a new epoch -> open the gates -> thaw
+ *	-> wait, with everything running, until the old epoch has drained
+ *	-> add the images
  *
- * Destroying a snapshot undoes the same things in the same way.
+ * A write completed before the switch is on the media and in every image.  One
+ * submitted after it meets an engine.  One that was in flight had not been
+ * reported as done, so an image may show it, or not, or a part of it; but it may
+ * not change any more once it can be read, so the images are added when the last
+ * of these writes has landed.  Their marks are in the frozen map.  If a block was
+ * copied before such a write landed, that was because of a newer write, and the
+ * engine has marked the block in the new interval, too.
  *
- * Lock order: snapshot->lock -> snapshots_lock.
+ * Whatever fails, everything is undone and the snapshot can be taken again.
+ * Ending a snapshot undoes the same things in the same way.
+ *
+ * Lock order: snapshot->lock -> snapshots_lock; snapshot->lock -> tracker_lock().
  */
 #include "blksnap.h"
 
 #include <linux/blkdev.h>
+#include <linux/delay.h>
 #include <linux/err.h>
 #include <linux/lockdep.h>
-#include <linux/sched.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/sort.h>
 
+#include "cbt_map.h"
 #include "compat.h"
 #include "cow.h"
 #include "diff_storage.h"
+#include "freeze.h"
+#include "inflight.h"
 #include "protect.h"
 #include "snapimage.h"
 #include "snapshot_priv.h"
-#include "take.h"
 #include "tracker.h"
 
-/* Undo snapshot_prepare_member(), also if it was not called or had failed. */
-static void snapshot_clear_member(struct snapshot_member *member)
-{
-	if (member->cow)
-		cow_put(member->cow);
-	if (member->origin.bdev)
-		bdev_ref_close(&member->origin);
-	member->image = NULL;
-	member->cow = NULL;
-	member->origin = (struct bdev_ref){ };
-}
+/*
+ * How long freezing may take.  What was dirty has been written before, so it is
+ * short; and it is less than the 30 s after which drivers and clusters give a
+ * device up.
+ */
+#define TAKE_FREEZE_TIMEOUT (10 * HZ)
+
+/* How long a caller that was killed waits for its engines. */
+#define TAKE_IDLE_TIMEOUT (2 * HZ)
+
+/* How long a wait for writes may be before it looks again less often. */
+#define TAKE_POLL_SOON (HZ / 20)
 
 /**
- * snapshot_clear_members() - take images, engines and origins from the members
- * @snapshot:	locked by the caller, its engines are stopped
- *
- * Context: Process context, sleeps.
+ * struct take - what one call needs to take a snapshot
+ * @snapshot:	has a reference of the caller
+ * @refs:	the members' origins; handed over to the members by the take
+ * @origins:	the same
+ * @freeze:	everything on the origins
+ * @gates:	counters of the members' disks, each once
+ * @nr_gates:	how many
  */
-void snapshot_clear_members(struct snapshot *snapshot)
-{
-	u32 i;
+struct take {
+	struct snapshot *snapshot;
+	struct bdev_ref *refs;
+	struct block_device **origins;
+	struct freeze *freeze;
+	struct inflight **gates;
+	unsigned int nr_gates;
+};
 
-	for (i = 0; i < snapshot->nr_members; i++)
-		if (snapshot->members[i].image)
-			snapimage_end(snapshot->members[i].image);
-	snapimage_wait_deleted();
-	for (i = 0; i < snapshot->nr_members; i++)
-		snapshot_clear_member(&snapshot->members[i]);
-}
-
-/**
- * snapshot_stop_images() - let all image I/O fail from here on
- * @snapshot:	locked by the caller, still in a state that protects the origins
- *
- * To be called before that state ends, for then others may store on the origins.
- *
- * Context: Process context.
+/*
+ * Opening, without the snapshot's lock
  */
-void snapshot_stop_images(struct snapshot *snapshot)
-{
-	u32 i;
-
-	for (i = 0; i < snapshot->nr_members; i++)
-		if (snapshot->members[i].cow)
-			cow_stop(snapshot->members[i].cow);
-}
-
-/**
- * snapshot_shut_down_engines() - unpublish the engines and shut them down
- * @snapshot:	locked by the caller, its images are stopped
- * @is_published: take_instant() has succeeded
- *
- * When it returns, no write is held for the snapshot, and its engines touch
- * neither storage nor origins nor events any more.
- *
- * Context: Process context, sleeps.
- */
-void snapshot_shut_down_engines(struct snapshot *snapshot, bool is_published)
-{
-	struct snapshot_member *member;
-	u32 i;
-
-	for (i = 0; i < snapshot->nr_members; i++) {
-		member = &snapshot->members[i];
-		if (!member->cow)
-			continue;
-		if (is_published)
-			tracker_retire(member->tracker);
-		cow_shutdown(member->cow);
-	}
-}
 
 /* The number may by now belong to another device than the tracked one. */
-static int snapshot_open_origin(struct snapshot_member *member)
+static int take_open_origin(struct take *take, u32 i)
 {
-	struct block_device *bdev;
-	int ret;
+	int ret = bdev_ref_open(&take->refs[i], take->snapshot->members[i].dev, false);
 
-	ret = bdev_ref_open(&member->origin, member->dev, false);
 	if (ret)
 		return ret;
-	/* Before the engine: a new capacity means another change map. */
-	ret = tracker_refresh(member->tracker);
-	if (ret)
-		return ret;
-	bdev = member->origin.bdev;
-	if (bdev->bd_disk != tracker_disk(member->tracker) ||
-	    bdev->bd_start_sect != tracker_start_sector(member->tracker))
-		return -ENODEV;
+	take->origins[i] = take->refs[i].bdev;
 	/* It may lie on something else by now: device mapper changes its tables. */
-	return protect_check(bdev);
+	return protect_check(take->refs[i].bdev);
 }
 
-/* On error, the caller clears the member. */
-static int snapshot_prepare_member(struct snapshot *snapshot, struct snapshot_member *member)
+static int take_compare_gates(const void *a, const void *b)
 {
-	struct cow_config config;
+	const struct inflight * const *x = a, * const *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* Members on the same disk share its gate. */
+static void take_list_gates(struct take *take)
+{
+	struct snapshot *snapshot = take->snapshot;
+	u32 i;
+
+	for (i = 0; i < snapshot->nr_members; i++)
+		take->gates[i] = tracker_inflight(snapshot->members[i].tracker);
+	sort(take->gates, snapshot->nr_members, sizeof(*take->gates), take_compare_gates, NULL);
+	for (i = 0; i < snapshot->nr_members; i++)
+		if (!i || take->gates[i] != take->gates[i - 1])
+			take->gates[take->nr_gates++] = take->gates[i];
+}
+
+static int take_open_all(struct take *take)
+{
+	struct snapshot *snapshot = take->snapshot;
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; i < snapshot->nr_members && !ret; i++)
+		ret = take_open_origin(take, i);
+	if (ret)
+		return ret;
+	take->freeze = freeze_create(take->origins, snapshot->nr_members);
+	if (IS_ERR(take->freeze)) {
+		ret = PTR_ERR(take->freeze);
+		take->freeze = NULL;
+		return ret;
+	}
+	for (i = 0; i < snapshot->nr_members && !ret; i++)
+		ret = tracker_wait_settled(snapshot->members[i].tracker);
+	return ret;
+}
+
+/**
+ * take_close() - undo take_open()
+ * @take:	not running
+ */
+void take_close(struct take *take)
+{
+	u32 i;
+
+	if (take->freeze)
+		freeze_destroy(take->freeze);
+	for (i = 0; take->refs && i < take->snapshot->nr_members; i++)
+		if (take->refs[i].bdev)
+			bdev_ref_close(&take->refs[i]);
+	kvfree(take->gates);
+	kvfree(take->origins);
+	kvfree(take->refs);
+	kfree(take);
+}
+
+/**
+ * take_open() - open what taking a snapshot needs
+ * @snapshot:	not locked, because a device may let its opener wait; stays until
+ *		take_close()
+ *
+ * Return: for take_run() and take_close(); or an ERR_PTR, see snapshot_take().
+ */
+struct take *take_open(struct snapshot *snapshot)
+{
+	u32 nr = snapshot->nr_members;
+	struct take *take;
+	int ret = -ENOMEM;
+
+	take = kzalloc(sizeof(*take), GFP_KERNEL);
+	if (!take)
+		return ERR_PTR(ret);
+	take->snapshot = snapshot;
+	take->refs = kvcalloc(nr, sizeof(*take->refs), GFP_KERNEL);
+	take->origins = kvcalloc(nr, sizeof(*take->origins), GFP_KERNEL);
+	take->gates = kvcalloc(nr, sizeof(*take->gates), GFP_KERNEL);
+	if (take->refs && take->origins && take->gates) {
+		take_list_gates(take);
+		ret = take_open_all(take);
+	}
+	if (ret) {
+		take_close(take);
+		return ERR_PTR(ret);
+	}
+	return take;
+}
+
+/*
+ * Members
+ */
+
+/* On error, the caller clears the members. */
+static int take_prepare_member(struct take *take, u32 i)
+{
+	struct snapshot *snapshot = take->snapshot;
+	struct snapshot_member *member = &snapshot->members[i];
 	struct snapimage *image;
 	struct cow *cow;
 	int ret;
 
-	ret = snapshot_open_origin(member);
+	/* Before the engine: a new capacity means another change map. */
+	ret = tracker_refresh(member->tracker, take->origins[i]);
 	if (ret)
 		return ret;
-	config = (struct cow_config){
+	member->origin = take->refs[i];
+	take->refs[i] = (struct bdev_ref){ };
+	cow = cow_create(&(struct cow_config){
 		.origin = member->origin.bdev,
 		.start = tracker_start_sector(member->tracker),
 		.nr_sectors = tracker_nr_sectors(member->tracker),
@@ -143,16 +213,15 @@ static int snapshot_prepare_member(struct snapshot *snapshot, struct snapshot_me
 		.storage = snapshot->storage,
 		.events = &snapshot->events,
 		.resubmit = tracker_resubmit(member->tracker),
-	};
-	cow = cow_create(&config);
+	});
 	if (IS_ERR(cow))
 		return PTR_ERR(cow);
-	member->cow = cow;		/* put by snapshot_clear_member() */
+	member->cow = cow;		/* put by snapshot_clear_members() */
 
 	image = snapimage_create(&(struct snapimage_config){
-		.origin = config.origin,
+		.origin = member->origin.bdev,
 		.origin_dev = member->dev,
-		.nr_sectors = config.nr_sectors,
+		.nr_sectors = tracker_nr_sectors(member->tracker),
 		.cow = cow,
 		.storage = snapshot->storage,
 	});
@@ -162,14 +231,67 @@ static int snapshot_prepare_member(struct snapshot *snapshot, struct snapshot_me
 	return 0;
 }
 
-static int snapshot_prepare_members(struct snapshot *snapshot)
+static void snapshot_clear_members(struct snapshot *snapshot)
 {
-	int ret = 0;
+	struct snapshot_member *member;
 	u32 i;
 
-	for (i = 0; i < snapshot->nr_members && !ret; i++)
-		ret = snapshot_prepare_member(snapshot, &snapshot->members[i]);
-	return ret;
+	/* All at the same time. */
+	for (i = 0; i < snapshot->nr_members; i++)
+		if (snapshot->members[i].image)
+			snapimage_end(snapshot->members[i].image);
+	snapimage_wait_deleted();
+	for (i = 0; i < snapshot->nr_members; i++) {
+		member = &snapshot->members[i];
+		if (member->cow)
+			cow_put(member->cow);
+		if (member->origin.bdev)
+			bdev_ref_close(&member->origin);
+		member->image = NULL;
+		member->cow = NULL;
+		member->origin = (struct bdev_ref){ };
+	}
+}
+
+/* From here on image I/O fails, and only then writes pass that no engine sees. */
+static void snapshot_stop_engines(struct snapshot *snapshot)
+{
+	u32 i;
+
+	for (i = 0; i < snapshot->nr_members; i++)
+		if (snapshot->members[i].cow)
+			cow_stop(snapshot->members[i].cow);
+	for (i = 0; i < snapshot->nr_members; i++)
+		tracker_retire(snapshot->members[i].tracker);
+	/* Pairs with the callback of the filter. */
+	synchronize_rcu_expedited();
+}
+
+/*
+ * When it returns, no write is held for the snapshot, and its engines touch
+ * neither storage nor origins nor events any more.
+ */
+static void snapshot_shut_down_engines(struct snapshot *snapshot)
+{
+	u32 i;
+
+	for (i = 0; i < snapshot->nr_members; i++)
+		if (snapshot->members[i].cow)
+			cow_shutdown(snapshot->members[i].cow);
+}
+
+/**
+ * snapshot_take_down() - end engines and images, in whatever state they are
+ * @snapshot:	locked by the caller
+ *
+ * Context: Process context, sleeps as long as the snapshot's own devices take for
+ *	    what the engines have asked them.
+ */
+void snapshot_take_down(struct snapshot *snapshot)
+{
+	snapshot_stop_engines(snapshot);
+	snapshot_shut_down_engines(snapshot);
+	snapshot_clear_members(snapshot);
 }
 
 /*
@@ -177,14 +299,16 @@ static int snapshot_prepare_members(struct snapshot *snapshot)
  * appended to another snapshot.  What is appended to another one from here on
  * may be, so it is refused: __snapshot_check_place() sees the new state.
  */
-static int snapshot_begin_take(struct snapshot *snapshot)
+static int take_exclude_storage(struct snapshot *snapshot)
 {
 	struct snapshot *other;
+	unsigned int noio;
 	int ret = 0;
 	u32 i;
 
-	lockdep_assert_held(&snapshot->lock);
 	mutex_lock(&snapshots_lock);
+	/* Other snapshots do not wait until a device has freed memory. */
+	noio = memalloc_noio_save();
 	snapshot->state = SNAPSHOT_TAKING;
 	list_for_each_entry(other, &snapshots, link) {
 		for (i = 0; i < snapshot->nr_members && !ret; i++) {
@@ -192,111 +316,216 @@ static int snapshot_begin_take(struct snapshot *snapshot)
 			cond_resched();
 		}
 	}
+	memalloc_noio_restore(noio);
 	mutex_unlock(&snapshots_lock);
 	return ret;
 }
 
-static int snapshot_add_images(struct snapshot *snapshot, const struct take_member *members)
+/*
+ * The instant
+ */
+
+static bool take_has_drained(const struct take *take)
+{
+	unsigned int i;
+
+	for (i = 0; i < take->nr_gates; i++)
+		if (!inflight_has_drained(take->gates[i]))
+			return false;
+	return true;
+}
+
+static void take_name_undrained(const struct take *take)
+{
+	u32 i;
+
+	for (i = 0; i < take->snapshot->nr_members; i++)
+		if (!inflight_has_drained(tracker_inflight(take->snapshot->members[i].tracker)))
+			pr_err("%pg: not taken, writes from before are still in flight\n",
+			       take->snapshot->members[i].origin.bdev);
+}
+
+/* Waits, with everything running, until the writes of the epoch before are done. */
+static int take_drain(const struct take *take)
+{
+	unsigned long start = jiffies;
+
+	while (!take_has_drained(take)) {
+		if (fatal_signal_pending(current) || READ_ONCE(take->snapshot->is_ending))
+			return -EINTR;
+		if (time_after(jiffies, start + take_drain_limit * HZ)) {
+			take_name_undrained(take);
+			return -ETIMEDOUT;
+		}
+		if (time_before(jiffies, start + TAKE_POLL_SOON))
+			usleep_range(50, 200);
+		else
+			usleep_range(5000, 10000);
+	}
+	return 0;
+}
+
+static int take_sync(const struct take *take)
+{
+	const struct freeze_wait wait = {
+		.deadline = jiffies + take_drain_limit * HZ,
+		.is_ending = &take->snapshot->is_ending,
+	};
+
+	return freeze_sync(take->freeze, &wait);
+}
+
+static int take_freeze(const struct take *take)
+{
+	const struct freeze_wait wait = {
+		.deadline = jiffies + TAKE_FREEZE_TIMEOUT,
+		.is_ending = &take->snapshot->is_ending,
+	};
+
+	return freeze_begin(take->freeze, &wait);
+}
+
+static void take_note_frozen(const struct take *take)
+{
+	u32 i;
+
+	for (i = 0; i < take->snapshot->nr_members; i++) {
+		struct snapshot_member *member = &take->snapshot->members[i];
+		int error = freeze_error(take->freeze, i);
+
+		member->is_frozen = !error;
+		if (error)
+			pr_warn("%pg: filesystem not frozen, image is crash-consistent: %pe\n",
+				member->origin.bdev, ERR_PTR(error));
+	}
+}
+
+/*
+ * The moment for which writers stand still.  False if another take of one of the
+ * disks has begun an epoch since take_drain(), and nothing has been done.
+ */
+static bool take_switch(const struct take *take)
+{
+	struct snapshot *snapshot = take->snapshot;
+	unsigned int noio, i;
+	bool has_drained;
+
+	/* Ahead of the gates: what holds the lock may wait for a write. */
+	tracker_lock();
+	has_drained = take_has_drained(take);
+	if (!has_drained)
+		goto out_unlock;
+	/* Reclaim could wait for a write that a gate keeps back. */
+	noio = memalloc_noio_save();
+	for (i = 0; i < take->nr_gates; i++)
+		inflight_gate(take->gates[i]);
+	/* Pairs with the callback of the filter: no bio is in it now. */
+	synchronize_rcu_expedited();
+	for (i = 0; i < snapshot->nr_members; i++)
+		tracker_publish(snapshot->members[i].tracker, snapshot->members[i].cow);
+	for (i = 0; i < take->nr_gates; i++)
+		inflight_begin_epoch(take->gates[i]);
+	for (i = 0; i < take->nr_gates; i++)
+		inflight_ungate(take->gates[i]);
+	memalloc_noio_restore(noio);
+out_unlock:
+	tracker_unlock();
+	return has_drained;
+}
+
+static int take_instant(const struct take *take)
+{
+	bool is_switched;
+	int ret;
+	u32 i;
+
+	do {
+		ret = take_drain(take);
+		if (!ret)
+			ret = take_sync(take);
+		if (!ret)
+			ret = take_freeze(take);
+		if (ret)
+			return ret;
+		is_switched = take_switch(take);
+		freeze_end(take->freeze);
+	} while (!is_switched);
+
+	take_note_frozen(take);
+	for (i = 0; i < take->snapshot->nr_members; i++)
+		cbt_map_reap(tracker_cbt_map(take->snapshot->members[i].tracker));
+	return take_drain(take);
+}
+
+static int take_add_images(struct snapshot *snapshot)
 {
 	int ret = 0;
 	u32 i;
 
-	for (i = 0; i < snapshot->nr_members && !ret; i++)
-		ret = snapimage_add(snapshot->members[i].image, members[i].is_frozen);
+	for (i = 0; i < snapshot->nr_members && !ret; i++) {
+		cow_set_drained(snapshot->members[i].cow);
+		ret = snapimage_add(snapshot->members[i].image, snapshot->members[i].is_frozen);
+	}
 	return ret;
 }
 
-static struct take_member *snapshot_take_members(struct snapshot *snapshot)
+/*
+ * False if the engines still have I/O under way, and the caller is not to wait for it
+ * any longer.
+ */
+static bool take_wait_idle(const struct take *take)
 {
-	struct take_member *members;
+	unsigned long deadline = jiffies + TAKE_IDLE_TIMEOUT;
 	u32 i;
 
-	members = kvcalloc(snapshot->nr_members, sizeof(*members), GFP_KERNEL);
-	if (!members)
-		return NULL;
-	for (i = 0; i < snapshot->nr_members; i++) {
-		members[i].tracker = snapshot->members[i].tracker;
-		members[i].origin = snapshot->members[i].origin.bdev;
-		members[i].cow = snapshot->members[i].cow;
+	for (i = 0; i < take->snapshot->nr_members; i++) {
+		struct cow *cow = take->snapshot->members[i].cow;
+
+		while (cow && !cow_is_idle(cow)) {
+			if (time_after(jiffies, deadline) &&
+			    (fatal_signal_pending(current) ||
+			     READ_ONCE(take->snapshot->is_ending)))
+				return false;
+			usleep_range(1000, 2000);
+		}
 	}
-	return members;
-}
-
-/* All or nothing: after an error the snapshot can be taken again. */
-static int snapshot_take_locked(struct snapshot *snapshot)
-{
-	struct take_member *members;
-	bool is_published = false;
-	int ret;
-
-	ret = snapshot_prepare_members(snapshot);
-	if (ret)
-		goto err_shut_down;
-	members = snapshot_take_members(snapshot);
-	if (!members) {
-		ret = -ENOMEM;
-		goto err_shut_down;
-	}
-	ret = snapshot_begin_take(snapshot);
-	if (ret)
-		goto err_free_members;
-	ret = take_instant(members, snapshot->nr_members);
-	if (ret)
-		goto err_free_members;
-	is_published = true;
-	{
-		u32 i;
-
-		for (i = 0; i < snapshot->nr_members; i++)
-			cow_set_drained(members[i].cow);
-	}
-	ret = snapshot_add_images(snapshot, members);
-	if (ret)
-		goto err_free_members;
-	snapshot_set_state(snapshot, SNAPSHOT_TAKEN);
-	kvfree(members);
-	return 0;
-
-err_free_members:
-	kvfree(members);
-	snapshot_stop_images(snapshot);
-	snapshot_set_state(snapshot, SNAPSHOT_CREATED);
-err_shut_down:
-	snapshot_shut_down_engines(snapshot, is_published);
-	/* Their events lie in the engines, which go now. */
-	event_queue_drop(&snapshot->events, blk_snap_event_code_corrupted);
-	snapshot_clear_members(snapshot);
-	return ret;
+	return true;
 }
 
 /**
- * snapshot_take() - take the snapshot of all its devices at one instant
- * @id:		identifier of the snapshot
+ * take_run() - take the snapshot
+ * @take:	from take_open(); its snapshot is locked by the caller, and not taken
+ * @is_stuck:	out: it could not be undone, and the snapshot has to be ended
  *
- * Context: Process context, sleeps.
- * Return: 0; -ESRCH if there is no such snapshot, -EALREADY if it is taken,
- *	   -EFAULT if it has no storage; -ENODEV if a device has gone away or
- *	   its number means another one; -EOPNOTSUPP if it has become one that
- *	   cannot be protected; -ETIMEDOUT if writes in flight did not
- *	   complete; -ENOMEM; what opening a device or adding an image gives;
- *	   -EINTR if the caller was killed.  After an error the snapshot is as
- *	   before.
+ * Return: 0, or an errno, see snapshot_take().
  */
-int snapshot_take(const uuid_t *id)
+int take_run(struct take *take, bool *is_stuck)
 {
-	struct snapshot *snapshot;
-	int ret;
+	struct snapshot *snapshot = take->snapshot;
+	int ret = 0;
+	u32 i;
 
-	snapshot = snapshot_find_locked(id, -ESRCH);
-	if (IS_ERR(snapshot))
-		return PTR_ERR(snapshot);
+	for (i = 0; i < snapshot->nr_members && !ret; i++)
+		ret = take_prepare_member(take, i);
+	if (!ret)
+		ret = take_exclude_storage(snapshot);
+	if (!ret)
+		ret = take_instant(take);
+	if (!ret)
+		ret = take_add_images(snapshot);
+	if (!ret) {
+		snapshot_set_state(snapshot, SNAPSHOT_TAKEN);
+		return 0;
+	}
 
-	if (snapshot->state == SNAPSHOT_TAKEN)
-		ret = -EALREADY;
-	else if (!diff_storage_capacity(snapshot->storage))
-		ret = -EFAULT;
-	else
-		ret = snapshot_take_locked(snapshot);
-	snapshot_unlock_put(snapshot);
+	snapshot_stop_engines(snapshot);
+	*is_stuck = !take_wait_idle(take);
+	if (*is_stuck)
+		return ret;
+	snapshot_set_state(snapshot, SNAPSHOT_CREATED);
+	snapshot_shut_down_engines(snapshot);
+	/* Their events lie in the engines, which go now. */
+	event_queue_drop(&snapshot->events, blk_snap_event_code_corrupted);
+	snapshot_clear_members(snapshot);
 	return ret;
 }

@@ -8,12 +8,14 @@
  * tracker whose range it touches, however it was addressed.
  *
  * A tracker stays until it is removed or the module goes, also after its
- * device has vanished.  Snapshots claim trackers; a claimed one is not removed.
+ * device has vanished.  A snapshot claims its trackers; a claimed one is not
+ * removed.  A tracker does not keep its device open.
  *
  * Context: everything declared here is control path and sleeps.  Functions
- * that take a struct tracker need a reference or a claim on it.  The tracker
- * mutex (tracker_lock()) is taken inside the snapshots' mutex and serialises
- * the list of trackers and the control side of their change maps.
+ * that take a struct tracker need a claim on it.  tracker_lock() serialises the
+ * list of trackers and the control side of their change maps.  It is taken
+ * inside a snapshot's lock, held for moments, and never over anything that waits
+ * for a device.
  */
 #ifndef BLKSNAP_TRACKER_H
 #define BLKSNAP_TRACKER_H
@@ -21,6 +23,7 @@
 #include <linux/types.h>
 #include <linux/blksnap.h>
 
+struct block_device;
 struct cbt_map;
 struct cow;
 struct gendisk;
@@ -28,14 +31,14 @@ struct inflight;
 struct resubmit;
 struct tracker;
 
+int tracker_module_init(void);
 void tracker_module_exit(void);
 
 /* A snapshot's side. */
-struct tracker *tracker_claim(dev_t dev, bool *is_new);
-int tracker_settle(struct tracker *tracker);
+struct tracker *tracker_claim(struct block_device *origin, bool *is_new);
 void tracker_unclaim(struct tracker *tracker, bool is_undone);
+int tracker_wait_settled(struct tracker *tracker);
 
-dev_t tracker_dev(const struct tracker *tracker);
 struct gendisk *tracker_disk(const struct tracker *tracker);
 u64 tracker_diskseq(const struct tracker *tracker);
 sector_t tracker_start_sector(const struct tracker *tracker);
@@ -47,7 +50,7 @@ struct resubmit *tracker_resubmit(const struct tracker *tracker);
 
 void tracker_lock(void);
 void tracker_unlock(void);
-int tracker_refresh(struct tracker *tracker);
+int tracker_refresh(struct tracker *tracker, const struct block_device *origin);
 void tracker_publish(struct tracker *tracker, struct cow *cow);
 void tracker_retire(struct tracker *tracker);
 

@@ -44,17 +44,6 @@ int tracker_remove(dev_t dev)
 	return ret;
 }
 
-/*
- * See whether the device is there, and which size it has now.  (A member of a
- * snapshot keeps its map; it is refreshed at the take.)
- */
-static int tracker_look(struct tracker *tracker)
-{
-	if (!tracker->is_claimed)
-		return tracker_refresh_locked(tracker);
-	return tracker_check_present(tracker);
-}
-
 static int tracker_fill_info(struct tracker *tracker, struct blk_snap_cbt_info *info)
 {
 	struct cbt_map_info map_info;

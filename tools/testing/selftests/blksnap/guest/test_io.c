@@ -506,8 +506,8 @@ static const struct ktap_test request_tests[] = {
 	KTAP_END
 };
 
-/* A write that was on its way before is in no count; creating waits for it. */
-static void test_tracking_starts_when_earlier_writes_are_done(void)
+/* A write that was on its way before is in no count; the take waits for it. */
+static void test_take_waits_for_writes_from_before_tracking(void)
 {
 	const struct null_disk_options slow = { .completion_ns = 1000000000 };
 	struct snapshot snapshot;
@@ -526,18 +526,20 @@ static void test_tracking_starts_when_earlier_writes_are_done(void)
 	ASSERT_OK(child);
 	sleep_ms(200);
 	ASSERT_EQ(waitpid(child, &status, WNOHANG), 0);
-	snapshot_create(&snapshot, &linear);
+	snapshot_now(&snapshot, &linear, &storage);
 	/* Done, but it may not have been scheduled yet. */
 	sleep_ms(100);
 	EXPECT_EQ(waitpid(child, &status, WNOHANG), child);
 	EXPECT(WIFEXITED(status) && !WEXITSTATUS(status));
+	EXPECT(reads_as(image_of(&snapshot, &linear), 0x22, 64 * KIB, 0));
+	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
 }
 
 static const struct ktap_test stack_tests[] = {
 	KTAP_TEST(test_write_through_dm_is_seen_below),
 	KTAP_TEST(test_dm_device_has_snapshots_of_its_own),
 	KTAP_TEST(test_dm_device_and_the_disk_below_make_one_snapshot),
-	KTAP_TEST(test_tracking_starts_when_earlier_writes_are_done),
+	KTAP_TEST(test_take_waits_for_writes_from_before_tracking),
 	KTAP_END
 };
 

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The verdict on every bio
+ *
+ * A write is served to every tracker on its disk whose range it touches: one to
+ * a partition is seen by the tracker of the whole disk, and the other way round.
+ * It is marked in the change maps, held where it would destroy old data, and
+ * counted until it completes.
+ *
+ * The verdict takes no lock but a raw one, allocates nothing and touches nothing
+ * that may sleep, because preemption may be off on any kernel.  What it cannot do
+ * itself (a page of a change map is missing, a block has to be copied) is done by
+ * filter_hold() in the context of the submitter, or by a worker; then the bio is
+ * submitted again and judged again.
+ *
+ * Everything here is found under RCU, and readers of RCU are waited for with
+ * preemption disabled as well.
+ */
+#include "blksnap.h"
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/rculist.h>
+#include <linux/sched.h>
+
+#include "cbt_map.h"
+#include "cow.h"
+#include "filter.h"
+#include "tracker_priv.h"
+
+struct hlist_head tracked_disks[1 << TRACKED_DISK_HASH_BITS];
+
+static noinline void tracked_disk_fail(struct tracked_disk *tracked_disk, int error)
+{
+	struct tracker *tracker;
+
+	list_for_each_entry_rcu(tracker, &tracked_disk->trackers, link,
+				rcu_read_lock_any_held()) {
+		struct cow *cow = rcu_dereference_check(tracker->cow, rcu_read_lock_any_held());
+
+		if (cow)
+			cow_fail(cow, error);
+	}
+}
+
+/* The tracked disk, to whoever RCU lets look; or NULL. */
+struct tracked_disk *tracked_disk_find(struct gendisk *disk)
+{
+	struct tracked_disk *tracked_disk;
+
+	hlist_for_each_entry_rcu(tracked_disk, tracked_disk_bucket(disk), node,
+				 rcu_read_lock_any_held()) {
+		if (unlikely(tracked_disk->disk != disk))
+			continue;
+		if (likely(tracked_disk->diskseq == disk->diskseq))
+			return tracked_disk;
+		/* Its medium has been changed. */
+		tracked_disk_fail(tracked_disk, -ENOMEDIUM);
+	}
+	return NULL;
+}
+
+static bool tracker_is_touched(const struct tracker *tracker, sector_t sector,
+			       sector_t nr_sectors)
+{
+	return sector < tracker->start + READ_ONCE(tracker->nr_sectors) &&
+	       sector + nr_sectors > tracker->start;
+}
+
+static bool tracker_mark_nowait(struct tracker *tracker, sector_t sector, sector_t nr_sectors)
+{
+	struct cbt_map *map = rcu_dereference_check(tracker->cbt_map, rcu_read_lock_any_held());
+
+	if (sector < tracker->start) {
+		nr_sectors -= tracker->start - sector;
+		sector = tracker->start;
+	}
+	return cbt_map_mark_nowait(map, sector - tracker->start, nr_sectors);
+}
+
+static void tracker_mark(struct tracker *tracker, sector_t sector, sector_t nr_sectors)
+{
+	struct cbt_map *map = rcu_dereference_check(tracker->cbt_map, rcu_read_lock_any_held());
+
+	if (sector < tracker->start) {
+		nr_sectors -= tracker->start - sector;
+		sector = tracker->start;
+	}
+	cbt_map_mark(map, sector - tracker->start, nr_sectors);
+}
+
+static bool tracker_must_hold(const struct tracker *tracker, const struct bio *bio,
+			      sector_t sector)
+{
+	struct cow *cow = rcu_dereference_check(tracker->cow, rcu_read_lock_any_held());
+
+	return cow && cow_must_hold(cow, bio, sector);
+}
+
+/* Hands a write to whoever may act for it: nobody may submit or wait here. */
+static enum filter_verdict tracked_disk_take(struct tracked_disk *tracked_disk, struct bio *bio)
+{
+	if (!current->bio_list && !(bio->bi_opf & REQ_NOWAIT))
+		return FILTER_HOLD;
+	resubmit_bio(&tracked_disk->resubmit, bio);
+	return FILTER_TAKEN;
+}
+
+static enum filter_verdict tracked_disk_judge(struct tracked_disk *tracked_disk,
+					      struct bio *bio)
+{
+	sector_t sector = filter_bio_sector(bio);
+	struct tracker *tracker;
+
+	if (inflight_counts(&tracked_disk->inflight, bio))
+		return FILTER_PASS;
+	/* First, so that a take switches maps and engines while no bio is here. */
+	if (inflight_keep(&tracked_disk->inflight, bio))
+		return FILTER_TAKEN;
+
+	list_for_each_entry_rcu(tracker, &tracked_disk->trackers, link,
+				rcu_read_lock_any_held()) {
+		if (!tracker_is_touched(tracker, sector, bio_sectors(bio)))
+			continue;
+		if (!tracker_mark_nowait(tracker, sector, bio_sectors(bio)) ||
+		    tracker_must_hold(tracker, bio, sector))
+			return tracked_disk_take(tracked_disk, bio);
+	}
+	if (inflight_count(&tracked_disk->inflight, bio))
+		return FILTER_PASS;
+	resubmit_bio(&tracked_disk->resubmit, bio);
+	return FILTER_TAKEN;
+}
+
+static noinline enum filter_verdict tracker_judge(struct bio *bio)
+{
+	struct tracked_disk *tracked_disk;
+
+	if (!bio_sectors(bio) || cow_owns_write(bio))
+		return FILTER_PASS;
+	tracked_disk = tracked_disk_find(bio->bi_bdev->bd_disk);
+	return tracked_disk ? tracked_disk_judge(tracked_disk, bio) : FILTER_PASS;
+}
+
+/*
+ * The common case: a short write to a disk that is tracked as a whole and first in
+ * its chain, over a block whose mark is set or can be set, and which need not be
+ * held.  False if anything is otherwise; nothing has been done then that may not
+ * be done again.
+ */
+static __always_inline bool tracked_disk_let_pass(struct tracked_disk *tracked_disk,
+						  struct bio *bio, const struct gendisk *disk)
+{
+	struct inflight *inflight = &tracked_disk->inflight;
+	sector_t sector = filter_bio_sector(bio);
+	struct tracker *tracker;
+
+	if (unlikely(tracked_disk->disk != disk || tracked_disk->diskseq != disk->diskseq))
+		return false;
+	tracker = rcu_dereference_sched(tracked_disk->only);
+	if (unlikely(!tracker || cow_owns_write(bio)))
+		return false;
+	if (!inflight_way_fits(inflight_way(inflight, bio), bio) ||
+	    unlikely(smp_load_acquire(&inflight->gates)))
+		return false;
+	if (!cbt_map_mark_short(rcu_dereference_sched(tracker->cbt_map), sector,
+				bio_sectors(bio)))
+		return false;
+	return !tracker_must_hold(tracker, bio, sector) && inflight_count(inflight, bio);
+}
+
+/* Apart from filter_judge(), so that other bios do not pay for saving its registers. */
+static noinline enum filter_verdict tracker_judge_quickly(struct bio *bio,
+							  struct gendisk *disk,
+							  struct hlist_head *bucket)
+{
+	struct tracked_disk *tracked_disk;
+	enum filter_verdict verdict = FILTER_PASS;
+
+	preempt_disable_notrace();
+	tracked_disk = hlist_entry_safe(rcu_dereference_raw(hlist_first_rcu(bucket)),
+					struct tracked_disk, node);
+	if (likely(tracked_disk) && !tracked_disk_let_pass(tracked_disk, bio, disk))
+		verdict = tracker_judge(bio);
+	preempt_enable_notrace();
+	return verdict;
+}
+
+/**
+ * filter_judge() - decide what becomes of a bio
+ * @bio:	any bio, on its way to any disk
+ *
+ * Context: The filter's callback.
+ * Return: see filter.h.
+ */
+enum filter_verdict filter_judge(struct bio *bio)
+{
+	struct hlist_head *bucket;
+	struct gendisk *disk;
+
+	if (!op_is_write(bio_op(bio)))
+		return FILTER_PASS;
+	/* Most disks are not tracked; nothing is dereferenced for them. */
+	disk = bio->bi_bdev->bd_disk;
+	bucket = tracked_disk_bucket(disk);
+	if (hlist_empty(bucket))
+		return FILTER_PASS;
+	return tracker_judge_quickly(bio, disk, bucket);
+}
+
+/*
+ * What is to be done for a taken write before it is submitted again: its marks
+ * are made, and the engine that wants it held is returned, with a reference.
+ * ERR_PTR(-EBUSY): the gate was closed, and the bio is not the caller's any more.
+ */
+static struct cow *tracker_prepare(struct bio *bio)
+{
+	sector_t sector = filter_bio_sector(bio);
+	struct tracked_disk *tracked_disk;
+	struct tracker *tracker;
+	struct cow *holder = NULL;
+
+	rcu_read_lock();
+	tracked_disk = tracked_disk_find(bio->bi_bdev->bd_disk);
+	if (!tracked_disk)
+		goto out_unlock;
+	if (inflight_keep(&tracked_disk->inflight, bio)) {
+		holder = ERR_PTR(-EBUSY);
+		goto out_unlock;
+	}
+	list_for_each_entry_rcu(tracker, &tracked_disk->trackers, link) {
+		if (!tracker_is_touched(tracker, sector, bio_sectors(bio)))
+			continue;
+		tracker_mark(tracker, sector, bio_sectors(bio));
+		if (!holder && tracker_must_hold(tracker, bio, sector))
+			holder = cow_get(rcu_dereference(tracker->cow));
+	}
+out_unlock:
+	rcu_read_unlock();
+	return holder;
+}
+
+/**
+ * filter_hold() - hold a write that filter_judge() wants held
+ * @bio:	the write, which is ours now
+ *
+ * Context: That of the submitter, who may sleep.
+ */
+void filter_hold(struct bio *bio)
+{
+	bool is_sync = op_is_sync(bio->bi_opf);
+	struct cow *cow = tracker_prepare(bio);
+
+	if (IS_ERR(cow))
+		return;
+	if (!cow || cow_hold(cow, bio))
+		resubmit_now(bio);
+	else
+		cow_throttle(cow, is_sync);
+	if (cow)
+		cow_put(cow);
+}
+
+/* The same from a worker of resubmit.c, which sleeps for no bio in particular. */
+void tracker_submit_again(struct bio *bio)
+{
+	struct cow *cow = tracker_prepare(bio);
+
+	if (IS_ERR(cow))
+		return;
+	if (!cow || cow_hold(cow, bio)) {
+		inflight_make_spare();
+		resubmit_for_cgroup(bio);
+	}
+	if (cow)
+		cow_put(cow);
+}
+
+/*
+ * Past the filter
+ */
+
+/* A write that could not be held is about to reach this disk. */
+static void tracker_found_request(struct gendisk *disk)
+{
+	struct tracked_disk *tracked_disk;
+
+	rcu_read_lock();
+	tracked_disk = tracked_disk_find(disk);
+	if (tracked_disk && !READ_ONCE(tracked_disk->is_bypassed)) {
+		WRITE_ONCE(tracked_disk->is_bypassed, true);
+		/* Pairs with tracker_publish(): one of us sees the other's. */
+		smp_mb();
+		tracked_disk_fail(tracked_disk, -EOPNOTSUPP);
+	}
+	rcu_read_unlock();
+}
+
+/* Did this write, or what it is a part of, pass the filter? */
+static bool tracked_disk_has_seen(const struct tracked_disk *tracked_disk, const struct bio *bio)
+{
+	for (; bio; bio = inflight_parent(bio))
+		if (cow_owns_write(bio) || __inflight_counts(&tracked_disk->inflight, bio))
+			return true;
+	return false;
+}
+
+/*
+ * In a probe.  While a gate is closed the map may be switched, so the mark cannot
+ * be made; nor can a page be allocated on PREEMPT_RT with preemption disabled.
+ */
+static void tracker_mark_in_probe(struct tracker *tracker, sector_t sector,
+				  sector_t nr_sectors)
+{
+	/* Pairs with smp_store_release() in inflight_ungate(). */
+	if (!smp_load_acquire(&tracker->tracked_disk->inflight.gates)) {
+		if (!IS_ENABLED(CONFIG_PREEMPT_RT)) {
+			tracker_mark(tracker, sector, nr_sectors);
+			return;
+		}
+		if (tracker_mark_nowait(tracker, sector, nr_sectors))
+			return;
+	}
+	cbt_map_lose(rcu_dereference(tracker->cbt_map));
+}
+
+/*
+ * A write that was submitted before its disk was tracked.  It is marked, so that
+ * the next increment has it, and an image that it may change fails.
+ */
+static void tracked_disk_found_uncounted(struct tracked_disk *tracked_disk, struct bio *bio)
+{
+	sector_t sector = filter_bio_sector(bio);
+	struct tracker *tracker;
+
+	list_for_each_entry_rcu(tracker, &tracked_disk->trackers, link) {
+		struct cow *cow = rcu_dereference(tracker->cow);
+
+		if (!tracker_is_touched(tracker, sector, bio_sectors(bio)))
+			continue;
+		tracker_mark_in_probe(tracker, sector, bio_sectors(bio));
+		if (!cow)
+			continue;
+		pr_err_ratelimited("%u:%u: a write was submitted before it was tracked, and arrives only now\n",
+				   MAJOR(tracker->dev), MINOR(tracker->dev));
+		cow_fail(cow, -EAGAIN);
+	}
+}
+
+static void tracker_found_bio(struct bio *bio)
+{
+	struct tracked_disk *tracked_disk;
+
+	if (!bio_sectors(bio) || !bio->bi_bdev ||
+	    hlist_empty(tracked_disk_bucket(bio->bi_bdev->bd_disk)))
+		return;
+	rcu_read_lock();
+	tracked_disk = tracked_disk_find(bio->bi_bdev->bd_disk);
+	if (tracked_disk && READ_ONCE(tracked_disk->is_young) &&
+	    !tracked_disk_has_seen(tracked_disk, bio))
+		tracked_disk_found_uncounted(tracked_disk, bio);
+	rcu_read_unlock();
+}
+
+const struct bypass_user tracker_bypass_user = {
+	.found_request = tracker_found_request,
+	.found_bio = tracker_found_bio,
+};
