@@ -16,6 +16,7 @@
 
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
+#include <linux/file.h>
 #include <linux/ftrace.h>
 
 /*
@@ -69,7 +70,8 @@ static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write)
 
 static inline void bdev_ref_close(struct bdev_ref *ref)
 {
-	bdev_fput(ref->handle);
+	/* At once also in a worker, where fput() would leave it to another one. */
+	__fput_sync(ref->handle);
 }
 
 #elif defined(BLKSNAP_HAVE_BDEV_HANDLE)	/* 6.7 and 6.8 */
