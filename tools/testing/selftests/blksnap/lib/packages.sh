@@ -7,6 +7,7 @@
 #	pkg_need PROG|/PATH PACKAGE...	note the packages if PROG is missing
 #	pkg_install			install what was noted, with apt
 #	kernel_fetch 6.1|6.12		fetch and unpack a Debian kernel
+#	kernel_fetch 6.1-rt|6.12-rt	or its PREEMPT_RT variant
 #	kernel_fetch kasan|kcsan	or build one that looks for faults
 #	kernel_fetch uml|uml-kasan	or one that runs as a program
 #	qemu_fetch			find an emulator fit for the guests
@@ -243,7 +244,7 @@ apt_root_depends()
 		sed -n 's/^ *Depends: //p' | grep -E "^$3\$"
 }
 
-# kernel_fetch VERSION - unpack the newest Debian kernel of VERSION
+# kernel_fetch VERSION[-rt] - unpack the newest Debian kernel of VERSION
 #
 # Sets KERNEL_DIR (folder with boot/ and lib/modules/), KERNEL_RELEASE,
 # KERNEL_IMAGE (bzImage) and KERNEL_KDIR (build folder for modules).
@@ -278,7 +279,7 @@ kernel_suites()
 	local entry
 
 	for entry in "${KERNELS[@]}" "${KERNEL_SOURCES[@]}"; do
-		if [[ ${entry%% *} == "$1" ]]; then
+		if [[ ${entry%% *} == "${1%-rt}" ]]; then
 			printf '%s' "${entry#* }"
 			return 0
 		fi
@@ -290,6 +291,7 @@ kernel_unpack()
 {
 	local version=$1 dir=$BLKSNAP_CACHE/kernel/$1
 	local tmp=$BLKSNAP_CACHE/kernel/.$1.tmp
+	local flavour=amd64
 	local -a suites
 	local list image release
 
@@ -298,9 +300,10 @@ kernel_unpack()
 	list=$(kernel_suites "$version")
 	read -ra suites <<<"$list"
 	apt_root "kernel-$version" "${suites[@]}"
-	image=$(apt_root_depends "kernel-$version" linux-image-amd64 \
-		'linux-image-[0-9].*-amd64(-unsigned)?' | head -n 1)
-	[[ $image ]] || pkg_die "no linux-image-amd64 in ${suites[*]}"
+	[[ $version != *-rt ]] || flavour=rt-amd64
+	image=$(apt_root_depends "kernel-$version" "linux-image-$flavour" \
+		"linux-image-[0-9].*-$flavour(-unsigned)?" | head -n 1)
+	[[ $image ]] || pkg_die "no linux-image-$flavour in ${suites[*]}"
 	release=${image#linux-image-}
 	release=${release%-unsigned}
 
@@ -321,7 +324,7 @@ kernel_header_packages()
 
 	printf '%s\n' "$headers"
 	apt_root_depends "kernel-$1" "$headers" \
-		'linux-(headers-.*-common|kbuild-.*)'
+		'linux-(headers-.*-common(-rt)?|kbuild-.*)'
 }
 
 # kernel_mend TMP DIR RELEASE - make the unpacked packages work from DIR
