@@ -42,7 +42,8 @@ stack_programs="--program $build/tools/blksnap --program dmsetup --program lvm
 	--program btrfs --program mkfs.vfat --program fsck.vfat"
 # shellcheck disable=SC2086 # options and their values
 {
-suite ioctl test_ioctl $null_blk --fast --fast --timeout 300
+suite ioctl test_ioctl $null_blk --also 6.1-rt --arguments-6.1-rt --fast \
+	--fast --fast --timeout 300
 suite ioctl32 test_ioctl32 $null_blk --timeout 300 \
 	--skip 'uml* user-mode Linux runs no 32-bit programs'
 suite oracle test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
@@ -65,7 +66,9 @@ suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod scsi_debug \
 	--fast '--fast --lives 5' --timeout 600
 suite io test_io --alone $null_blk --kmod dm-mod --program dmsetup --memory 1536 \
 	--disk 64M --arguments '--device /dev/vda' \
-	--fast '--device /dev/vda' --timeout 300
+	--also 6.1-rt --fast '--device /dev/vda' --timeout 300
+suite rt test_rt $null_blk --disk 16M --arguments '--device /dev/vda' \
+	--on '*-rt' --also 6.1-rt --timeout 600
 # The kernel's leak detector makes an object for each one that is allocated: if
 # those could fail too, the sweep would take twice as long.
 suite sweep test_sweep $null_blk --kmod ext4 --program mkfs.ext4 \
