@@ -233,6 +233,8 @@ static bool null_disk_configure(const char *name, uint64_t nr_mib,
 				   options->completion_ns);
 	if (ok && options->queue_depth)
 		ok = null_disk_set(name, "hw_queue_depth", options->queue_depth);
+	if (ok && options->mib_per_s)
+		ok = null_disk_set(name, "mbps", options->mib_per_s);
 	if (ok && options->is_bio_based)
 		ok = null_disk_set(name, "queue_mode", 0);
 	if (ok && options->cache_mib)

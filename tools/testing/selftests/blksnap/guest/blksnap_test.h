@@ -84,6 +84,8 @@ struct disk {
  * @is_unpolled:	has no queue for polling, as it has otherwise
  * @queue_depth:	requests in flight at once, 0 means as many as usual
  * @is_hollow:		keeps nothing of what is written, so it needs no memory
+ * @mib_per_s:		bandwidth, 0 means no limit; a request of more than a
+ *			twentieth of it never ends, see queue/max_sectors_kb
  */
 struct null_disk_options {
 	unsigned int block_bytes;
@@ -94,6 +96,7 @@ struct null_disk_options {
 	bool is_unpolled;
 	unsigned int queue_depth;
 	bool is_hollow;
+	unsigned int mib_per_s;
 };
 
 int null_disk_create(struct disk *disk, const char *name, uint64_t nr_mib,

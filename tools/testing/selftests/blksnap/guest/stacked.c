@@ -14,10 +14,21 @@
 
 #include "stacked.h"
 
-/* A request with room for one target and its text. */
+#define NR_TARGETS 2
+
+/* A request with room for some targets and their texts. */
 struct dm_request {
 	struct dm_ioctl head;
-	struct dm_target_spec target;
+	struct {
+		struct dm_target_spec spec;
+		char text[64];
+	} targets[NR_TARGETS];
+};
+
+/* Part of a mapping; the next one follows it. */
+struct target {
+	const char *type;
+	uint64_t nr_sectors;
 	char text[64];
 };
 
@@ -39,22 +50,27 @@ static int dm_call(unsigned long command, struct dm_request *request,
 	return ret;
 }
 
-static int mapping_load(const char *name, const char *type, const char *text,
-			const struct disk *lower)
+static int mapping_load(const char *name, const struct target *targets, unsigned int nr)
 {
-	struct dm_request request = {
-		.head.target_count = 1,
-		.target.length = lower->nr_bytes / SECTOR_SIZE,
-	};
+	struct dm_request request = { .head.target_count = nr };
+	uint64_t sector = 0;
+	unsigned int i;
 
-	snprintf(request.target.target_type, sizeof(request.target.target_type),
-		 "%s", type);
-	snprintf(request.text, sizeof(request.text), "%s", text);
+	for (i = 0; i < nr; i++) {
+		struct dm_target_spec *spec = &request.targets[i].spec;
+
+		spec->sector_start = sector;
+		spec->length = targets[i].nr_sectors;
+		spec->next = sizeof(request.targets[i]);
+		snprintf(spec->target_type, sizeof(spec->target_type), "%s", targets[i].type);
+		memcpy(request.targets[i].text, targets[i].text, sizeof(targets[i].text));
+		sector += targets[i].nr_sectors;
+	}
 	return dm_call(DM_TABLE_LOAD, &request, name);
 }
 
-static int mapping_create(struct disk *disk, const char *name, const char *type,
-			  const char *text, const struct disk *lower)
+static int mapping_create(struct disk *disk, const char *name, const struct target *targets,
+			  unsigned int nr)
 {
 	struct dm_request request = { 0 };
 	char path[32];
@@ -65,7 +81,7 @@ static int mapping_create(struct disk *disk, const char *name, const char *type,
 	if (ret)
 		return ret;
 	snprintf(path, sizeof(path), "/dev/dm-%u", minor(request.head.dev));
-	ret = mapping_load(name, type, text, lower);
+	ret = mapping_load(name, targets, nr);
 	memset(&request, 0, sizeof(request));
 	if (!ret)
 		ret = dm_call(DM_DEV_SUSPEND, &request, name);	/* resumes it */
@@ -74,6 +90,27 @@ static int mapping_create(struct disk *disk, const char *name, const char *type,
 	if (ret)
 		mapping_remove(name);
 	return ret;
+}
+
+static void target_linear(struct target *target, const struct disk *lower, uint64_t sector,
+			  uint64_t nr_sectors)
+{
+	target->type = "linear";
+	target->nr_sectors = nr_sectors;
+	snprintf(target->text, sizeof(target->text), "%u:%u %llu", lower->id.mj, lower->id.mn,
+		 (unsigned long long)sector);
+}
+
+static void target_delay(struct target *target, const struct disk *lower, uint64_t sector,
+			 uint64_t nr_sectors, unsigned int read_ms, unsigned int write_ms)
+{
+	const unsigned long long from = sector;
+
+	kernel_module_load("dm-delay");
+	target->type = "delay";
+	target->nr_sectors = nr_sectors;
+	snprintf(target->text, sizeof(target->text), "%u:%u %llu %u %u:%u %llu %u", lower->id.mj,
+		 lower->id.mn, from, read_ms, lower->id.mj, lower->id.mn, from, write_ms);
 }
 
 /**
@@ -86,10 +123,10 @@ static int mapping_create(struct disk *disk, const char *name, const char *type,
  */
 int linear_create(struct disk *disk, const char *name, const struct disk *lower)
 {
-	char text[64];
+	struct target target;
 
-	snprintf(text, sizeof(text), "%u:%u 0", lower->id.mj, lower->id.mn);
-	return mapping_create(disk, name, "linear", text, lower);
+	target_linear(&target, lower, 0, lower->nr_bytes / SECTOR_SIZE);
+	return mapping_create(disk, name, &target, 1);
 }
 
 /**
@@ -105,12 +142,31 @@ int linear_create(struct disk *disk, const char *name, const struct disk *lower)
 int delay_create(struct disk *disk, const char *name, const struct disk *lower,
 		 unsigned int read_ms, unsigned int write_ms)
 {
-	char text[64];
+	struct target target;
 
-	kernel_module_load("dm-delay");
-	snprintf(text, sizeof(text), "%u:%u 0 %u %u:%u 0 %u", lower->id.mj,
-		 lower->id.mn, read_ms, lower->id.mj, lower->id.mn, write_ms);
-	return mapping_create(disk, name, "delay", text, lower);
+	target_delay(&target, lower, 0, lower->nr_bytes / SECTOR_SIZE, read_ms, write_ms);
+	return mapping_create(disk, name, &target, 1);
+}
+
+/**
+ * delay_create_beyond() - map all of a device, and let reads of its end wait
+ * @disk:	filled in
+ * @name:	of the mapping, for mapping_remove()
+ * @lower:	what to map
+ * @sector:	first one of which reads wait
+ * @read_ms:	how long
+ *
+ * Return: 0 or a negative errno.
+ */
+int delay_create_beyond(struct disk *disk, const char *name, const struct disk *lower,
+			uint64_t sector, unsigned int read_ms)
+{
+	struct target targets[2];
+
+	target_linear(&targets[0], lower, 0, sector);
+	target_delay(&targets[1], lower, sector, lower->nr_bytes / SECTOR_SIZE - sector,
+		     read_ms, 0);
+	return mapping_create(disk, name, targets, 2);
 }
 
 void mapping_remove(const char *name)
@@ -118,6 +174,23 @@ void mapping_remove(const char *name)
 	struct dm_request request = { 0 };
 
 	dm_call(DM_DEV_REMOVE, &request, name);
+}
+
+/* What is submitted to the mapping from here on waits; filesystems are not frozen. */
+int mapping_suspend(const char *name)
+{
+	struct dm_request request = {
+		.head.flags = DM_SUSPEND_FLAG | DM_SKIP_LOCKFS_FLAG,
+	};
+
+	return dm_call(DM_DEV_SUSPEND, &request, name);
+}
+
+int mapping_resume(const char *name)
+{
+	struct dm_request request = { 0 };
+
+	return dm_call(DM_DEV_SUSPEND, &request, name);
 }
 
 /* The first loop device that is free, or a negative errno. */
