@@ -153,8 +153,9 @@ static void cow_find_piece(struct cow *cow, sector_t sector, sector_t nr_sectors
 	piece->nr_sectors = nr_sectors;
 	if (!copied_map_test(&cow->copied, first)) {
 		piece->kind = COW_PIECE_SHARED;
+		/* The first block may be copied by now: that is found out afterwards. */
 		cow_piece_cut(cow, piece, sector,
-			      copied_map_next_copied(&cow->copied, first, last));
+			      copied_map_next_copied(&cow->copied, first + 1, last));
 		return;
 	}
 	last = copied_map_next_uncopied(&cow->copied, first, last) - 1;
@@ -339,6 +340,8 @@ static void cow_image_read_again(struct work_struct *work)
 
 	trace_blksnap_image_again(cow->origin_dev, io->iter.bi_sector,
 				  io->iter.bi_size >> SECTOR_SHIFT);
+	/* The queue that it was in left it where it was. */
+	bio->bi_next = NULL;
 	bio_set_dev(bio, io->bdev);
 	bio->bi_flags = io->flags;
 	bio_clear_flag(bio, BIO_CHAIN);
