@@ -169,18 +169,27 @@ int delay_create_beyond(struct disk *disk, const char *name, const struct disk *
 	return mapping_create(disk, name, targets, 2);
 }
 
-void mapping_remove(const char *name)
+/* Returns 0 or a negative errno: -EBUSY if it is open. */
+int mapping_remove(const char *name)
 {
 	struct dm_request request = { 0 };
 
-	dm_call(DM_DEV_REMOVE, &request, name);
+	return dm_call(DM_DEV_REMOVE, &request, name);
 }
 
-/* What is submitted to the mapping from here on waits; filesystems are not frozen. */
+/**
+ * mapping_suspend() - keep back all requests from now on
+ * @name:	of the mapping
+ *
+ * Nothing is flushed and no filesystem frozen.  Whoever waits for a request does
+ * so until mapping_resume().
+ *
+ * Return: 0 or a negative errno.
+ */
 int mapping_suspend(const char *name)
 {
 	struct dm_request request = {
-		.head.flags = DM_SUSPEND_FLAG | DM_SKIP_LOCKFS_FLAG,
+		.head.flags = DM_SUSPEND_FLAG | DM_SKIP_LOCKFS_FLAG | DM_NOFLUSH_FLAG,
 	};
 
 	return dm_call(DM_DEV_SUSPEND, &request, name);
@@ -191,6 +200,15 @@ int mapping_resume(const char *name)
 	struct dm_request request = { 0 };
 
 	return dm_call(DM_DEV_SUSPEND, &request, name);
+}
+
+/* How often it is open at this moment, or a negative errno. */
+int mapping_open_count(const char *name)
+{
+	struct dm_request request = { 0 };
+	int ret = dm_call(DM_DEV_STATUS, &request, name);
+
+	return ret ? ret : request.head.open_count;
 }
 
 /* The first loop device that is free, or a negative errno. */

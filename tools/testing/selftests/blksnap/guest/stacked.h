@@ -12,9 +12,10 @@ int delay_create(struct disk *disk, const char *name, const struct disk *lower,
 		 unsigned int read_ms, unsigned int write_ms);
 int delay_create_beyond(struct disk *disk, const char *name, const struct disk *lower,
 			uint64_t sector, unsigned int read_ms);
-void mapping_remove(const char *name);
+int mapping_remove(const char *name);
 int mapping_suspend(const char *name);
 int mapping_resume(const char *name);
+int mapping_open_count(const char *name);
 int loop_create(struct disk *disk, const struct disk *lower,
 		unsigned int block_bytes);
 int loop_create_of_memory(struct disk *disk, uint64_t nr_bytes);

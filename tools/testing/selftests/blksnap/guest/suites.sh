@@ -104,4 +104,7 @@ suite instant test_instant $null_blk --kmod ext4 --kmod dm-mod --kmod dm-crypt \
 	--kmod-if crypto_null --kmod loop --kmod scsi_debug --kmod sd_mod \
 	--program mkfs.ext4 --program dmsetup --memory 1536 \
 	--arguments '--takes 200' --arguments-6.12 '--takes 60' --timeout 900
+suite waits test_waits --alone $null_blk --kmod ext4 --kmod dm-mod --kmod dm-delay \
+	--kmod-if raid1 --program mkfs.ext4 --program mdadm --fast '--fast' \
+	--timeout 900
 }
