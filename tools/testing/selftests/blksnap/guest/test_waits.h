@@ -70,22 +70,20 @@ pid_t child_write_start(const struct child_write *write);
 
 /* --- writers whose longest write is of interest --- */
 
-#define WRITER_FILES_MAX 16U
-
 /**
  * struct writer - a thread that writes 4 KiB again and again
- * @fds:	written in turns
- * @nr_fds:	how many
+ * @fd:		of a device or file
  * @at:		where, in bytes
+ * @nr_bytes:	after which it begins at @at again
  * @pause_us:	between two writes
  * @begun_ns:	when the write in progress began, 0 between writes
  * @longest_ns:	of the writes that are done
  */
 struct writer {
 	pthread_t thread;
-	int fds[WRITER_FILES_MAX];
-	unsigned int nr_fds;
+	int fd;
 	uint64_t at;
+	uint64_t nr_bytes;
 	unsigned int pause_us;
 	atomic_bool is_over;
 	atomic_uint_fast64_t begun_ns;
@@ -94,9 +92,8 @@ struct writer {
 	atomic_uint nr_failed;
 };
 
-struct writer *writer_start(const char *const *paths, unsigned int nr_paths,
-			    uint64_t at, unsigned int pause_us);
-struct writer *writer_start_on(const char *path, uint64_t at, unsigned int pause_us);
+void writer_start(const char *path, uint64_t at, unsigned int pause_us);
+void writer_start_over(const char *path, uint64_t nr_bytes, unsigned int pause_us);
 void writers_begin_anew(void);
 uint64_t writers_longest_ns(void);
 void writers_stop(void);

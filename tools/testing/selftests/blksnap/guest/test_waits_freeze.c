@@ -81,7 +81,7 @@ static void get_stuck(void)
 	child_start(write_from_hung_memory, NULL);
 	rig_hang(freeze.memory);
 	sleep_ms(2 * UNDER_WAY_MS);
-	writer_start_on(freeze.busy.path, 0, 500000);
+	writer_start(freeze.busy.path, 0, 500000);
 }
 
 static void test_write_that_is_stuck_stops_the_take_in_time(void)
@@ -105,7 +105,7 @@ static void test_write_that_is_stuck_freezes_no_other_for_long(void)
 	uint64_t longest_ns;
 
 	get_stuck();
-	writer_start_on(freeze.good_file, 0, 20000);
+	writer_start(freeze.good_file, 0, 20000);
 	take = call_start(take_fn, &freeze.snapshot);
 	call_ends_within(take, FREEZE_WATCH_MS);
 	longest_ns = writers_longest_ns();
@@ -154,8 +154,8 @@ static void test_filesystems_are_thawed_when_the_taker_is_killed(void)
 	rig_go_on();
 	EXPECT(child_ends_within(taker, CALL_LIMIT_MS));
 	writers_stop();
-	writer_start_on(freeze.good_file, 0, 10000);
-	writer_start_on(freeze.stuck_file, 0, 10000);
+	writer_start(freeze.good_file, 0, 10000);
+	writer_start(freeze.stuck_file, 0, 10000);
 	sleep_ms(500);
 	EXPECT(writers_longest_ns() < CALL_LIMIT_MS * NS_PER_MS);
 	ret = take_fn(&freeze.snapshot);
@@ -200,7 +200,7 @@ static void test_slow_filesystem_keeps_no_other_frozen(void)
 	make_disks();
 	create_snapshot(slow_disk, freeze.good);
 	snprintf(file, sizeof(file), "%s/file", rig_mount(slow_disk));
-	writer_start_on(freeze.good_file, 0, 5000);
+	writer_start(freeze.good_file, 0, 5000);
 	sleep_ms(3000);
 	without_ns = writers_longest_ns();
 	make_dirty(file);

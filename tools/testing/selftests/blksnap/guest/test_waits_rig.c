@@ -31,7 +31,7 @@ static struct {
 	char mounts[4][32];
 	unsigned int nr_mounts;
 	pid_t children[16];
-	struct writer writers[16];
+	struct writer writers[64];
 	unsigned int nr_writers;
 	struct call calls[8];
 	unsigned int nr_calls;
@@ -319,12 +319,12 @@ pid_t child_write_start(const struct child_write *write)
 
 /* --- writers --- */
 
-static void write_once(struct writer *writer, int fd, const void *buffer)
+static void write_once(struct writer *writer, const void *buffer, uint64_t at)
 {
 	uint64_t ns;
 
 	atomic_store(&writer->begun_ns, now_ns());
-	if (pwrite(fd, buffer, WRITE_BYTES, writer->at) != WRITE_BYTES)
+	if (pwrite(writer->fd, buffer, WRITE_BYTES, at) != WRITE_BYTES)
 		atomic_fetch_add(&writer->nr_failed, 1);
 	ns = now_ns() - atomic_load(&writer->begun_ns);
 	if (ns > atomic_load(&writer->longest_ns))
@@ -341,42 +341,44 @@ static void *writer_run(void *data)
 
 	for (i = 0; !atomic_load(&writer->is_over); i++) {
 		memset(buffer, i, WRITE_BYTES);
-		write_once(writer, writer->fds[i % writer->nr_fds], buffer);
+		write_once(writer, buffer, writer->at + i * WRITE_BYTES % writer->nr_bytes);
 		usleep(writer->pause_us);
 	}
 	free(buffer);
 	return NULL;
 }
 
-/**
- * writer_start() - write 4 KiB to devices or files in turns, directly
- * @paths:	a file is made if it is not there
- * @nr_paths:	WRITER_FILES_MAX at most
- * @at:		where, in bytes
- * @pause_us:	between two writes
- */
-struct writer *writer_start(const char *const *paths, unsigned int nr_paths,
-			    uint64_t at, unsigned int pause_us)
+static void start_writer(const char *path, uint64_t at, uint64_t nr_bytes,
+			 unsigned int pause_us)
 {
 	struct writer *writer = &rig.writers[rig.nr_writers];
-	unsigned int i;
 
 	ASSERT(rig.nr_writers < ARRAY_SIZE(rig.writers));
 	memset(writer, 0, sizeof(*writer));
-	for (i = 0; i < nr_paths; i++)
-		writer->fds[writer->nr_fds++] =
-			ASSERT_OK(open(paths[i], O_WRONLY | O_CREAT | O_DIRECT |
-				       O_DSYNC | O_CLOEXEC, 0600));
+	writer->fd = ASSERT_OK(open(path, O_WRONLY | O_CREAT | O_DIRECT | O_DSYNC |
+				    O_CLOEXEC, 0600));
 	writer->at = at;
+	writer->nr_bytes = nr_bytes;
 	writer->pause_us = pause_us;
 	ASSERT_EQ(pthread_create(&writer->thread, NULL, writer_run, writer), 0);
 	rig.nr_writers++;
-	return writer;
 }
 
-struct writer *writer_start_on(const char *path, uint64_t at, unsigned int pause_us)
+/**
+ * writer_start() - write 4 KiB again and again, directly, until writers_stop()
+ * @path:	a file is made if it is not there
+ * @at:		where, in bytes
+ * @pause_us:	between two writes
+ */
+void writer_start(const char *path, uint64_t at, unsigned int pause_us)
 {
-	return writer_start(&path, 1, at, pause_us);
+	start_writer(path, at, WRITE_BYTES, pause_us);
+}
+
+/* Each write goes to the next 4 KiB, and again to the first after @nr_bytes. */
+void writer_start_over(const char *path, uint64_t nr_bytes, unsigned int pause_us)
+{
+	start_writer(path, 0, nr_bytes, pause_us);
 }
 
 /* Forget the writes so far. */
@@ -424,8 +426,7 @@ void writers_stop(void)
 
 		pthread_join(writer->thread, NULL);
 		nr_failed += atomic_load(&writer->nr_failed);
-		for (i = 0; i < writer->nr_fds; i++)
-			close(writer->fds[i]);
+		close(writer->fd);
 	}
 	EXPECT_EQ(nr_failed, 0);
 }
