@@ -3,11 +3,12 @@
  * Writes that land after the switch, beside new ones to the same blocks
  *
  * Each spot is one block of 64 KiB.  A slow write, submitted before the take,
- * goes to the first half of its first 4 KiB.  A new write, at any time, goes to
- * the other half of them, or to another 4 KiB of the spot.  Whatever is copied
- * because of the new one holds the place of the slow one, too, before it has
- * landed.  The image may show the slow write or not, but the same for ever; and
- * each block that differs between two images is in the map of the later one.
+ * goes to the first half of some 4 KiB of it, others in each round.  A new write,
+ * at any time, goes to the other half of them, or to other 4 KiB of the spot.
+ * Whatever is copied because of the new write holds the place of the slow one,
+ * too, before that has landed.  The image may show the slow write or not, but the
+ * same for ever.  If it does not, the next one will: the map has to list the place
+ * then, though the slow write was submitted, and marked, in the interval before.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -22,8 +23,8 @@
 #define HALF_BYTES 2048U
 #define NR_ROUNDS 6U
 #define NR_READS 8U
-#define SLOW_MS 600U			/* of a write, more or less */
-#define SLOW_BYTES_PER_S (NR_SPOTS * HALF_BYTES * 1000ULL / SLOW_MS)
+#define SLOW_MS 600U			/* of a write, or the half of them */
+#define SLOW_BYTES_PER_S (NR_SPOTS * HALF_BYTES * 1000ULL / (2 * SLOW_MS))
 
 struct newcomer {
 	pthread_t thread;
@@ -40,24 +41,35 @@ static struct {
 	atomic_bool is_over;
 	uint8_t *images[2];		/* of this round and of the last one */
 	uint8_t *again;
+	unsigned int round;
 	struct blk_snap_cbt_info last;
 	unsigned int nr_landed;		/* slow writes that images do not show */
 	unsigned int nr_changed, nr_unlisted;
 } land;
 
-/* The slow writes begin one after the other, from before the take on. */
+/* Not where the last one went, or it would be marked because of this one. */
+static uint64_t slow_at(unsigned int spot, unsigned int round)
+{
+	return spot * SPOT_BYTES + round % 2 * 8 * 4096;
+}
+
+/*
+ * The slow writes begin one after the other, from before the take on.  Those that
+ * are throttled come in faster than they go.
+ */
 static void start_slow_writes(unsigned int round)
 {
+	const unsigned int spread_ms = land.is_throttled ? SLOW_MS / 3 : SLOW_MS;
 	unsigned int i;
 
 	for (i = 0; i < NR_SPOTS; i++) {
 		land.slow[i] = (struct child_write) {
 			.path = land.origin->path,
-			.at = i * SPOT_BYTES,
+			.at = slow_at(i, round),
 			.nr_bytes = HALF_BYTES,
 			.byte = 0x80 + round * NR_SPOTS + i,
 			.is_slow = land.is_throttled,
-			.delay_ms = i * SLOW_MS / NR_SPOTS,
+			.delay_ms = i * spread_ms / NR_SPOTS,
 		};
 		land.children[i] = child_write_start(&land.slow[i]);
 	}
@@ -67,14 +79,15 @@ static void start_slow_writes(unsigned int round)
 static void *write_beside(void *data)
 {
 	struct newcomer *newcomer = data;
-	const uint64_t at = newcomer->spot * SPOT_BYTES +
-			    (newcomer->spot % 2 ? HALF_BYTES : 5 * 4096);
+	const uint64_t at = newcomer->spot % 2 ?
+			    slow_at(newcomer->spot, land.round) + HALF_BYTES :
+			    newcomer->spot * SPOT_BYTES + 5 * 4096;
 	int fd = open(land.origin->path, O_WRONLY | O_DIRECT | O_CLOEXEC);
 	char *buffer = alloc_aligned(4096);
 	unsigned int i;
 
 	for (i = 0; fd >= 0 && !atomic_load(&land.is_over); i++) {
-		memset(buffer, i % 0x80, HALF_BYTES);
+		memset(buffer, (16 * land.round + i) % 0x80, HALF_BYTES);
 		if (pwrite(fd, buffer, HALF_BYTES, at) != HALF_BYTES)
 			break;
 		usleep(7000);
@@ -124,7 +137,7 @@ static void expect_image_stays(const char *image)
 	}
 	for (i = 0; i < NR_SPOTS; i++) {
 		EXPECT_EQ(child_join(land.children[i]), 0);
-		land.nr_landed += land.images[0][i * SPOT_BYTES] != land.slow[i].byte;
+		land.nr_landed += land.images[0][land.slow[i].at] != land.slow[i].byte;
 	}
 	EXPECT(read_direct(image, land.again, AREA_BYTES, 0));
 	nr_differing += !!memcmp(land.images[0], land.again, AREA_BYTES);
@@ -156,6 +169,7 @@ static void run_round(unsigned int round)
 	snapshot_create(&snapshot, land.origin);
 	ASSERT_OK(append_range(&snapshot, land.storage, 0,
 			       land.storage->nr_bytes / SECTOR_SIZE));
+	land.round = round;
 	start_newcomers();
 	start_slow_writes(round);
 	sleep_ms(SLOW_MS / 2);
