@@ -37,7 +37,7 @@
  * How long destroying waits, so that as a rule nothing is left of a snapshot when
  * the call returns.  If its own devices take longer, the worker goes on alone.
  */
-#define SNAPSHOT_END_TIMEOUT HZ
+#define SNAPSHOT_END_TIMEOUT (HZ / 2)
 
 /* Protects the list, the states, and all sets of storage ranges. */
 DEFINE_MUTEX(snapshots_lock);

@@ -10,7 +10,7 @@
 
 #define NR_DEVICES 64U
 #define NR_TIMES 5U
-#define DESTROY_LIMIT_MS 500U		/* all of them together */
+#define DESTROY_LIMIT_MS 1000U		/* all of them together */
 #define UNTRACK_LIMIT_MS 150U
 #define CREATE_LIMIT_MS 50U
 

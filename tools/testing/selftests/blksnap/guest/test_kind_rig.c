@@ -27,6 +27,9 @@
 struct disk origin, storage, lower;
 struct snapshot snapshot;
 
+/* For what goes on after a call. */
+#define PATIENCE_MS 10000U
+
 static bool has_mapping, is_reloaded;
 
 static struct group {
@@ -52,11 +55,14 @@ void kind_set_up(void)
 /* Load the module with other parameters for this test; nothing may be tracked. */
 void module_reload(const char *parameters)
 {
+	unsigned int ms;
+
 	is_reloaded = true;
 	if (ctl >= 0)
 		close(ctl);
 	ctl = -1;
-	ASSERT_EQ(module_unload(), 0);
+	for (ms = 0; module_unload() && ms < PATIENCE_MS; ms += 100)
+		sleep_ms(100);
 	ASSERT_EQ(module_load(parameters), 0);
 	ctl_set_up();
 }
@@ -428,6 +434,8 @@ void expect_share(const char *what, unsigned long long bare, unsigned long long 
 
 void kind_tear_down(void)
 {
+	unsigned int ms;
+
 	if (has_mapping)
 		mapping_resume(MAPPING);
 	groups_unlimit();
@@ -437,8 +445,9 @@ void kind_tear_down(void)
 	calls_end();
 	groups_remove();
 	ctl_tear_down();
-	if (has_mapping)
-		mapping_remove(MAPPING);
+	/* A snapshot that was destroyed may still wait for what its devices were asked. */
+	for (ms = 0; has_mapping && mapping_remove(MAPPING) && ms < PATIENCE_MS; ms += 100)
+		sleep_ms(100);
 	has_mapping = false;
 	null_disk_destroy(&origin);
 	null_disk_destroy(&storage);
