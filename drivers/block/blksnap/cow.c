@@ -183,6 +183,8 @@ static void cow_free(struct kref *kref)
 	bioset_exit(&cow->copy_bios);
 	mempool_exit(&cow->block_pool);
 	kfree(cow);
+	/* An engine that goes leaves nothing behind, and the others soon have theirs. */
+	cow_free_spare_pages();
 	if (atomic_dec_and_test(&cow_live))
 		wake_up(&cow_live_wait);
 }

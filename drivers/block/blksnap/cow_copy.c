@@ -9,7 +9,7 @@
  *	cow_copy_alloc() -> cow_copy_start() -> cow_copy_read(), or fill it and
  *	cow_copy_filled() -> stored or dropped -> cow_copy_put()
  *
- * Lock order: cow->lock is the only lock here.
+ * Lock order: cow->lock -> cow_spare_lock.
  */
 #include "blksnap.h"
 
@@ -21,6 +21,13 @@
 #include "cow_priv.h"
 #include "trace.h"
 
+/* 1 MiB with pages of 4 KiB: what the longest run has. */
+#define COW_SPARE_PAGES 256
+
+static struct page *cow_spare_pages[COW_SPARE_PAGES];
+static unsigned int nr_cow_spare_pages;
+static DEFINE_SPINLOCK(cow_spare_lock);	/* both */
+
 /* The first copy of one of these blocks, or NULL. */
 struct cow_copy *cow_find_copy(struct cow *cow, u64 first, u64 last)
 {
@@ -31,13 +38,105 @@ struct cow_copy *cow_find_copy(struct cow *cow, u64 first, u64 last)
 	return range ? container_of(range, struct cow_copy, range) : NULL;
 }
 
-static void cow_copy_free(struct cow_copy *copy)
+/*
+ * Memory of blocks
+ *
+ * Most engines have blocks of one page.  Some pages are kept for the next copies of
+ * any engine: to free and allocate one costs as much as all else that is done for a
+ * copy, where the system clears pages.  A reserve that is not full comes first.
+ */
+
+static unsigned int cow_take_pages(struct cow *cow, struct bio_vec *bvecs, unsigned int nr_wanted)
 {
-	struct cow *cow = copy->cow;
+	unsigned long flags;
+	unsigned int nr;
+
+	if (cow_block_bytes(cow) != PAGE_SIZE)
+		return 0;
+	spin_lock_irqsave(&cow_spare_lock, flags);
+	for (nr = 0; nr < nr_wanted && nr_cow_spare_pages; nr++)
+		bvecs[nr].bv_page = cow_spare_pages[--nr_cow_spare_pages];
+	spin_unlock_irqrestore(&cow_spare_lock, flags);
+	return nr;
+}
+
+static unsigned int cow_keep_pages(struct cow *cow, const struct bio_vec *bvecs,
+				   unsigned int nr_pages)
+{
+	unsigned int nr = 0;
+	unsigned long flags;
+
+	if (cow_block_bytes(cow) != PAGE_SIZE ||
+	    READ_ONCE(cow->block_pool.curr_nr) < cow->block_pool.min_nr)
+		return 0;
+	spin_lock_irqsave(&cow_spare_lock, flags);
+	while (nr < nr_pages && nr_cow_spare_pages < COW_SPARE_PAGES)
+		cow_spare_pages[nr_cow_spare_pages++] = bvecs[nr++].bv_page;
+	spin_unlock_irqrestore(&cow_spare_lock, flags);
+	return nr;
+}
+
+/* Frees the pages that are kept; other engines keep theirs again. */
+void cow_free_spare_pages(void)
+{
+	struct page *page;
+
+	do {
+		page = NULL;
+		spin_lock_irq(&cow_spare_lock);
+		if (nr_cow_spare_pages)
+			page = cow_spare_pages[--nr_cow_spare_pages];
+		spin_unlock_irq(&cow_spare_lock);
+		if (page)
+			__free_page(page);
+	} while (page);
+}
+
+static void cow_free_blocks(struct cow *cow, const struct bio_vec *bvecs, unsigned int nr_blocks)
+{
 	unsigned int i;
 
-	for (i = 0; i < copy->bio.bi_vcnt; i++)
-		mempool_free(copy->bio.bi_io_vec[i].bv_page, &cow->block_pool);
+	for (i = cow_keep_pages(cow, bvecs, nr_blocks); i < nr_blocks; i++)
+		mempool_free(bvecs[i].bv_page, &cow->block_pool);
+}
+
+/* Adds the memory of one block, with zeros after the origin's end. */
+static void cow_copy_add_block(struct cow_copy *copy, u64 block, struct page *page)
+{
+	struct cow *cow = copy->cow;
+	unsigned int nr_bytes = cow_blocks_to_sectors(cow, block, block) << SECTOR_SHIFT;
+
+	if (nr_bytes < cow_block_bytes(cow))
+		memset(page_address(page) + nr_bytes, 0, cow_block_bytes(cow) - nr_bytes);
+	__bio_add_page(&copy->bio, page, nr_bytes, 0);
+}
+
+/* Makes memory for a run of blocks, or for the beginning of one. */
+static void cow_copy_add_blocks(struct cow_copy *copy, u64 first, unsigned int nr_blocks)
+{
+	/* The pages are put where they will be anyway. */
+	struct bio_vec *bvecs = copy->bio.bi_io_vec;
+	struct cow *cow = copy->cow;
+	unsigned int nr, i;
+
+	nr = cow_take_pages(cow, bvecs, nr_blocks);
+	for (; nr < nr_blocks; nr++) {
+		/* Takes from the reserve, but never waits for it. */
+		bvecs[nr].bv_page = mempool_alloc(&cow->block_pool, GFP_NOWAIT | __GFP_NOWARN);
+		if (!bvecs[nr].bv_page)
+			break;
+	}
+	for (i = 0; i < nr; i++)
+		cow_copy_add_block(copy, first + i, bvecs[i].bv_page);
+}
+
+/*
+ * Copies
+ */
+
+static void cow_copy_free(struct cow_copy *copy)
+{
+	cow_free_blocks(copy->cow, copy->bio.bi_io_vec, copy->bio.bi_vcnt);
 	if (copy->extent)
 		extent_free(copy->extent);
 	bio_put(&copy->bio);
@@ -84,22 +183,6 @@ void cow_drop_copies(struct cow *cow, struct list_head *copies)
 	cow_put_copies(&forgotten);
 }
 
-/* Adds the memory of one block, with zeros after the origin's end. */
-static bool cow_copy_add_block(struct cow_copy *copy, u64 block)
-{
-	struct cow *cow = copy->cow;
-	unsigned int nr_bytes = cow_blocks_to_sectors(cow, block, block) << SECTOR_SHIFT;
-	/* Takes from the reserve, but never waits for it. */
-	struct page *page = mempool_alloc(&cow->block_pool, GFP_NOWAIT | __GFP_NOWARN);
-
-	if (!page)
-		return false;
-	if (nr_bytes < cow_block_bytes(cow))
-		memset(page_address(page) + nr_bytes, 0, cow_block_bytes(cow) - nr_bytes);
-	__bio_add_page(&copy->bio, page, nr_bytes, 0);
-	return true;
-}
-
 /**
  * cow_copy_alloc() - make a copy object with memory for a run of blocks
  * @cow:	the engine
@@ -117,7 +200,6 @@ struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_bloc
 {
 	struct cow_copy *copy;
 	struct bio *bio;
-	unsigned int i;
 
 	if (!copied_map_populate(&cow->copied, first, first + nr_blocks - 1,
 				 GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN))
@@ -133,15 +215,13 @@ struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_bloc
 	copy->storing = 0;
 	copy->extent = NULL;
 
-	for (i = 0; i < nr_blocks; i++)
-		if (!cow_copy_add_block(copy, first + i))
-			break;
-	if (!i) {
+	cow_copy_add_blocks(copy, first, nr_blocks);
+	if (!bio->bi_vcnt) {
 		bio_put(bio);
 		return NULL;
 	}
 	copy->range.first = first;
-	copy->range.last = first + i - 1;
+	copy->range.last = first + bio->bi_vcnt - 1;
 	return copy;
 }
 
@@ -170,13 +250,12 @@ unsigned int cow_run_blocks(struct cow *cow, u64 first, u64 last)
 static void cow_copy_trim(struct cow_copy *copy, unsigned int nr_blocks)
 {
 	struct bio *bio = &copy->bio;
+	unsigned int i;
 
-	while (bio->bi_vcnt > nr_blocks) {
-		struct bio_vec *bvec = &bio->bi_io_vec[--bio->bi_vcnt];
-
-		bio->bi_iter.bi_size -= bvec->bv_len;
-		mempool_free(bvec->bv_page, &copy->cow->block_pool);
-	}
+	for (i = nr_blocks; i < bio->bi_vcnt; i++)
+		bio->bi_iter.bi_size -= bio->bi_io_vec[i].bv_len;
+	cow_free_blocks(copy->cow, bio->bi_io_vec + nr_blocks, bio->bi_vcnt - nr_blocks);
+	bio->bi_vcnt = nr_blocks;
 }
 
 /*

@@ -235,6 +235,7 @@ void cow_copy_put(struct cow_copy *copy);
 void cow_forget_copy(struct cow *cow, struct cow_copy *copy, struct list_head *forgotten);
 void cow_put_copies(struct list_head *copies);
 void cow_drop_copies(struct cow *cow, struct list_head *copies);
+void cow_free_spare_pages(void);
 
 /* For cow.c: workers, and what all images share. */
 void cow_starved_work(struct work_struct *work);
