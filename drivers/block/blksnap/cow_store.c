@@ -211,6 +211,31 @@ static int cow_store_batch(struct cow *cow, struct list_head *batch)
 	return 0;
 }
 
+/*
+ * While other batches are on their way, space may still be appended: then a batch that
+ * finds none goes back, and the last store that is at work takes it.
+ */
+static bool cow_put_back(struct cow_store *store)
+{
+	struct cow *cow = store->cow;
+	bool has_company = false;
+	struct cow_copy *copy;
+	unsigned int i;
+
+	spin_lock_irq(&cow->lock);
+	for (i = 0; i < COW_STORES; i++)
+		has_company |= &cow->stores[i] != store && !list_empty(&cow->stores[i].batch);
+	has_company &= !cow->error;
+	if (has_company) {
+		list_for_each_entry(copy, &store->batch, link)
+			cow->nr_unstored += cow_copy_blocks(copy);
+		list_splice_init(&store->batch, &cow->unstored);
+		__clear_bit(store - cow->stores, &cow->busy_stores);
+	}
+	spin_unlock_irq(&cow->lock);
+	return has_company;
+}
+
 /* Stores batch after batch. */
 void cow_store_work(struct work_struct *work)
 {
@@ -222,7 +247,7 @@ void cow_store_work(struct work_struct *work)
 		return;
 	while (!ret && cow_collect(store))
 		ret = cow_store_batch(cow, &store->batch);
-	if (ret)
+	if (ret && (ret != -ENOSPC || !cow_put_back(store)))
 		cow_fail(cow, ret);
 	if (READ_ONCE(cow->error))
 		cow_drop_copies(cow, &store->batch);

@@ -293,7 +293,7 @@ static void test_destroying_lets_held_writes_go(void)
 /* --- the time limit --- */
 
 #define STALL_MS 20000U			/* see "Memory" in blksnap.rst */
-#define BATCH_MS 8000U
+#define BATCH_MS 16000U
 #define NR_STALLED 5			/* writes of 2 MiB each: more than the budget */
 
 /* An origin with a storage, besides those of the rig. */
@@ -395,7 +395,7 @@ static unsigned int wait_until_lost(uint64_t start)
 
 /*
  * The writers of three snapshots wait for memory at the same time: the storage
- * of the first one hangs; that of the second one stores a batch each 8 seconds;
+ * of the first one hangs; that of the second one takes 16 seconds for a batch;
  * the origin of the third one hangs.  Only the first one is lost.
  */
 static void test_storing_that_hangs_for_20_seconds_is_given_up(void)
