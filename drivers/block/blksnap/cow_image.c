@@ -30,7 +30,6 @@
 #include <linux/blk-cgroup.h>
 #include <linux/blkdev.h>
 #include <linux/delay.h>
-#include <linux/highmem.h>
 #include <linux/mempool.h>
 #include <linux/slab.h>
 
@@ -50,39 +49,24 @@ enum cow_piece_kind {
 	COW_PIECE_ZERO,
 };
 
-/**
- * struct cow_piece - the first part of an image bio
- * @kind:	where its data is
- * @nr_sectors:	its length
- * @copy:	of COW_PIECE_MEMORY, referenced
- * @position:	of COW_PIECE_STORED
- */
+/* The first part of an image bio. */
 struct cow_piece {
 	enum cow_piece_kind kind;
 	sector_t nr_sectors;
-	struct cow_copy *copy;
-	u64 position;
+	struct cow_copy *copy;		/* of COW_PIECE_MEMORY, referenced */
+	u64 position;			/* of COW_PIECE_STORED */
 };
 
-/**
- * struct cow_image_io - a write that waits for its worker, or a read that was sent
- *			 to a device
- * @work:	writes, or reads again
- * @cow:	the engine, see cow_io_begin()
- * @bio:	the bio, which is sent on itself: a clone would cost more than all
- *		else here
- * @is_shared:	read from the origin
- * @flags:	bi_flags of a read as it came, like the following
- * @ioprio:	bi_ioprio
- * @bdev:	bi_bdev
- * @iter:	bi_iter
- * @end_io:	bi_end_io
- * @private:	bi_private
+/*
+ * A write that waits for its worker, or a read that was sent to a device.  The bio
+ * itself is sent on: a clone would cost more than all else here.
  */
 struct cow_image_io {
-	struct work_struct work;
-	struct cow *cow;
+	struct work_struct work;	/* writes, or reads again */
+	struct cow *cow;		/* see cow_io_begin() */
 	struct bio *bio;
+
+	/* Of a read: is it from the origin, and the fields of the bio as it came. */
 	bool is_shared;
 	unsigned short flags;
 	unsigned short ioprio;
@@ -114,6 +98,19 @@ static struct cow_image_io *cow_image_io_alloc(struct cow *cow, struct bio *bio)
 /*
  * Where the pieces are
  */
+
+/* Makes @view a bio over the memory of a copy, from a sector of the origin on. */
+static void cow_copy_view(struct bio *view, const struct cow_copy *copy, sector_t sector)
+{
+	sector_t start = cow_block_sector(copy->cow, copy->range.first);
+	sector_t nr_sectors = cow_blocks_to_sectors(copy->cow, copy->range.first,
+						    copy->range.last);
+
+	bio_init(view, NULL, copy->bio.bi_io_vec, copy->bio.bi_vcnt, REQ_OP_READ);
+	view->bi_vcnt = copy->bio.bi_vcnt;
+	view->bi_iter.bi_size = nr_sectors << SECTOR_SHIFT;
+	bio_advance(view, (sector - start) << SECTOR_SHIFT);
+}
 
 /* Cuts a piece that starts at @sector before block @end. */
 static void cow_piece_cut(const struct cow *cow, struct cow_piece *piece, sector_t sector,
@@ -182,34 +179,6 @@ static void cow_piece_clip_to_range(struct cow *cow, struct cow_piece *piece)
 /*
  * Reading
  */
-
-/* Copies from an in-memory copy what a piece asks for. */
-static void cow_read_memory(const struct cow_copy *copy, struct bio *bio)
-{
-	const struct cow *cow = copy->cow;
-	u64 from = (u64)(bio->bi_iter.bi_sector -
-			 cow_block_sector(cow, copy->range.first)) << SECTOR_SHIFT;
-	struct bvec_iter iter;
-	struct bio_vec bvec;
-
-	bio_for_each_segment(bvec, bio, iter) {
-		char *to = bvec_kmap_local(&bvec);
-		unsigned int done = 0;
-
-		while (done < bvec.bv_len) {
-			unsigned int offset = from & (cow_block_bytes(cow) - 1);
-			unsigned int nr_bytes = min(bvec.bv_len - done,
-						    cow_block_bytes(cow) - offset);
-			struct page *page =
-				copy->bio.bi_io_vec[from >> cow->config.block_shift].bv_page;
-
-			memcpy(to + done, page_address(page) + offset, nr_bytes);
-			done += nr_bytes;
-			from += nr_bytes;
-		}
-		kunmap_local(to);
-	}
-}
 
 static bool cow_image_is_torn(const struct cow_image_io *io)
 {
@@ -291,6 +260,15 @@ static void cow_read_device(struct cow *cow, const struct cow_piece *piece, stru
 	submit_bio_noacct(bio);
 }
 
+static void cow_read_memory(struct cow_copy *copy, struct bio *bio)
+{
+	struct bio view;
+
+	cow_copy_view(&view, copy, bio->bi_iter.bi_sector);
+	bio_copy_data(bio, &view);
+	cow_copy_put(copy);		/* of cow_find_copied() */
+}
+
 static void cow_image_read(struct cow *cow, struct bio *bio)
 {
 	struct cow_piece piece = { .kind = COW_PIECE_FAILED };
@@ -318,7 +296,6 @@ static void cow_image_read(struct cow *cow, struct bio *bio)
 		return;
 	case COW_PIECE_MEMORY:
 		cow_read_memory(piece.copy, bio);
-		cow_copy_put(piece.copy);
 		break;
 	case COW_PIECE_ZERO:
 		zero_fill_bio(bio);
@@ -359,28 +336,6 @@ static void cow_image_read_again(struct work_struct *work)
  * Writing
  */
 
-/* Copies from an image write into an in-memory copy. */
-static void cow_fill_copy_from(struct cow_copy *copy, struct bio *bio, struct bvec_iter *iter)
-{
-	unsigned int i;
-
-	for (i = 0; i < copy->bio.bi_vcnt; i++) {
-		struct bio_vec *block = &copy->bio.bi_io_vec[i];
-		char *to = page_address(block->bv_page);
-		unsigned int done = 0;
-
-		while (done < block->bv_len) {
-			struct bio_vec bvec = bio_iter_iovec(bio, *iter);
-			unsigned int nr_bytes = min(bvec.bv_len, block->bv_len - done);
-
-			bvec.bv_len = nr_bytes;
-			memcpy_from_bvec(to + done, &bvec);
-			bio_advance_iter_single(bio, iter, nr_bytes);
-			done += nr_bytes;
-		}
-	}
-}
-
 static bool cow_is_copying(struct cow *cow, u64 block)
 {
 	bool is_copying;
@@ -415,13 +370,13 @@ static void cow_wait_room(struct cow *cow)
 }
 
 /* How many whole blocks the rest of a write covers from its beginning on. */
-static unsigned int cow_whole_blocks(const struct cow *cow, const struct bvec_iter *iter)
+static unsigned int cow_whole_blocks(const struct cow *cow, const struct bio *bio)
 {
-	sector_t end = iter->bi_sector + (iter->bi_size >> SECTOR_SHIFT);
-	u64 block = cow_sector_block(cow, iter->bi_sector);
+	u64 block = cow_sector_block(cow, bio->bi_iter.bi_sector);
+	sector_t end = bio_end_sector(bio);
 	u64 end_block = cow_sector_block(cow, end);
 
-	if (iter->bi_sector != cow_block_sector(cow, block))
+	if (bio->bi_iter.bi_sector != cow_block_sector(cow, block))
 		return 0;
 	/* The origin's last block may be short. */
 	if (end == cow->config.nr_sectors)
@@ -434,14 +389,16 @@ static unsigned int cow_whole_blocks(const struct cow *cow, const struct bvec_it
  * covers only in part a copied one.  Another copy may have taken the blocks by then;
  * so the caller looks again.
  */
-static void cow_image_copy(struct cow *cow, struct bio *bio, struct bvec_iter *iter)
+static void cow_image_copy(struct cow *cow, struct bio *bio)
 {
-	unsigned int nr_whole = cow_whole_blocks(cow, iter);
+	sector_t sector = bio->bi_iter.bi_sector;
+	unsigned int nr_whole = cow_whole_blocks(cow, bio);
 	struct cow_copy *copy;
+	struct bio view;
 
 	if (!cow_room(cow, false))
 		cow_wait_room(cow);
-	copy = cow_copy_alloc(cow, cow_sector_block(cow, iter->bi_sector), max(1U, nr_whole));
+	copy = cow_copy_alloc(cow, cow_sector_block(cow, sector), max(1U, nr_whole));
 	if (!copy) {
 		/* Memory comes back as copies are stored. */
 		msleep(20);
@@ -453,13 +410,14 @@ static void cow_image_copy(struct cow *cow, struct bio *bio, struct bvec_iter *i
 		cow_copy_read(copy);
 		return;
 	}
-	cow_fill_copy_from(copy, bio, iter);
+	cow_copy_view(&view, copy, sector);
+	bio_copy_data(&view, bio);
+	bio_advance(bio, view.bi_iter.bi_size);
 	cow_copy_filled(copy);
 }
 
 /* Writes over what is stored. */
-static int cow_image_overwrite(struct cow *cow, struct bio *bio, struct bvec_iter *iter,
-			       const struct cow_piece *piece)
+static int cow_image_overwrite(struct cow *cow, struct bio *bio, const struct cow_piece *piece)
 {
 	struct diff_range region;
 	struct bio *clone;
@@ -467,22 +425,21 @@ static int cow_image_overwrite(struct cow *cow, struct bio *bio, struct bvec_ite
 
 	diff_storage_map(cow->config.storage, piece->position, piece->nr_sectors, &region);
 	clone = bio_alloc_clone(region.bdev, bio, GFP_NOIO, &cow_write_bios);
-	clone->bi_iter = *iter;
 	clone->bi_iter.bi_sector = region.sector;
 	clone->bi_iter.bi_size = min(piece->nr_sectors, region.nr_sectors) << SECTOR_SHIFT;
-	bio_advance_iter(bio, iter, clone->bi_iter.bi_size);
+	bio_advance(bio, clone->bi_iter.bi_size);
 	ret = submit_bio_wait(clone);
 	bio_put(clone);
 	return ret;
 }
 
 /* Takes the first part of what is left, or one step towards being able to. */
-static int cow_image_write_piece(struct cow *cow, struct bio *bio, struct bvec_iter *iter)
+static int cow_image_write_piece(struct cow *cow, struct bio *bio)
 {
-	u64 block = cow_sector_block(cow, iter->bi_sector);
+	u64 block = cow_sector_block(cow, bio->bi_iter.bi_sector);
 	struct cow_piece piece;
 
-	cow_find_piece(cow, iter->bi_sector, iter->bi_size >> SECTOR_SHIFT, &piece);
+	cow_find_piece(cow, bio->bi_iter.bi_sector, bio_sectors(bio), &piece);
 	if (piece.kind == COW_PIECE_MEMORY)
 		cow_copy_put(piece.copy);
 
@@ -493,7 +450,7 @@ static int cow_image_write_piece(struct cow *cow, struct bio *bio, struct bvec_i
 		if (READ_ONCE(cow->error))
 			return -EIO;
 		if (!cow_is_copying(cow, block)) {
-			cow_image_copy(cow, bio, iter);
+			cow_image_copy(cow, bio);
 			return 0;
 		}
 		fallthrough;
@@ -501,7 +458,7 @@ static int cow_image_write_piece(struct cow *cow, struct bio *bio, struct bvec_i
 		cow_wait_stored(cow, block);
 		return 0;
 	case COW_PIECE_STORED:
-		return cow_image_overwrite(cow, bio, iter, &piece);
+		return cow_image_overwrite(cow, bio, &piece);
 	case COW_PIECE_ZERO:
 		/* The snapshot's own storage is not part of the image. */
 		return -ENOSPC;
@@ -513,14 +470,13 @@ static void cow_image_write(struct work_struct *work)
 {
 	struct cow_image_io *io = container_of(work, struct cow_image_io, work);
 	struct bio *bio = io->bio;
-	struct bvec_iter iter = bio->bi_iter;
 	struct cow *cow = io->cow;
 	int ret;
 
 	/* The image is what the next increment is compared with. */
-	ret = cbt_map_mark_both(cow->config.cbt_map, iter.bi_sector, bio_sectors(bio));
-	while (!ret && iter.bi_size)
-		ret = cow_image_write_piece(cow, bio, &iter);
+	ret = cbt_map_mark_both(cow->config.cbt_map, bio->bi_iter.bi_sector, bio_sectors(bio));
+	while (!ret && bio_sectors(bio))
+		ret = cow_image_write_piece(cow, bio);
 	bio->bi_status = errno_to_blk_status(ret);
 	mempool_free(io, &cow_image_io_pool);
 	cow_io_end(cow);

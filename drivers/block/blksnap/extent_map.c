@@ -25,12 +25,6 @@ struct extent {
 
 static struct kmem_cache *extent_cache;
 
-/**
- * extent_map_module_init() - prepare extent_alloc()
- *
- * Context: Module load.
- * Return: 0 or -ENOMEM.
- */
 int extent_map_module_init(void)
 {
 	extent_cache = kmem_cache_create("blksnap_extent", sizeof(struct extent),
@@ -38,57 +32,31 @@ int extent_map_module_init(void)
 	return extent_cache ? 0 : -ENOMEM;
 }
 
-/**
- * extent_map_module_exit() - undo extent_map_module_init()
- *
- * Context: Module unload, every extent is freed.
- */
+/* Every extent is freed. */
 void extent_map_module_exit(void)
 {
 	kmem_cache_destroy(extent_cache);
 }
 
-/**
- * extent_alloc() - allocate what extent_map_insert() is going to need
- * @gfp:	how to allocate
- *
- * Context: Any that @gfp allows.
- * Return: an extent, or NULL if there is no memory.
- */
+/* An extent for extent_map_insert(), or NULL. */
 struct extent *extent_alloc(gfp_t gfp)
 {
 	return kmem_cache_alloc(extent_cache, gfp);
 }
 
-/**
- * extent_free() - free an extent that was not inserted
- * @extent:	from extent_alloc()
- *
- * Context: Any.
- */
+/* Frees an extent that was not inserted. */
 void extent_free(struct extent *extent)
 {
 	kmem_cache_free(extent_cache, extent);
 }
 
-/**
- * extent_map_init() - make an empty map
- * @map:	memory for the map
- *
- * Context: Any.
- */
 void extent_map_init(struct extent_map *map)
 {
 	map->root = RB_ROOT;
 	map->nr_extents = 0;
 }
 
-/**
- * extent_map_exit() - free all extents of a map
- * @map:	map that nobody uses any more
- *
- * Context: Process context, may sleep: there may be millions.
- */
+/* May sleep: there may be millions of extents. */
 void extent_map_exit(struct extent_map *map)
 {
 	struct extent *extent, *next;

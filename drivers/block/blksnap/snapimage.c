@@ -200,19 +200,14 @@ static ssize_t name##_show(struct device *dev, struct device_attribute *attr,	\
 
 SNAPIMAGE_STAT_SHOW(copied_bytes)
 static DEVICE_ATTR_RO(copied_bytes);
-
 SNAPIMAGE_STAT_SHOW(stored_bytes)
 static DEVICE_ATTR_RO(stored_bytes);
-
 SNAPIMAGE_STAT_SHOW(memory_bytes)
 static DEVICE_ATTR_RO(memory_bytes);
-
 SNAPIMAGE_STAT_SHOW(held_writes)
 static DEVICE_ATTR_RO(held_writes);
-
 SNAPIMAGE_STAT_SHOW(held_writes_total)
 static DEVICE_ATTR_RO(held_writes_total);
-
 SNAPIMAGE_STAT_SHOW(held_ns_total)
 static DEVICE_ATTR_RO(held_ns_total);
 
@@ -282,14 +277,7 @@ static void snapimage_deletion(struct work_struct *work)
 	put_disk(disk);		/* of snapimage_alloc_disk() */
 }
 
-/**
- * snapimage_create() - prepare an image that nobody can see yet
- * @config:	what it shows
- *
- * Context: Process context, sleeps.
- * Return: the image, for snapimage_add() and snapimage_end();
- *	   ERR_PTR(-ENOMEM), or ERR_PTR(-EBUSY) if all minor numbers are taken.
- */
+/* ERR_PTR(-ENOMEM), or ERR_PTR(-EBUSY) if all minor numbers are taken. */
 struct snapimage *snapimage_create(const struct snapimage_config *config)
 {
 	struct snapimage *image;
@@ -324,14 +312,7 @@ err_free_image:
 	return ERR_PTR(ret);
 }
 
-/**
- * snapimage_add() - show an image to the system
- * @image:	not added yet
- * @was_frozen:	what the file filesystem_frozen in sysfs is to say
- *
- * Context: Process context, sleeps; the engine answers already.
- * Return: 0, or the errno of adding the disk; the image can only be ended then.
- */
+/* The engine answers already.  After an error the image can only be ended. */
 int snapimage_add(struct snapimage *image, bool was_frozen)
 {
 	int ret;
@@ -348,12 +329,7 @@ int snapimage_add(struct snapimage *image, bool was_frozen)
 	return 0;
 }
 
-/**
- * snapimage_end() - take an image away from the system
- * @image:	added or not; the caller may not use it afterwards
- *
- * The engine has been stopped before, so that nothing waits for it here.
- */
+/* Added or not, the caller may not use the image afterwards. */
 void snapimage_end(struct snapimage *image)
 {
 	struct gendisk *disk = image->disk;
@@ -387,14 +363,7 @@ dev_t snapimage_dev(const struct snapimage *image)
 	return MKDEV(snapimage_major, image->minor);
 }
 
-/**
- * snapimage_origin() - is a device an image, and of which origin?
- * @image_dev:	number of any device
- * @origin_dev:	out: number of the origin, if it is one
- *
- * Context: Process context.
- * Return: true if @image_dev is an image that is there.
- */
+/* Is this the number of an image that is there, and of which origin? */
 bool snapimage_origin(dev_t image_dev, dev_t *origin_dev)
 {
 	struct snapimage *image;
@@ -412,12 +381,6 @@ bool snapimage_origin(dev_t image_dev, dev_t *origin_dev)
 	return is_image;
 }
 
-/**
- * snapimage_module_init() - get a major number for the images
- *
- * Context: Module load.
- * Return: 0, or -EBUSY if there is none left, or -ENOMEM.
- */
 int snapimage_module_init(void)
 {
 	int major;
@@ -434,19 +397,15 @@ int snapimage_module_init(void)
 	return 0;
 }
 
-/**
- * snapimage_module_exit() - wait for the last image and give the number back
- *
- * Open images keep the module, but the block layer lets go of it a moment
- * before it frees the disk, and before an image that has ended is deleted.
- *
- * Context: Module unload, after the last snapshot.
+/*
+ * Open images keep the module, but the block layer lets go of it a moment before it
+ * frees the disk, and before an image that has ended is deleted.
  */
 void snapimage_module_exit(void)
 {
 	wait_event(snapimage_freed, xa_empty(&snapimages));
 	destroy_workqueue(snapimage_wq);
-	/* Who has freed the last one may still have to return from it. */
+	/* The worker that has freed the last one may still have to return from that. */
 	synchronize_rcu_tasks();
 	unregister_blkdev(snapimage_major, BLK_SNAP_IMAGE_NAME);
 	xa_destroy(&snapimages);

@@ -6,10 +6,11 @@
  * the image; openers keep the disk and the engine's memory, not the data: once
  * the engine is stopped their I/O fails.
  *
- * snapimage_end() takes an image away from the system, and workers delete its disk:
- * at once if it is closed, else after the last close.  Until then it fails all I/O.
- * The caller ends all images of a snapshot, so that they are deleted at the same
- * time, and then calls snapimage_wait_deleted(), which does not wait for openers.
+ * snapimage_end() takes an image away from the system once its engine is stopped,
+ * and workers delete its disk: at once if it is closed, else after the last close.
+ * Until then all its I/O fails.  The caller ends all images of a snapshot, so that
+ * they are deleted at the same time, and then calls snapimage_wait_deleted(), which
+ * does not wait for openers.
  *
  * An image has its minor number, and with it its name, from snapimage_create()
  * until the last opener has closed it, which may be long after snapimage_end().
