@@ -64,7 +64,7 @@ suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod scsi_debug \
 	--disk 16M --append slab_nomerge \
 	--arguments '--lives 50 --device /dev/vda' \
 	--fast '--fast --lives 5' --timeout 600
-suite io test_io --alone $null_blk --kmod dm-mod --program dmsetup --memory 1536 \
+suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmsetup --memory 1536 \
 	--disk 64M --arguments '--device /dev/vda' \
 	--also 6.1-rt --fast '--device /dev/vda' --timeout 300
 suite rt test_rt $null_blk --disk 16M --arguments '--device /dev/vda' \
