@@ -78,6 +78,37 @@ static void mark(struct fuzz_input *input, struct cbt_map *map)
 		model_fill(model.active, sector, nr_sectors, model.number);
 }
 
+/* As the filter marks: if memory is needed, somebody else makes the mark. */
+static void mark_nowait(struct fuzz_input *input, struct cbt_map *map, bool is_short)
+{
+	unsigned long nr_allocs = host_nr_allocs(), nr_failed = host_nr_failed_allocs();
+	u64 sector, nr_sectors;
+	bool is_marked;
+
+	make_span(input, &sector, &nr_sectors);
+	is_marked = is_short ? cbt_map_mark_short(map, sector, nr_sectors) :
+			       cbt_map_mark_nowait(map, sector, nr_sectors);
+	FUZZ_CHECK(host_nr_allocs() == nr_allocs);
+	if (!is_marked && !is_short) {
+		/* Memory is needed, and that is what a mark then asks for. */
+		FUZZ_CHECK(!model.is_active_lost);
+		cbt_map_mark(map, sector, nr_sectors);
+		FUZZ_CHECK(host_nr_allocs() > nr_allocs);
+		if (host_nr_failed_allocs() > nr_failed)
+			model.is_active_lost = true;
+		is_marked = true;
+	}
+	if (is_marked && !model.is_active_lost)
+		model_fill(model.active, sector, nr_sectors, model.number);
+}
+
+static void lose(struct cbt_map *map)
+{
+	cbt_map_lose(map);
+	model.is_active_lost = true;
+	model.is_frozen_lost = true;
+}
+
 static void mark_both(struct fuzz_input *input, struct cbt_map *map)
 {
 	unsigned long nr_failed = host_nr_failed_allocs();
@@ -194,6 +225,17 @@ static void use_map(struct fuzz_input *input, struct cbt_map *map)
 			break;
 		case 7:
 			read_frozen(input, map);
+			break;
+		case 8 ... 11:
+			mark_nowait(input, map, false);
+			break;
+		case 12:
+			mark_nowait(input, map, true);
+			break;
+		case 13:
+			/* Not too often: it hides what the frozen map holds. */
+			if (!(fuzz_byte(input) & 7))
+				lose(map);
 			break;
 		default:
 			mark(input, map);

@@ -31,6 +31,25 @@ static void mark_block(struct cbt_map *map, u32 block)
 	host_forbid_sleep(false);
 }
 
+/* As in the filter's callback: no memory can be had there. */
+static bool mark_nowait(struct cbt_map *map, u64 sector, u64 nr_sectors)
+{
+	unsigned long nr_allocs = host_nr_allocs();
+	bool is_marked = cbt_map_mark_nowait(map, sector, nr_sectors);
+
+	CU_ASSERT_EQUAL(host_nr_allocs(), nr_allocs);
+	return is_marked;
+}
+
+static bool mark_short(struct cbt_map *map, u64 sector, u64 nr_sectors)
+{
+	unsigned long nr_allocs = host_nr_allocs();
+	bool is_marked = cbt_map_mark_short(map, sector, nr_sectors);
+
+	CU_ASSERT_EQUAL(host_nr_allocs(), nr_allocs);
+	return is_marked;
+}
+
 static int mark_block_in_both(struct cbt_map *map, u32 block)
 {
 	return cbt_map_mark_both(map, block * BLOCK_SECTORS, BLOCK_SECTORS);
@@ -314,6 +333,133 @@ static void test_frozen_map_does_not_see_later_changes(void)
 	mark_block(map, 2);	/* on a page that is shared */
 	mark_block(map, 9000);	/* on one that both maps miss */
 	CU_ASSERT_EQUAL(nr_frozen_blocks_marked(map), 1);
+	take(map);
+	CU_ASSERT_EQUAL(nr_frozen_blocks_marked(map), 3);
+	cbt_map_destroy(map);
+}
+
+/* Marks without waiting */
+
+static void test_mark_nowait_fails_on_a_missing_page(void)
+{
+	struct cbt_map *map = make_map();
+
+	CU_ASSERT(!mark_nowait(map, 0, 1));
+	CU_ASSERT(!mark_nowait(map, 0, NR_SECTORS));
+	mark_block(map, 4095);
+	/* The page of its first block is there, the next one is not. */
+	CU_ASSERT(!mark_nowait(map, 4095 * BLOCK_SECTORS, 2 * BLOCK_SECTORS));
+	cbt_map_destroy(map);
+}
+
+static void test_mark_nowait_fails_on_a_shared_page(void)
+{
+	struct cbt_map *map = make_map();
+
+	mark_block(map, 1);
+	take(map);
+	CU_ASSERT(!mark_nowait(map, BLOCK_SECTORS, 1));
+	CU_ASSERT(!mark_nowait(map, 0, 5 * BLOCK_SECTORS));
+	CU_ASSERT_EQUAL(frozen(map, 1), 1);
+	CU_ASSERT_EQUAL(nr_frozen_blocks_marked(map), 1);
+	mark_block(map, 2);
+	CU_ASSERT(mark_nowait(map, BLOCK_SECTORS, 1));
+	cbt_map_destroy(map);
+}
+
+static void test_mark_nowait_marks_what_its_pages_hold(void)
+{
+	struct cbt_map *map = make_map();
+
+	mark_block(map, 0);
+	mark_block(map, 4096);
+	CU_ASSERT(mark_nowait(map, 4090 * BLOCK_SECTORS + 7, 9 * BLOCK_SECTORS));
+	CU_ASSERT(mark_nowait(map, 5000 * BLOCK_SECTORS, 1));
+	take(map);
+	CU_ASSERT_EQUAL(frozen(map, 4090), 1);
+	CU_ASSERT_EQUAL(frozen(map, 4099), 1);
+	CU_ASSERT_EQUAL(frozen(map, 5000), 1);
+	/* Ten blocks, and two single ones. */
+	CU_ASSERT_EQUAL(nr_frozen_blocks_marked(map), 10 + 2);
+	cbt_map_destroy(map);
+}
+
+static void test_mark_nowait_beyond_the_device_is_done(void)
+{
+	struct cbt_map *map = make_map();
+
+	CU_ASSERT(mark_nowait(map, NR_SECTORS, 8));
+	CU_ASSERT(mark_nowait(map, U64_MAX, U64_MAX));
+	CU_ASSERT(mark_nowait(map, 8, 0));
+	take(map);
+	CU_ASSERT_EQUAL(nr_frozen_blocks_marked(map), 0);
+	cbt_map_destroy(map);
+}
+
+static void test_mark_nowait_is_clipped_at_the_end_of_the_device(void)
+{
+	struct cbt_map *map = make_map();
+
+	CU_ASSERT(!mark_nowait(map, NR_SECTORS - 1, U64_MAX));
+	mark_block(map, NR_BLOCKS - 2);
+	CU_ASSERT(mark_nowait(map, NR_SECTORS - 1, U64_MAX));
+	take(map);
+	CU_ASSERT_EQUAL(frozen(map, NR_BLOCKS - 1), 1);
+	CU_ASSERT_EQUAL(nr_frozen_blocks_marked(map), 2);
+	cbt_map_destroy(map);
+}
+
+static void test_mark_nowait_in_a_lost_generation_is_done(void)
+{
+	struct cbt_map *map = make_map();
+
+	lose_mark(map);
+	CU_ASSERT(mark_nowait(map, 0, 1));
+	CU_ASSERT(mark_nowait(map, 0, NR_SECTORS));
+	take(map);
+	CU_ASSERT(!mark_nowait(map, 0, 1));
+	cbt_map_destroy(map);
+}
+
+static void test_mark_short_fails_on_a_missing_and_on_a_shared_page(void)
+{
+	struct cbt_map *map = make_map();
+
+	CU_ASSERT(!mark_short(map, 0, 1));
+	mark_block(map, 1);
+	take(map);
+	CU_ASSERT(!mark_short(map, BLOCK_SECTORS, 1));
+	CU_ASSERT_EQUAL(frozen(map, 1), 1);
+	cbt_map_destroy(map);
+}
+
+static void test_mark_short_marks_one_block(void)
+{
+	struct cbt_map *map = make_map();
+
+	mark_block(map, 0);
+	CU_ASSERT(mark_short(map, 7 * BLOCK_SECTORS, BLOCK_SECTORS));
+	CU_ASSERT(mark_short(map, 9 * BLOCK_SECTORS + 7, 1));
+	/* Again, over a mark that is set. */
+	CU_ASSERT(mark_short(map, 9 * BLOCK_SECTORS, 1));
+	take(map);
+	CU_ASSERT_EQUAL(frozen(map, 7), 1);
+	CU_ASSERT_EQUAL(frozen(map, 9), 1);
+	CU_ASSERT_EQUAL(nr_frozen_blocks_marked(map), 3);
+	cbt_map_destroy(map);
+}
+
+static void test_mark_short_leaves_other_changes_alone(void)
+{
+	struct cbt_map *map = make_map();
+
+	cbt_map_mark(map, 0, 2 * BLOCK_SECTORS);
+	mark_block(map, NR_BLOCKS - 1);
+	CU_ASSERT(!mark_short(map, 7, 2));			/* two blocks */
+	CU_ASSERT(!mark_short(map, 8, U64_MAX));
+	CU_ASSERT(!mark_short(map, 8, 0));
+	CU_ASSERT(!mark_short(map, NR_BLOCKS * BLOCK_SECTORS, 1));
+	CU_ASSERT(!mark_short(map, U64_MAX, 1));
 	take(map);
 	CU_ASSERT_EQUAL(nr_frozen_blocks_marked(map), 3);
 	cbt_map_destroy(map);
@@ -630,6 +776,58 @@ static void test_mark_in_both_still_reaches_the_frozen_map_after_a_lost_mark(voi
 	cbt_map_destroy(map);
 }
 
+static void test_lost_change_ends_the_generation_at_once(void)
+{
+	struct cbt_map *map = make_map();
+	uuid_t old, interim;
+
+	take(map);
+	old = generation(map);
+	cbt_map_lose(map);
+	interim = generation(map);
+	CU_ASSERT_EQUAL(snap_number(map), 0);
+	CU_ASSERT(!has_generation(map, old));
+	/* Losing more changes nothing. */
+	cbt_map_lose(map);
+	CU_ASSERT_EQUAL(snap_number(map), 0);
+	CU_ASSERT(has_generation(map, interim));
+	cbt_map_destroy(map);
+}
+
+static void test_take_after_a_lost_change_starts_a_generation(void)
+{
+	struct cbt_map *map = make_map();
+	uuid_t old = generation(map), interim;
+
+	mark_block(map, 1);
+	take(map);
+	cbt_map_lose(map);
+	interim = generation(map);
+	take(map);
+	CU_ASSERT_EQUAL(snap_number(map), 1);
+	CU_ASSERT(!has_generation(map, old));
+	CU_ASSERT(!has_generation(map, interim));
+	CU_ASSERT_EQUAL(nr_frozen_blocks_marked(map), 0);
+	mark_block(map, 4);
+	take(map);
+	CU_ASSERT_EQUAL(snap_number(map), 2);
+	CU_ASSERT_EQUAL(frozen(map, 4), 2);
+	cbt_map_destroy(map);
+}
+
+static void test_change_lost_before_the_first_take_counts_too(void)
+{
+	struct cbt_map *map = make_map();
+	uuid_t old = generation(map);
+
+	cbt_map_lose(map);
+	CU_ASSERT_EQUAL(snap_number(map), 0);
+	take(map);
+	CU_ASSERT_EQUAL(snap_number(map), 1);
+	CU_ASSERT(!has_generation(map, old));
+	cbt_map_destroy(map);
+}
+
 static struct cbt_map *make_map_taken_255_times(void)
 {
 	struct cbt_map *map = make_map();
@@ -883,6 +1081,25 @@ static void model_mark(struct model *model, struct cbt_map *map, u64 sector, u64
 		model->is_active_lost = true;
 }
 
+/* What the filter does, first as for a short write; each step may be the last. */
+static void model_mark_as_filter(struct model *model, struct cbt_map *map, u64 sector,
+				 u64 nr_sectors)
+{
+	if (!mark_short(map, sector, nr_sectors) && !mark_nowait(map, sector, nr_sectors))
+		model_mark(model, map, sector, nr_sectors);
+	else
+		model_mark_bytes(model->active, sector, nr_sectors, model->number);
+}
+
+static void model_lose(struct model *model, struct cbt_map *map)
+{
+	cbt_map_lose(map);
+	if (!model->is_frozen_lost)
+		model_expect_new_generation(model, map);
+	model->is_active_lost = true;
+	model->is_frozen_lost = true;
+}
+
 static void model_mark_both(struct model *model, struct cbt_map *map, u64 sector,
 			    u64 nr_sectors)
 {
@@ -954,8 +1171,12 @@ static void run_model(unsigned int nr_bad_allocs)
 			cbt_map_reap(map);
 		else if (kind < 50)
 			model_mark_both(model, map, sector, nr_sectors);
-		else
+		else if (kind < 75)
+			model_mark_as_filter(model, map, sector, nr_sectors);
+		else if (kind < 99 || test_random_below(&random, 50))
 			model_mark(model, map, sector, nr_sectors);
+		else
+			model_lose(model, map);
 		model_check(model, map);
 	}
 	cbt_map_destroy(map);
@@ -991,6 +1212,15 @@ CU_TestInfo cbt_map_tests[] = {
 	TEST(test_number_grows_with_each_take),
 	TEST(test_later_change_takes_the_later_number),
 	TEST(test_frozen_map_does_not_see_later_changes),
+	TEST(test_mark_nowait_fails_on_a_missing_page),
+	TEST(test_mark_nowait_fails_on_a_shared_page),
+	TEST(test_mark_nowait_marks_what_its_pages_hold),
+	TEST(test_mark_nowait_beyond_the_device_is_done),
+	TEST(test_mark_nowait_is_clipped_at_the_end_of_the_device),
+	TEST(test_mark_nowait_in_a_lost_generation_is_done),
+	TEST(test_mark_short_fails_on_a_missing_and_on_a_shared_page),
+	TEST(test_mark_short_marks_one_block),
+	TEST(test_mark_short_leaves_other_changes_alone),
 	TEST(test_marking_again_needs_no_memory),
 	TEST(test_first_mark_after_a_take_copies_one_page),
 	TEST(test_switch_neither_allocates_nor_frees),
@@ -1012,6 +1242,9 @@ CU_TestInfo cbt_map_tests[] = {
 	TEST(test_interim_generation_ends_with_the_next_take),
 	TEST(test_two_interim_generations_differ),
 	TEST(test_mark_in_both_still_reaches_the_frozen_map_after_a_lost_mark),
+	TEST(test_lost_change_ends_the_generation_at_once),
+	TEST(test_take_after_a_lost_change_starts_a_generation),
+	TEST(test_change_lost_before_the_first_take_counts_too),
 	TEST(test_generation_has_255_snapshots),
 	TEST(test_take_after_255_starts_a_generation),
 	TEST(test_snapshot_255_is_read_as_any_other),
