@@ -142,31 +142,19 @@ static void inflight_exit_##nr(struct bio *bio)				\
 	inflight_leave(bio, &inflight_exits[0x##nr]);			\
 }
 
-#define INFLIGHT_EXIT_NAME(nr) [0x##nr] = inflight_exit_##nr,
-
-#define INFLIGHT_16(what, nr)						\
-	what(nr##0) what(nr##1) what(nr##2) what(nr##3)			\
-	what(nr##4) what(nr##5) what(nr##6) what(nr##7)			\
-	what(nr##8) what(nr##9) what(nr##a) what(nr##b)			\
-	what(nr##c) what(nr##d) what(nr##e) what(nr##f)
-
-#define INFLIGHT_256(what)						\
-	INFLIGHT_16(what, 0) INFLIGHT_16(what, 1) INFLIGHT_16(what, 2)	\
-	INFLIGHT_16(what, 3) INFLIGHT_16(what, 4) INFLIGHT_16(what, 5)	\
-	INFLIGHT_16(what, 6) INFLIGHT_16(what, 7) INFLIGHT_16(what, 8)	\
-	INFLIGHT_16(what, 9) INFLIGHT_16(what, a) INFLIGHT_16(what, b)	\
-	INFLIGHT_16(what, c) INFLIGHT_16(what, d) INFLIGHT_16(what, e)	\
-	INFLIGHT_16(what, f)
-
-INFLIGHT_256(INFLIGHT_EXIT)
+#include "inflight_exits.h"
+#undef INFLIGHT_EXIT
 
 /* The functions lie between these addresses, with few others. */
 static unsigned long inflight_exits_low = ULONG_MAX;
 static unsigned long inflight_exits_high;
 
+#define INFLIGHT_EXIT(nr) inflight_exit_##nr,
 static bio_end_io_t * const inflight_exit_fns[INFLIGHT_EXITS] = {
-	INFLIGHT_256(INFLIGHT_EXIT_NAME)
+#include "inflight_exits.h"
 };
+
+#undef INFLIGHT_EXIT
 
 /* The exit that a function is; NULL for any other function. */
 static const struct inflight_exit *inflight_find_exit(bio_end_io_t *fn)
@@ -208,17 +196,18 @@ static bool inflight_add_way(struct inflight *inflight, const struct bio *bio)
 {
 	struct inflight_way *way = inflight_way(inflight, bio);
 	bio_end_io_t *end_io = bio->bi_end_io;
+	struct inflight_epoch *epoch;
 	unsigned long flags;
 	bool is_added;
 
 	if (!end_io || way->to)
 		return false;
+	epoch = &inflight->epochs[READ_ONCE(inflight->current_nr)];
 	raw_spin_lock_irqsave(&inflight_lock, flags);
 	if (way->to)
 		is_added = way->from == end_io;
 	else
-		is_added = __inflight_take_exit(inflight, way, end_io,
-				inflight->epochs[READ_ONCE(inflight->current_nr)].count);
+		is_added = __inflight_take_exit(inflight, way, end_io, epoch->count);
 	raw_spin_unlock_irqrestore(&inflight_lock, flags);
 	return is_added;
 }

@@ -160,8 +160,10 @@ static __always_inline bool tracked_disk_let_pass(struct tracked_disk *tracked_d
 	tracker = rcu_dereference_sched(tracked_disk->only);
 	if (unlikely(!tracker || cow_owns_write(bio)))
 		return false;
-	if (!inflight_way_fits(inflight_way(inflight, bio), bio) ||
-	    unlikely(smp_load_acquire(&inflight->gates)))
+	if (!inflight_way_fits(inflight_way(inflight, bio), bio))
+		return false;
+	/* Pairs with smp_store_release() in inflight_ungate(). */
+	if (unlikely(smp_load_acquire(&inflight->gates)))
 		return false;
 	if (!cbt_map_mark_short(rcu_dereference_sched(tracker->cbt_map), sector,
 				bio_sectors(bio)))

@@ -37,7 +37,8 @@
  * @resubmit:	writes to it that are to be submitted again
  * @inode:	of the whole disk's block device, with a reference
  * @queue:	of the disk, with a reference until it has settled
- * @settle:	waits for writes submitted before; then completes @settled
+ * @settle:	waits for writes submitted before it was tracked
+ * @settled:	completed by @settle
  * @age:	ends @is_young
  * @reap:	frees it when nothing is in flight any more
  *
