@@ -58,8 +58,6 @@ static const struct {
 	{ blk_snap_ioctl_snapshot_create, EOPNOTSUPP, NOT_PROTECTED },
 	{ blk_snap_ioctl_snapshot_create, EBUSY,
 	  NOT_SEEN },
-	{ blk_snap_ioctl_snapshot_create, ETIMEDOUT,
-	  "the device does not complete its earlier writes; try again when it does" },
 
 	{ blk_snap_ioctl_snapshot_destroy, ENODEV, UNKNOWN_SNAPSHOT },
 

@@ -209,7 +209,7 @@ struct blk_snap_tracker_read_cbt_bitmap {
  * written to the image and what IOCTL_BLK_SNAP_TRACKER_MARK_DIRTY_BLOCKS added
  * since.
  *
- * A client that holds a backup of snapshot number P needs every block whose
+ * A client whose last backup is snapshot number P must copy every block whose
  * byte is greater than P.  That is true only as long as generation_id,
  * blk_count and device_capacity are the ones that it saw with P; otherwise the
  * next backup has to be a full one.
@@ -281,8 +281,10 @@ struct blk_snap_snapshot_create {
  *
  * Description: The list of devices goes in, the identifier comes out.  Devices
  * that were not tracked yet are tracked from now on.  Nothing is copied before
- * IOCTL_BLK_SNAP_SNAPSHOT_TAKE.  A low_free_space event is queued at once: it
- * asks for the first piece of difference storage.
+ * IOCTL_BLK_SNAP_SNAPSHOT_TAKE, and writes under way are waited for only there.  A
+ * low_free_space event is queued at once: it asks for the first piece of difference
+ * storage.  A device of a snapshot that was destroyed a moment ago may be named: the
+ * call waits up to a second for the end of that snapshot.
  *
  * Return: 0; -EINVAL if the count is 0 or above 1024 or a device is named twice;
  * -EALREADY if a device belongs to another snapshot; -ENODEV or -ENXIO if there
@@ -290,8 +292,8 @@ struct blk_snap_snapshot_create {
  * supports DAX, is too large, is an image, or is written to past the module), and
  * the log says which and why; -EBUSY if the module cannot see any writes, for
  * another module or a live patch diverts submit_bio_noacct(), or
- * kernel.ftrace_enabled is 0; -ETIMEDOUT if a device does not complete earlier
- * writes; -ENOMEM.  After any failure nothing is tracked that was not before.
+ * kernel.ftrace_enabled is 0; -ENOMEM.  After any failure nothing is tracked that was
+ * not before.
  */
 #define IOCTL_BLK_SNAP_SNAPSHOT_CREATE                                         \
 	_IOW(BLK_SNAP, blk_snap_ioctl_snapshot_create,                         \
@@ -309,8 +311,10 @@ struct blk_snap_snapshot_destroy {
 /**
  * define IOCTL_BLK_SNAP_SNAPSHOT_DESTROY - give a snapshot up
  *
- * Description: Data goes in.  The images disappear, and whoever has one open
- * gets -EIO from then on.  The devices stay tracked.
+ * Description: Data goes in.  The images disappear; one that is open fails all I/O
+ * with -EIO from then on.  A take or an append in progress is ended.  The devices stay
+ * tracked.  The call returns within a second; what the devices of the snapshot have
+ * not completed by then is waited for in the background.
  *
  * Return: 0, or -ENODEV if there is no such snapshot.
  */
@@ -336,7 +340,7 @@ struct blk_snap_snapshot_append_storage {
 /**
  * define IOCTL_BLK_SNAP_SNAPSHOT_APPEND_STORAGE - add difference storage
  *
- * Description: Data goes in.  The module will overwrite the ranges, and nobody
+ * Description: Data goes in.  The module will overwrite the ranges, so nothing
  * else may use them until the snapshot is destroyed.  They may lie on a device
  * of the snapshot itself, as blocks of a file: that file must have owned the
  * blocks before the snapshot is taken, which the module cannot check.  The call
@@ -368,13 +372,19 @@ struct blk_snap_snapshot_take {
  *
  * Description: Data goes in.  All devices of the snapshot are caught at one
  * instant, and their images appear in /dev.  If a filesystem cannot be frozen,
- * its image is what the disk would hold after a crash.
+ * its image is what the disk would hold after a crash.  Writers stand still for a
+ * moment; then the call waits, with everything running, until the writes that were in
+ * flight at the instant are done.  Each of these may be in the image or not.
  *
  * Return: 0; -ESRCH if there is no such snapshot; -EALREADY if it is taken
  * already; -EFAULT if no difference storage was appended; -ENODEV or -ENXIO if a
  * device has gone; -EOPNOTSUPP if one cannot be protected any more; -ETIMEDOUT if
- * writes in flight did not complete within some seconds; -ENOMEM.  After any
- * failure the snapshot is as it was before the call.
+ * writes in flight did not complete within the module parameter take_drain_limit (60
+ * seconds), or filesystems could not be frozen within 10 seconds; -EINTR if the
+ * caller was killed, or the snapshot was destroyed; -ENOMEM.  After any failure the
+ * snapshot is as it was before the call, but snap_number may have grown; unless the
+ * caller was killed and a device does not complete what it was asked: then the
+ * snapshot is destroyed.
  */
 #define IOCTL_BLK_SNAP_SNAPSHOT_TAKE                                           \
 	_IOR(BLK_SNAP, blk_snap_ioctl_snapshot_take,                           \
@@ -449,7 +459,7 @@ struct blk_snap_snapshot_collect_images {
  *	data is a struct blk_snap_event_low_free_space.  Comes once when the
  *	snapshot is created and then each time the free space falls to the
  *	limit; an append that lifts it above the limit arms the event again.
- * @blk_snap_event_code_corrupted: the image of a device is lost; the data is a
+ * @blk_snap_event_code_corrupted: the snapshot of a device has failed; the data is a
  *	struct blk_snap_event_corrupted.  Comes at most once per device and
  *	snapshot.  The origin goes on as if there were no snapshot, and reading
  *	or writing the image fails with -EIO.
@@ -467,7 +477,7 @@ enum blk_snap_event_codes {
  *	whether an event is there
  * @code: out: one of enum blk_snap_event_codes
  * @time_label: out: when the event arose, in nanoseconds of CLOCK_MONOTONIC
- * @data: out: what belongs to the event, zeros behind it
+ * @data: out: what belongs to the event, then zeros
  */
 struct blk_snap_snapshot_event {
 	struct blk_snap_uuid id;
@@ -502,8 +512,9 @@ struct blk_snap_event_low_free_space {
 
 /**
  * struct blk_snap_event_corrupted - data of blk_snap_event_code_corrupted
- * @orig_dev_id: the origin whose image is lost
- * @err_code: the reason, as a positive errno
+ * @orig_dev_id: the origin whose snapshot has failed
+ * @err_code: the reason, as a positive errno.  EAGAIN: a write that was submitted
+ *	before the device was tracked arrived after the take.
  */
 struct blk_snap_event_corrupted {
 	struct blk_snap_dev orig_dev_id;

@@ -404,7 +404,7 @@ static void test_storing_that_hangs_for_20_seconds_is_given_up(void)
 	unsigned int i, ms;
 	uint64_t start;
 
-	row("writes wait for memory, and for 20 s no copy is begun or stored");
+	row("writes wait for memory, and for 20 s no copy is stored");
 	pair_create(&progressing, "progressing", 3);
 	pair_create(&unreadable, "unreadable", 5);
 	rig_take(STORAGE_BYTES);
