@@ -56,8 +56,8 @@ static void cow_fail_work(struct work_struct *work)
 {
 	struct cow *cow = container_of(work, struct cow, fail_work);
 
-	if (cow->error != -ESHUTDOWN)
-		cow_report_failure(cow, cow->error);
+	if (READ_ONCE(cow->error) != -ESHUTDOWN)
+		cow_report_failure(cow, READ_ONCE(cow->error));
 	spin_lock_irq(&cow->lock);
 	cow_hand_back(cow, &cow->starved[true], UINT_MAX);
 	cow_hand_back(cow, &cow->starved[false], UINT_MAX);
@@ -314,7 +314,7 @@ void cow_stats(struct cow *cow, struct cow_stats *stats)
 	nr_held = cow->nr_held[false] + cow->nr_held[true];
 	stats->copied_bytes = cow->nr_copied << cow->config.block_shift;
 	stats->stored_bytes = cow->nr_stored_sectors << SECTOR_SHIFT;
-	stats->memory_bytes = (u64)cow->in_memory << cow->config.block_shift;
+	stats->memory_bytes = (u64)(cow->in_memory[false] + cow->in_memory[true]) << cow->config.block_shift;
 	stats->held_writes = nr_held;
 	stats->held_writes_total = atomic64_read(&cow->nr_held_total);
 	stats->held_ns_total = cow->held_ns + nr_held * ktime_get_ns();

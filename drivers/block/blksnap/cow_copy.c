@@ -162,7 +162,8 @@ void cow_forget_copy(struct cow *cow, struct cow_copy *copy, struct list_head *f
 {
 	lockdep_assert_held(&cow->lock);
 	range_set_del(&cow->copies, &copy->range);
-	WRITE_ONCE(cow->in_memory, cow->in_memory - cow_copy_blocks(copy));
+	WRITE_ONCE(cow->in_memory[copy->is_sync],
+		   cow->in_memory[copy->is_sync] - cow_copy_blocks(copy));
 	list_move(&copy->link, forgotten);
 }
 
@@ -290,13 +291,14 @@ bool cow_copy_start(struct cow *cow, struct cow_copy *copy, bool is_sync)
 	unsigned long flags;
 
 	spin_lock_irqsave(&cow->lock, flags);
-	if (!cow->error && !copied_map_test(&cow->copied, first) &&
+	if (!READ_ONCE(cow->error) && !copied_map_test(&cow->copied, first) &&
 	    !cow_find_copy(cow, first, first))
 		nr_blocks = min(cow_run_blocks(cow, first, copy->range.last),
 				cow_room(cow, is_sync));
 	if (nr_blocks) {
 		range_set_add(&cow->copies, &copy->range, first, first + nr_blocks - 1);
-		WRITE_ONCE(cow->in_memory, cow->in_memory + nr_blocks);
+		copy->is_sync = is_sync;
+		WRITE_ONCE(cow->in_memory[is_sync], cow->in_memory[is_sync] + nr_blocks);
 		cow->nr_reading++;
 		atomic_inc(&cow->nr_io);
 	}
@@ -327,7 +329,7 @@ void cow_copy_filled(struct cow_copy *copy)
 	INIT_LIST_HEAD(&copy->link);
 	spin_lock_irqsave(&cow->lock, flags);
 	cow->nr_reading--;
-	if (likely(!cow->error)) {
+	if (likely(!READ_ONCE(cow->error))) {
 		copied_map_set(&cow->copied, copy->range.first, copy->range.last);
 		cow->nr_copied += cow_copy_blocks(copy);
 		cow->nr_unstored += cow_copy_blocks(copy);

@@ -115,7 +115,7 @@ static enum cow_step cow_next_step(struct cow *cow, struct bio *bio,
 	struct cow_copy *waits_for = NULL;
 
 	lockdep_assert_held(&cow->lock);
-	if (cow->error)
+	if (READ_ONCE(cow->error))
 		return COW_STEP_RELEASE;
 
 	*first = cow_next_unread(cow, span, &waits_for);
@@ -153,7 +153,7 @@ static enum cow_step cow_put_off(struct cow *cow, struct bio *bio)
 	unsigned long flags;
 
 	spin_lock_irqsave(&cow->lock, flags);
-	if (!cow->error) {
+	if (!READ_ONCE(cow->error)) {
 		cow_add_starved(cow, bio);
 		step = COW_STEP_WAIT;
 	}
@@ -288,7 +288,7 @@ void cow_starved_work(struct work_struct *work)
 	spin_lock_irq(&cow->lock);
 	if (bio_list_empty(&cow->starved[true]) && bio_list_empty(&cow->starved[false])) {
 		cow->is_starving = false;
-	} else if (!cow->error) {
+	} else if (!READ_ONCE(cow->error)) {
 		if (cow_is_stalled(cow))
 			cow_fail(cow, -ETIMEDOUT);
 		else

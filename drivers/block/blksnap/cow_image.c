@@ -158,7 +158,7 @@ static void cow_find_piece(struct cow *cow, sector_t sector, sector_t nr_sectors
 	last = copied_map_next_uncopied(&cow->copied, first, last) - 1;
 	spin_lock_irqsave(&cow->lock, flags);
 	/* What a failed engine has dropped looks as if it were zeros. */
-	if (cow->error)
+	if (READ_ONCE(cow->error))
 		piece->kind = COW_PIECE_FAILED;
 	else
 		cow_find_copied(cow, sector, first, last, piece);
@@ -341,7 +341,7 @@ static bool cow_is_copying(struct cow *cow, u64 block)
 	bool is_copying;
 
 	spin_lock_irq(&cow->lock);
-	is_copying = !cow->error && cow_find_copy(cow, block, block);
+	is_copying = !READ_ONCE(cow->error) && cow_find_copy(cow, block, block);
 	spin_unlock_irq(&cow->lock);
 	return is_copying;
 }

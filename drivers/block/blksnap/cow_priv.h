@@ -47,6 +47,7 @@
  * @link:	in cow->unstored or in the batch of a store
  * @cow:	the engine
  * @refs:	held by cow->copies, and by each image read that copies from it
+ * @is_sync:	class of the write that wanted it
  * @copied_at:	jiffies when the old data was here
  * @waiters:	writes to be judged again then; under cow->lock
  * @stored:	sectors already in extents; only the storing worker uses it
@@ -62,6 +63,7 @@ struct cow_copy {
 	struct list_head link;
 	struct cow *cow;
 	refcount_t refs;
+	bool is_sync;
 	unsigned long copied_at;
 	struct bio_list waiters;
 
@@ -117,7 +119,7 @@ struct cow_store {
  * @stores:	take from @unstored
  * @busy_stores: bit mask of those that are at work, or queued without delay
  * @nr_hurried:	image writes that wait for something to be stored
- * @in_memory:	blocks in memory or being read
+ * @in_memory:	blocks in memory or being read, for each class of write
  * @nr_reading:	copies being read
  * @nr_unstored: blocks in @unstored
  * @is_starving: writes wait in @starved, or did so a moment ago
@@ -160,7 +162,7 @@ struct cow {
 	struct cow_store stores[COW_STORES];
 	unsigned long busy_stores;
 	unsigned int nr_hurried;
-	unsigned int in_memory;
+	unsigned int in_memory[2];
 	unsigned int nr_reading;
 	unsigned int nr_unstored;
 	bool is_starving;

@@ -86,16 +86,17 @@ sector_t cow_blocks_to_sectors(const struct cow *cow, u64 first, u64 last)
 }
 
 /*
- * How many more blocks may be copied.  A part is left to synchronous writes, so
- * that writeback, which takes all it can get, does not make them wait.
+ * How many more blocks may be copied.  A part is left to the other class of writes,
+ * so that neither writeback, which takes all it can get, nor a flood of synchronous
+ * writes makes the other wait.
  */
 unsigned int cow_room(const struct cow *cow, bool is_sync)
 {
+	unsigned int in_memory = READ_ONCE(cow->in_memory[is_sync]);
+	unsigned int others = READ_ONCE(cow->in_memory[!is_sync]);
 	unsigned int max = cow->max_in_memory;
-	unsigned int in_memory = READ_ONCE(cow->in_memory);
 
-	if (!is_sync)
-		max -= max / 4;
+	max = min(max - max / 4, max - min(max, others));
 	return max > in_memory ? max - in_memory : 0;
 }
 
@@ -150,9 +151,7 @@ void cow_retry_starved(struct cow *cow, unsigned int nr_blocks)
 {
 	lockdep_assert_held(&cow->lock);
 	cow_hand_back(cow, &cow->starved[true], min(nr_blocks, cow_room(cow, true)));
-	/* After synchronous writes: none of those may be left. */
-	if (bio_list_empty(&cow->starved[true]))
-		cow_hand_back(cow, &cow->starved[false], min(nr_blocks, cow_room(cow, false)));
+	cow_hand_back(cow, &cow->starved[false], min(nr_blocks, cow_room(cow, false)));
 }
 
 /* Is it time to store what there is, or better to wait for more? */

@@ -35,7 +35,7 @@ static bool cow_collect(struct cow_store *store)
 
 	spin_lock_irq(&cow->lock);
 	__set_bit(nr, &cow->busy_stores);
-	if (cow->error || (cow->busy_stores != BIT(nr) && !cow_must_store(cow)))
+	if (READ_ONCE(cow->error) || (cow->busy_stores != BIT(nr) && !cow_must_store(cow)))
 		goto out_unlock;
 	while ((copy = list_first_entry_or_null(&cow->unstored, struct cow_copy, link))) {
 		nr_blocks += cow_copy_blocks(copy);
@@ -225,7 +225,7 @@ static bool cow_put_back(struct cow_store *store)
 	spin_lock_irq(&cow->lock);
 	for (i = 0; i < COW_STORES; i++)
 		has_company |= &cow->stores[i] != store && !list_empty(&cow->stores[i].batch);
-	has_company &= !cow->error;
+	has_company &= !READ_ONCE(cow->error);
 	if (has_company) {
 		list_for_each_entry(copy, &store->batch, link)
 			cow->nr_unstored += cow_copy_blocks(copy);

@@ -261,18 +261,32 @@ err_free:
 	return ERR_PTR(ret);
 }
 
+static int freeze_check_wait(const struct freeze_wait *wait)
+{
+	if (fatal_signal_pending(current) || READ_ONCE(*wait->is_ending))
+		return -EINTR;
+	return time_after(jiffies, wait->deadline) ? -ETIMEDOUT : 0;
+}
+
+static int freeze_wait_idle(struct freeze *freeze, const struct freeze_wait *wait)
+{
+	int ret = 0;
+
+	while (!ret && !wait_event_timeout(freeze->idle, !atomic_read(&freeze->nr_workers),
+					   FREEZE_WAIT_INTERVAL))
+		ret = freeze_check_wait(wait);
+	return ret;
+}
+
 /* Returns 0 when the workers are done; -ETIMEDOUT; -EINTR if the caller is to give up. */
 static int freeze_wait(struct freeze *freeze, const struct freeze_wait *wait)
 {
-	while (!wait_for_completion_timeout(&freeze->done, FREEZE_WAIT_INTERVAL)) {
-		freeze->is_abandoned = true;
-		if (fatal_signal_pending(current) || READ_ONCE(*wait->is_ending))
-			return -EINTR;
-		if (time_after(jiffies, wait->deadline))
-			return -ETIMEDOUT;
-	}
-	freeze->is_abandoned = false;
-	return 0;
+	int ret = 0;
+
+	while (!ret && !wait_for_completion_timeout(&freeze->done, FREEZE_WAIT_INTERVAL))
+		ret = freeze_check_wait(wait);
+	freeze->is_abandoned = ret;
+	return ret;
 }
 
 static void freeze_put_worker(struct freeze *freeze)
@@ -317,9 +331,14 @@ static void freeze_sync_work(struct work_struct *work)
 int freeze_sync(struct freeze *freeze, const struct freeze_wait *wait)
 {
 	unsigned int i;
+	int ret;
 
 	if (!freeze->nr_devices)
 		return 0;
+	/* What was frozen before is to be thawed first. */
+	ret = freeze_wait_idle(freeze, wait);
+	if (ret)
+		return ret;
 	reinit_completion(&freeze->done);
 	atomic_set(&freeze->nr_syncing, freeze->nr_devices);
 	for (i = 0; i < freeze->nr_devices; i++)

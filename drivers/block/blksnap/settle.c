@@ -81,7 +81,7 @@ static bool settle_bios(struct gendisk *disk, struct inflight *inflight, unsigne
  * @queue:	its queue, with a reference: the disk itself may be gone
  * @inflight:	its counter
  *
- * Context: Process context, sleeps for up to two seconds.
+ * Context: Process context, sleeps for up to two seconds, and a grace period.
  */
 void settle_disk(struct gendisk *disk, struct request_queue *queue,
 		 struct inflight *inflight)

@@ -147,6 +147,7 @@ static struct snapshot *snapshot_alloc(u32 nr_members)
 	event_queue_init(&snapshot->events);
 	event_init(&snapshot->low_event, blk_snap_event_code_low_free_space);
 	mutex_init(&snapshot->lock);
+	init_waitqueue_head(&snapshot->drained);
 	INIT_LIST_HEAD(&snapshot->storage_devices);
 	INIT_WORK(&snapshot->end, snapshot_end_work);
 	init_completion(&snapshot->ended);
@@ -179,10 +180,9 @@ static bool snapshot_has_member(const struct snapshot *snapshot, dev_t dev)
 }
 
 /* A device may be in a snapshot that is ending, which is over in a moment. */
-static bool snapshot_wait_ended(dev_t dev)
+static void snapshot_wait_ended(dev_t dev)
 {
 	struct snapshot *snapshot, *ending = NULL;
-	bool has_ended;
 
 	mutex_lock(&snapshots_lock);
 	list_for_each_entry(snapshot, &snapshots, link) {
@@ -193,11 +193,9 @@ static bool snapshot_wait_ended(dev_t dev)
 	}
 	mutex_unlock(&snapshots_lock);
 	if (!ending)
-		return false;
-	has_ended = wait_for_completion_killable_timeout(&ending->ended,
-							 SNAPSHOT_END_TIMEOUT) > 0;
+		return;
+	wait_for_completion_killable_timeout(&ending->ended, SNAPSHOT_END_TIMEOUT);
 	snapshot_put(ending);
-	return has_ended;
 }
 
 static int snapshot_claim_member(struct snapshot_member *member, dev_t dev)
@@ -218,8 +216,10 @@ static int snapshot_claim_member(struct snapshot_member *member, dev_t dev)
 	ret = bdev_nr_sectors(ref.bdev) ? protect_check(ref.bdev) : -ENXIO;
 	if (!ret) {
 		tracker = tracker_claim(ref.bdev, &member->is_new);
-		if (tracker == ERR_PTR(-EALREADY) && snapshot_wait_ended(dev))
+		if (tracker == ERR_PTR(-EALREADY)) {
+			snapshot_wait_ended(dev);
 			tracker = tracker_claim(ref.bdev, &member->is_new);
+		}
 		ret = PTR_ERR_OR_ZERO(tracker);
 	}
 	bdev_ref_close(&ref);
@@ -286,23 +286,37 @@ err_unclaim:
  * The end
  */
 
+/* Locks the snapshot when no take waits for writes in flight, which uses it. */
+static void snapshot_lock_drained(struct snapshot *snapshot)
+{
+	for (;;) {
+		mutex_lock(&snapshot->lock);
+		if (!snapshot->is_draining)
+			return;
+		mutex_unlock(&snapshot->lock);
+		wait_event(snapshot->drained, !READ_ONCE(snapshot->is_draining));
+	}
+}
+
 static void snapshot_end_work(struct work_struct *work)
 {
 	struct snapshot *snapshot = container_of(work, struct snapshot, end);
 	u32 i;
 
 	/* 1. The calls that are at work on it have given up, or soon will. */
-	mutex_lock(&snapshot->lock);
+	snapshot_lock_drained(snapshot);
 	/* 2. Images and engines, while the origins are still protected. */
 	snapshot_take_down(snapshot);
-	/* 3. The ranges are free for others, and so are the devices. */
-	mutex_lock(&snapshots_lock);
-	list_del_init(&snapshot->link);
-	mutex_unlock(&snapshots_lock);
+	/* 3. The devices are free for others.  With this state nothing looks at them. */
+	snapshot_set_state(snapshot, SNAPSHOT_CREATED);
 	for (i = 0; i < snapshot->nr_members; i++)
 		tracker_unclaim(snapshot->members[i].tracker,
 				snapshot->is_undone && snapshot->members[i].is_new);
-	/* 4. Storage, then the devices that it lies on. */
+	/* 4. So are the ranges. */
+	mutex_lock(&snapshots_lock);
+	list_del_init(&snapshot->link);
+	mutex_unlock(&snapshots_lock);
+	/* 5. Storage, then the devices that it lies on. */
 	diff_storage_destroy(snapshot->storage);
 	snapshot_close_storage_devices(snapshot);
 	mutex_unlock(&snapshot->lock);
@@ -379,7 +393,8 @@ void snapshot_undo(const uuid_t *id)
 
 static int __snapshot_check_takeable(const struct snapshot *snapshot)
 {
-	if (snapshot->state == SNAPSHOT_TAKEN)
+	/* In between, a take waits for writes in flight. */
+	if (snapshot->state != SNAPSHOT_CREATED)
 		return -EALREADY;
 	return diff_storage_capacity(snapshot->storage) ? 0 : -EFAULT;
 }
@@ -405,10 +420,12 @@ static int snapshot_run_take(struct snapshot *snapshot, struct take *take)
 	ret = __snapshot_check_takeable(snapshot);
 	if (!ret)
 		ret = take_run(take, &is_stuck);
-	mutex_unlock(&snapshot->lock);
 	/* Its devices do not let go of it, and the caller does not wait for them. */
 	if (is_stuck)
 		snapshot_begin_end(snapshot, false);
+	mutex_unlock(&snapshot->lock);
+	if (ret == -EINTR && READ_ONCE(snapshot->is_ending))
+		ret = -ESRCH;
 	return ret;
 }
 
@@ -417,8 +434,8 @@ static int snapshot_run_take(struct snapshot *snapshot, struct take *take)
  * @id:		identifier of the snapshot
  *
  * Context: Process context, sleeps.
- * Return: 0; -ESRCH if there is no such snapshot, -EALREADY if it is taken,
- *	   -EFAULT if it has no storage; -ENODEV if a device has gone away or
+ * Return: 0; -ESRCH if there is no such snapshot, or it is destroyed in the
+ *	   meantime; -EALREADY if it is taken, or being taken; -EFAULT if it has no storage; -ENODEV if a device has gone away or
  *	   its number means another one; -EOPNOTSUPP if it has become one that
  *	   cannot be protected; -ETIMEDOUT if a filesystem could not be frozen in
  *	   time, or writes in flight did not complete; -ENOMEM; what opening a

@@ -24,6 +24,7 @@
 #include <linux/mutex.h>
 #include <linux/types.h>
 #include <linux/uuid.h>
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <linux/blksnap.h>
 
@@ -78,7 +79,10 @@ struct snapshot_member {
  * @events:	has a lock of its own
  * @low_event:	the one low_free_space event
  * @storage:	extended under @lock and snapshots_lock
- * @lock:	serialises append, take and the end
+ * @lock:	serialises append, take and the end; a take lets others have it while
+ *		it waits for writes in flight
+ * @is_draining: it does so
+ * @drained:	woken when it does not any more
  * @storage_devices: of struct storage_device; protected by @lock
  * @is_ending:	no call finds it any more, and those at work give up; set under
  *		snapshots_lock, never cleared
@@ -99,6 +103,8 @@ struct snapshot {
 	struct diff_storage *storage;
 
 	struct mutex lock;		/* append, take and the end */
+	bool is_draining;
+	wait_queue_head_t drained;
 	struct list_head storage_devices;
 
 	bool is_ending;

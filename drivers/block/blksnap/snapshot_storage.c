@@ -413,7 +413,7 @@ static int snapshot_append_ranges(struct snapshot *snapshot, struct block_device
 	ret = snapshot_cut_ranges(snapshot, bdev, ranges, count, &pieces);
 	if (ret)
 		return ret;
-	if (snapshot->state == SNAPSHOT_TAKEN)
+	if (snapshot->state != SNAPSHOT_CREATED)
 		ret = snapshot_exclude_pieces(snapshot, bdev, ranges, count, &pieces);
 	if (ret)
 		goto out_free;

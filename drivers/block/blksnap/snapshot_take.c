@@ -93,27 +93,6 @@ static int take_open_origin(struct take *take, u32 i)
 	return protect_check(take->refs[i].bdev);
 }
 
-static int take_compare_gates(const void *a, const void *b)
-{
-	const struct inflight * const *x = a, * const *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
-/* Members on the same disk share its gate. */
-static void take_list_gates(struct take *take)
-{
-	struct snapshot *snapshot = take->snapshot;
-	u32 i;
-
-	for (i = 0; i < snapshot->nr_members; i++)
-		take->gates[i] = tracker_inflight(snapshot->members[i].tracker);
-	sort(take->gates, snapshot->nr_members, sizeof(*take->gates), take_compare_gates, NULL);
-	for (i = 0; i < snapshot->nr_members; i++)
-		if (!i || take->gates[i] != take->gates[i - 1])
-			take->gates[take->nr_gates++] = take->gates[i];
-}
-
 static int take_open_all(struct take *take)
 {
 	struct snapshot *snapshot = take->snapshot;
@@ -128,10 +107,7 @@ static int take_open_all(struct take *take)
 	if (IS_ERR(take->freeze)) {
 		ret = PTR_ERR(take->freeze);
 		take->freeze = NULL;
-		return ret;
 	}
-	for (i = 0; i < snapshot->nr_members && !ret; i++)
-		ret = tracker_wait_settled(snapshot->members[i].tracker);
 	return ret;
 }
 
@@ -174,10 +150,8 @@ struct take *take_open(struct snapshot *snapshot)
 	take->refs = kvcalloc(nr, sizeof(*take->refs), GFP_KERNEL);
 	take->origins = kvcalloc(nr, sizeof(*take->origins), GFP_KERNEL);
 	take->gates = kvcalloc(nr, sizeof(*take->gates), GFP_KERNEL);
-	if (take->refs && take->origins && take->gates) {
-		take_list_gates(take);
+	if (take->refs && take->origins && take->gates)
 		ret = take_open_all(take);
-	}
 	if (ret) {
 		take_close(take);
 		return ERR_PTR(ret);
@@ -325,6 +299,48 @@ static int take_exclude_storage(struct snapshot *snapshot)
  * The instant
  */
 
+static int take_compare_gates(const void *a, const void *b)
+{
+	const struct inflight * const *x = a, * const *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* Members on the same disk share its gate. */
+static void take_list_gates(struct take *take)
+{
+	struct snapshot *snapshot = take->snapshot;
+	u32 i;
+
+	for (i = 0; i < snapshot->nr_members; i++)
+		take->gates[i] = tracker_inflight(snapshot->members[i].tracker);
+	sort(take->gates, snapshot->nr_members, sizeof(*take->gates), take_compare_gates, NULL);
+	for (i = 0; i < snapshot->nr_members; i++)
+		if (!i || take->gates[i] != take->gates[i - 1])
+			take->gates[take->nr_gates++] = take->gates[i];
+}
+
+/* Is it not worth waiting any longer? */
+static bool take_is_given_up(const struct take *take)
+{
+	return fatal_signal_pending(current) || READ_ONCE(take->snapshot->is_ending);
+}
+
+/* Waits for the writes submitted before tracking began that come soon. */
+static int take_wait_settled(const struct take *take)
+{
+	u32 i;
+
+	for (i = 0; i < take->snapshot->nr_members; i++) {
+		while (!tracker_has_settled(take->snapshot->members[i].tracker)) {
+			if (take_is_given_up(take))
+				return -EINTR;
+			usleep_range(1000, 2000);
+		}
+	}
+	return 0;
+}
+
 static bool take_has_drained(const struct take *take)
 {
 	unsigned int i;
@@ -351,7 +367,7 @@ static int take_drain(const struct take *take)
 	unsigned long start = jiffies;
 
 	while (!take_has_drained(take)) {
-		if (fatal_signal_pending(current) || READ_ONCE(take->snapshot->is_ending))
+		if (take_is_given_up(take))
 			return -EINTR;
 		if (time_after(jiffies, start + take_drain_limit * HZ)) {
 			take_name_undrained(take);
@@ -454,7 +470,25 @@ static int take_instant(const struct take *take)
 	take_note_frozen(take);
 	for (i = 0; i < take->snapshot->nr_members; i++)
 		cbt_map_reap(tracker_cbt_map(take->snapshot->members[i].tracker));
-	return take_drain(take);
+	return 0;
+}
+
+/*
+ * Waits for the writes that were in flight at the instant, without the lock: the
+ * engines are at work, and may need storage to be appended.
+ */
+static int take_drain_unlocked(const struct take *take)
+{
+	struct snapshot *snapshot = take->snapshot;
+	int ret;
+
+	snapshot->is_draining = true;
+	mutex_unlock(&snapshot->lock);
+	ret = take_drain(take);
+	mutex_lock(&snapshot->lock);
+	WRITE_ONCE(snapshot->is_draining, false);
+	wake_up_all(&snapshot->drained);
+	return ret;
 }
 
 static int take_add_images(struct snapshot *snapshot)
@@ -482,9 +516,7 @@ static bool take_wait_idle(const struct take *take)
 		struct cow *cow = take->snapshot->members[i].cow;
 
 		while (cow && !cow_is_idle(cow)) {
-			if (time_after(jiffies, deadline) &&
-			    (fatal_signal_pending(current) ||
-			     READ_ONCE(take->snapshot->is_ending)))
+			if (time_after(jiffies, deadline) && take_is_given_up(take))
 				return false;
 			usleep_range(1000, 2000);
 		}
@@ -502,15 +534,19 @@ static bool take_wait_idle(const struct take *take)
 int take_run(struct take *take, bool *is_stuck)
 {
 	struct snapshot *snapshot = take->snapshot;
-	int ret = 0;
 	u32 i;
+	int ret;
 
+	take_list_gates(take);
+	ret = take_wait_settled(take);
 	for (i = 0; i < snapshot->nr_members && !ret; i++)
 		ret = take_prepare_member(take, i);
 	if (!ret)
 		ret = take_exclude_storage(snapshot);
 	if (!ret)
 		ret = take_instant(take);
+	if (!ret)
+		ret = take_drain_unlocked(take);
 	if (!ret)
 		ret = take_add_images(snapshot);
 	if (!ret) {

@@ -15,7 +15,7 @@
  * What is retired is unlinked under tracker_mutex and freed by workers: a tracker
  * after a grace period of RCU, a disk when none of its writes is in flight.
  *
- * Lock order: filter_user_mutex -> tracker_mutex.
+ * Lock order: filter_user_mutex and tracker_mutex are not taken inside each other.
  */
 #include "blksnap.h"
 
@@ -167,12 +167,13 @@ static void tracked_disk_reap(struct work_struct *work)
 	struct tracked_disk *tracked_disk = container_of(to_delayed_work(work),
 							 struct tracked_disk, reap);
 
+	/* It closes the gate, which may hand over bios when it opens. */
+	flush_work(&tracked_disk->settle);
 	resubmit_drain(&tracked_disk->resubmit);
 	if (!inflight_is_idle(&tracked_disk->inflight)) {
 		queue_delayed_work(tracker_wq, &tracked_disk->reap, TRACKED_DISK_REAP_INTERVAL);
 		return;
 	}
-	flush_work(&tracked_disk->settle);
 	if (cancel_delayed_work_sync(&tracked_disk->age))
 		filter_unwatch();
 	tracked_disk_free(tracked_disk);
@@ -506,17 +507,10 @@ void tracker_unclaim(struct tracker *tracker, bool is_undone)
 	mutex_unlock(&tracker_mutex);
 }
 
-/**
- * tracker_wait_settled() - wait for the writes submitted before the tracking began
- * @tracker:	claimed by the caller
- *
- * Waits for those that come soon; see settle.h.
- *
- * Return: 0, or -EINTR if the caller was killed.
- */
-int tracker_wait_settled(struct tracker *tracker)
+/* Has what settle.h waits for come, or been given up? */
+bool tracker_has_settled(struct tracker *tracker)
 {
-	return wait_for_completion_killable(&tracker->tracked_disk->settled) ? -EINTR : 0;
+	return completion_done(&tracker->tracked_disk->settled);
 }
 
 struct gendisk *tracker_disk(const struct tracker *tracker)

@@ -37,7 +37,7 @@ void tracker_module_exit(void);
 /* A snapshot's side. */
 struct tracker *tracker_claim(struct block_device *origin, bool *is_new);
 void tracker_unclaim(struct tracker *tracker, bool is_undone);
-int tracker_wait_settled(struct tracker *tracker);
+bool tracker_has_settled(struct tracker *tracker);
 
 struct gendisk *tracker_disk(const struct tracker *tracker);
 u64 tracker_diskseq(const struct tracker *tracker);
