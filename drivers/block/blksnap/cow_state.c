@@ -86,18 +86,19 @@ sector_t cow_blocks_to_sectors(const struct cow *cow, u64 first, u64 last)
 }
 
 /*
- * How many more blocks may be copied.  A part is left to the other class of writes,
- * so that neither writeback, which takes all it can get, nor a flood of synchronous
- * writes makes the other wait.
+ * How many more blocks may be copied.  Writeback takes all it can get, so a part is
+ * left to synchronous writes; and these leave a part to writeback that waits.
  */
 unsigned int cow_room(const struct cow *cow, bool is_sync)
 {
 	unsigned int in_memory = READ_ONCE(cow->in_memory[is_sync]);
 	unsigned int others = READ_ONCE(cow->in_memory[!is_sync]);
-	unsigned int max = cow->max_in_memory;
+	unsigned int max = cow->max_in_memory, limit = max;
 
-	max = min(max - max / 4, max - min(max, others));
-	return max > in_memory ? max - in_memory : 0;
+	if (!is_sync || READ_ONCE(cow->starved[false].head))
+		limit -= max / 4;
+	limit = min(limit, max - min(max, others));
+	return limit > in_memory ? limit - in_memory : 0;
 }
 
 /* Accounts for writes put on a list, or taken off if @nr_writes is negative. */

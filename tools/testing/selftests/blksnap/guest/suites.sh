@@ -99,7 +99,7 @@ suite storage-pressure test_storage $null_blk --kmod dm-mod --kmod dm-delay \
 	--kmod ext4 --program dmsetup --program mkfs.ext4 --program e2fsck \
 	--program mkswap --memory 192 --disk 96M --disk 128M \
 	--arguments '--device /dev/vda --storage /dev/vdb' --timeout 300
-suite instant test_instant $null_blk --kmod ext4 --kmod dm-mod --kmod dm-crypt \
+suite instant test_instant --module 'blksnap take_drain_limit=8' --kmod null_blk --kmod ext4 --kmod dm-mod --kmod dm-crypt \
 	--kmod dm-delay --kmod-if dm-zero --kmod-if aes_generic --kmod-if xts \
 	--kmod-if crypto_null --kmod loop --kmod scsi_debug --kmod sd_mod \
 	--program mkfs.ext4 --program dmsetup --memory 1536 \

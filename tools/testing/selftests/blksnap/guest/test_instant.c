@@ -206,7 +206,8 @@ static unsigned int share(unsigned int percent)
 }
 
 /* Switching takes long where the change map is large. */
-#define LARGE_MAPS "tracking_block_minimum_shift=12 tracking_block_maximum_count=268435456"
+#define QUICK_TAKES "take_drain_limit=8"	/* DRAIN_S, see suites.sh, too */
+#define LARGE_MAPS QUICK_TAKES " tracking_block_minimum_shift=12 tracking_block_maximum_count=268435456"
 
 static bool has_large_maps;
 
@@ -219,7 +220,7 @@ static bool reload(const char *parameters)
 	ctl = -1;
 	ok = !module_unload() && !module_load(parameters);
 	if (!ok)
-		module_load("");
+		module_load(QUICK_TAKES);
 	ctl_set_up();
 	return ok;
 }
@@ -231,7 +232,7 @@ static void instant_tear_down(void)
 	stack_tear_down();
 	if (has_large_maps) {
 		ctl_set_up();
-		reload("");
+		reload(QUICK_TAKES);
 		ctl_tear_down();
 	}
 	has_large_maps = false;

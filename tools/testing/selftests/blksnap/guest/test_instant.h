@@ -16,7 +16,7 @@
 
 #include "blksnap_test.h"
 
-#define DRAIN_S 8U		/* for writes in flight, for each order of members */
+#define DRAIN_S 8U		/* take_drain_limit, see suites.sh */
 #define NR_PLACES 4U		/* that the chains go round on */
 #define NR_CHAINS_MAX 24U
 #define CHAIN_SECTORS 32U	/* of each chain in each place */

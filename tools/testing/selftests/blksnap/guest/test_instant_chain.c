@@ -674,17 +674,41 @@ static bool read_image(struct snapshot *snapshot, unsigned int place,
 			   area, run.nr_chains * CHAIN_BYTES, p->shown[nr].at);
 }
 
-/* Two images that show the same place have to show the same. */
-static bool judge_second_image(struct snapshot *snapshot, unsigned int place)
+/*
+ * Two images that show the same place have to show the same, except for writes that
+ * were under way at the take: such a write may be in the one and not in the other.
+ */
+static bool judge_second_sector(const struct chain *chain, unsigned int place, unsigned int sector)
 {
-	if (!read_image(snapshot, place, 1, run.other))
-		return false;
-	if (!memcmp(run.areas[place], run.other, run.nr_chains * CHAIN_BYTES))
+	const uint8_t *first = sector_of(chain, place, sector);
+	const uint8_t *second = (uint8_t *)run.other + (first - (uint8_t *)run.areas[place]);
+	uint64_t number = number_of(chain, place, sector);
+	uint64_t other = ((const struct chain_stamp *)second)->number;
+
+	if (!memcmp(first, second, SECTOR_SIZE))
 		return true;
-	ktap_note("place %u: the images of %s and %s differ", place,
+	if (stamp_is_whole(second, chain, place, sector) &&
+	    (number > other ? number : other) > chain->ended_before)
+		return true;
+	ktap_note("place %u, chain %u, sector %u: write %llu in the image of %s, %llu in that of %s",
+		  place, chain->index, sector, (unsigned long long)number,
 		  stack.members[stack.places[place].shown[0].member].path,
+		  (unsigned long long)other,
 		  stack.members[stack.places[place].shown[1].member].path);
 	return false;
+}
+
+static bool judge_second_image(struct snapshot *snapshot, unsigned int place)
+{
+	unsigned int i, sector;
+	bool ok = true;
+
+	if (!read_image(snapshot, place, 1, run.other))
+		return false;
+	for (i = 0; i < run.nr_chains; i++)
+		for (sector = 0; sector < CHAIN_SECTORS; sector++)
+			ok &= judge_second_sector(&run.chains[i], place, sector);
+	return ok;
 }
 
 /**

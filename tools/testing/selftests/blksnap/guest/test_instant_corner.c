@@ -23,9 +23,6 @@
 /* What a busy host may need beside the times that the module waits. */
 #define SLACK_S 20U
 
-/* What freeze_set.c gives to a device that completes nothing. */
-#define FREEZE_S 20U
-
 static pthread_t helper;
 static bool has_helper;
 static atomic_bool is_over;
@@ -85,17 +82,14 @@ static int timed_take(const struct snapshot *snapshot, double *seconds)
 	return ret;
 }
 
-static void expect_not_taken(const struct snapshot *snapshot, const struct disk *disk)
+static void expect_not_taken(const struct snapshot *snapshot)
 {
 	struct blk_snap_image_info *infos;
-	struct blk_snap_cbt_info info;
 	unsigned int nr;
 
 	EXPECT_ERR(blksnap_snapshot_collect_images(ctl, &snapshot->id, &infos, &nr),
 		   ENODEV);
 	EXPECT(access("/dev/" BLK_SNAP_IMAGE_NAME "0", F_OK));
-	ASSERT(tracker_info(disk, &info));
-	EXPECT_EQ(info.snap_number, 0);
 }
 
 /* --- a device that completes nothing --- */
@@ -122,8 +116,8 @@ static void test_take_of_a_suspended_device_times_out(void)
 	start_helper(write_to_suspended, stack.uppers[0].path);
 	sleep_ms(200);
 	EXPECT_EQ(timed_take(&snapshot, &seconds), -ETIMEDOUT);
-	EXPECT(seconds >= DRAIN_S && seconds < 2 * DRAIN_S + SLACK_S);
-	expect_not_taken(&snapshot, &stack.uppers[0]);
+	EXPECT(seconds >= DRAIN_S && seconds < DRAIN_S + SLACK_S);
+	expect_not_taken(&snapshot);
 	/* Nobody is kept waiting but by the suspended device. */
 	EXPECT(fill_direct(stack.disks[1].path, NEW, 4096, 0));
 	dm_resume("upper0");
@@ -185,8 +179,8 @@ static void test_take_of_a_dead_device_does_not_keep_others_frozen(void)
 	ASSERT(dm_suspend("upper1"));
 	fd = make_dirty(&stack.uppers[1], buffer);
 	EXPECT_EQ(timed_take(&snapshot, &seconds), -ETIMEDOUT);
-	EXPECT(seconds >= FREEZE_S && seconds < FREEZE_S + SLACK_S);
-	expect_not_taken(&snapshot, &stack.uppers[0]);
+	EXPECT(seconds >= DRAIN_S && seconds < DRAIN_S + SLACK_S);
+	expect_not_taken(&snapshot);
 	/* It is still dead, and nobody waits for it any more. */
 	EXPECT_EQ(shell("rmmod blksnap 2>/dev/null"), 1);
 	sleep_ms(500);
@@ -194,8 +188,8 @@ static void test_take_of_a_dead_device_does_not_keep_others_frozen(void)
 	EXPECT(!join_helper());
 	ktap_note("a write to the other member took up to %.2f s",
 		  longest_write_ns / 1e9);
-	EXPECT(longest_write_ns > 1000000000ULL * (FREEZE_S - 1) &&
-	       longest_write_ns < 1000000000ULL * (FREEZE_S + SLACK_S));
+	/* All are synced before one is frozen. */
+	EXPECT(longest_write_ns < 1000000000ULL * DRAIN_S / 2);
 	dm_resume("upper1");
 	snapshot_take(&snapshot);
 	EXPECT(reads_as(image_of(&snapshot, &stack.uppers[1]), NEW, 4096, 0));
@@ -203,7 +197,7 @@ static void test_take_of_a_dead_device_does_not_keep_others_frozen(void)
 	free(buffer);
 }
 
-static void test_creation_on_a_dead_device_times_out(void)
+static void test_creation_does_not_wait_for_a_dead_device(void)
 {
 	uint8_t *buffer = alloc_aligned(4096);
 	struct blk_snap_uuid id;
@@ -217,13 +211,12 @@ static void test_creation_on_a_dead_device_times_out(void)
 	ASSERT(dm_suspend("upper0"));
 	fd = make_dirty(&stack.uppers[0], buffer);
 	begun_ns = now_ns();
-	EXPECT_ERR(blksnap_snapshot_create(ctl, &stack.uppers[0].id, 1, &id),
-		   ETIMEDOUT);
+	EXPECT_OK(blksnap_snapshot_create(ctl, &stack.uppers[0].id, 1, &id));
+	EXPECT_OK(blksnap_snapshot_destroy(ctl, &id));
+	EXPECT_OK(blksnap_tracker_remove(ctl, stack.uppers[0].id));
 	seconds = (now_ns() - begun_ns) / 1e9;
 	ktap_note("it took %.2f s", seconds);
-	EXPECT(seconds < FREEZE_S + SLACK_S);
-	EXPECT_EQ(destroy_all_snapshots(), 0);
-	EXPECT_ERR(blksnap_tracker_remove(ctl, stack.uppers[0].id), ENODATA);
+	EXPECT(seconds < DRAIN_S / 2);
 	dm_resume("upper0");
 	ASSERT_OK(blksnap_snapshot_create(ctl, &stack.uppers[0].id, 1, &id));
 	close(fd);
@@ -482,7 +475,7 @@ static void test_chain_of_thousands_of_requests_completes(void)
 const struct ktap_test corner_tests[] = {
 	KTAP_SLOW_TEST(test_take_of_a_suspended_device_times_out),
 	KTAP_SLOW_TEST(test_take_of_a_dead_device_does_not_keep_others_frozen),
-	KTAP_SLOW_TEST(test_creation_on_a_dead_device_times_out),
+	KTAP_SLOW_TEST(test_creation_does_not_wait_for_a_dead_device),
 	KTAP_TEST(test_member_removed_during_a_take_hangs_nobody),
 	KTAP_TEST(test_member_that_fails_during_a_take_hangs_nobody),
 	KTAP_SLOW_TEST(test_chain_of_thousands_of_requests_completes),

@@ -20,7 +20,7 @@
 
 /* The smallest values that the module accepts: soon reached. */
 #define STORAGE_PARAMETERS \
-	"diff_storage_minimum=2048 diff_storage_ahead=0 copy_memory_maximum=4"
+	"diff_storage_minimum=2048 diff_storage_ahead=0 copy_memory_maximum=4 take_drain_limit=8"
 #define MEMORY_BYTES (4 * MIB)			/* copy_memory_maximum */
 #define LOW_REQUEST_SECTORS 2048U		/* diff_storage_minimum */
 #define LOW_LIMIT_BYTES (LOW_REQUEST_SECTORS / 2 * SECTOR_SIZE)

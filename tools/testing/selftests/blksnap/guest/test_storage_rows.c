@@ -270,7 +270,7 @@ static void test_filesystem_that_cannot_be_frozen(void)
 	EXPECT_EQ(image_number("filesystem_frozen"), 1);
 }
 
-/* Seconds that the writes under way have, see "The take" in blksnap.rst. */
+/* What the module was loaded with as take_drain_limit, see STORAGE_PARAMETERS. */
 #define DRAIN_MS 8000U
 
 static void test_writes_that_do_not_drain(void)
