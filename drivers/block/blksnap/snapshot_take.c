@@ -53,6 +53,12 @@
  */
 #define TAKE_FREEZE_TIMEOUT (10 * HZ)
 
+/*
+ * How many times longer than draining syncing may take: it stops nobody, and a slow
+ * device may have much to write.
+ */
+#define TAKE_SYNC_FACTOR 5
+
 /* How long a caller that was killed waits for its engines. */
 #define TAKE_IDLE_TIMEOUT (2 * HZ)
 
@@ -384,7 +390,7 @@ static int take_drain(const struct take *take)
 static int take_sync(const struct take *take)
 {
 	const struct freeze_wait wait = {
-		.deadline = jiffies + take_drain_limit * HZ,
+		.deadline = jiffies + TAKE_SYNC_FACTOR * take_drain_limit * HZ,
 		.is_ending = &take->snapshot->is_ending,
 	};
 
