@@ -690,7 +690,7 @@ static bool judge_second_sector(const struct chain *chain, unsigned int place, u
 	if (stamp_is_whole(second, chain, place, sector) &&
 	    (number > other ? number : other) > chain->ended_before)
 		return true;
-	ktap_note("place %u, chain %u, sector %u: write %llu in the image of %s, %llu in that of %s",
+	ktap_note("place %u, chain %u, sector %u: write %llu in the one, of %s, %llu in that of %s",
 		  place, chain->index, sector, (unsigned long long)number,
 		  stack.members[stack.places[place].shown[0].member].path,
 		  (unsigned long long)other,
