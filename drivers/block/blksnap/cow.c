@@ -259,6 +259,11 @@ void cow_set_drained(struct cow *cow)
 	WRITE_ONCE(cow->is_drained, true);
 }
 
+bool cow_has_drained(const struct cow *cow)
+{
+	return READ_ONCE(cow->is_drained);
+}
+
 /**
  * cow_stop() - end the image and the protection of the origin
  * @cow:	any engine

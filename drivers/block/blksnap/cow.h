@@ -77,6 +77,7 @@ unsigned int cow_block_shift(sector_t nr_sectors);
 struct cow *cow_create(const struct cow_config *config);
 int cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors);
 void cow_set_drained(struct cow *cow);
+bool cow_has_drained(const struct cow *cow);
 void cow_fail(struct cow *cow, int error);
 void cow_stop(struct cow *cow);
 bool cow_is_idle(struct cow *cow);

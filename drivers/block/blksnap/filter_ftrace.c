@@ -21,6 +21,7 @@
 #include <linux/blkdev.h>
 #include <linux/delay.h>
 #include <linux/ftrace.h>
+#include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/rcupdate.h>
 
@@ -188,8 +189,17 @@ err_report:
  */
 void filter_unregister(void)
 {
+	int ret;
+
 	/* Waits until no task is in filter_callback() or in a stub of it. */
-	unregister_ftrace_function(&filter_ftrace_ops);
+	ret = unregister_ftrace_function(&filter_ftrace_ops);
+	if (ret) {
+		/* The call stays, and so must what it calls. */
+		__module_get(THIS_MODULE);
+		pr_err("ftrace has switched itself off and the filter stays: do not unload, but reboot: %pe\n",
+		       ERR_PTR(ret));
+		return;
+	}
 	filter_open_write_page();
 }
 

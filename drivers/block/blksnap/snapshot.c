@@ -404,7 +404,8 @@ static int snapshot_check_takeable(struct snapshot *snapshot)
 	int ret;
 
 	mutex_lock(&snapshots_lock);
-	ret = __snapshot_check_takeable(snapshot);
+	/* One that is ending has no storage any more. */
+	ret = snapshot->is_ending ? -ESRCH : __snapshot_check_takeable(snapshot);
 	mutex_unlock(&snapshots_lock);
 	return ret;
 }

@@ -45,6 +45,8 @@
 /* Guards trackers and disks; see tracker_priv.h. */
 DEFINE_MUTEX(tracker_mutex);
 LIST_HEAD(tracker_rows);
+/* Of its holder, from before it was locked. */
+static unsigned int tracker_mutex_noio;
 
 /* Settling, ageing, freeing.  None of it is needed to free memory. */
 static struct workqueue_struct *tracker_wq;
@@ -129,6 +131,23 @@ static void filter_idle(struct work_struct *work)
 /*
  * Disks
  */
+
+/* Nothing under the lock may wait until a device has freed memory. */
+void tracker_lock(void)
+{
+	unsigned int noio = memalloc_noio_save();
+
+	mutex_lock(&tracker_mutex);
+	tracker_mutex_noio = noio;
+}
+
+void tracker_unlock(void)
+{
+	unsigned int noio = tracker_mutex_noio;
+
+	mutex_unlock(&tracker_mutex);
+	memalloc_noio_restore(noio);
+}
 
 static void tracker_note_freed(void)
 {
@@ -254,12 +273,9 @@ static int tracked_disk_check(const struct tracked_disk *tracked_disk, dev_t dev
 
 static struct cbt_map *tracker_map_create(dev_t dev, sector_t nr_sectors)
 {
-	/* Nobody waits for tracker_mutex until a device has freed memory. */
-	unsigned int noio = memalloc_noio_save();
 	struct cbt_map *map = cbt_map_create(nr_sectors, tracking_block_minimum_shift,
 					     tracking_block_maximum_count);
 
-	memalloc_noio_restore(noio);
 	if (map == ERR_PTR(-EOPNOTSUPP))
 		protect_refuse(dev, "it is too large for the limits of the change map");
 	return map;
@@ -337,13 +353,17 @@ static struct tracker *tracker_create(struct block_device *origin, bool *may_add
 	if (IS_ERR(tracker))
 		return tracker;
 	tracked_disk = tracked_disk_lookup(origin->bd_disk);
-	if (!tracked_disk) {
-		tracked_disk = tracked_disk_create(origin->bd_disk);
-		*may_add_disk = IS_ERR(tracked_disk);
-	}
-	ret = PTR_ERR_OR_ZERO(tracked_disk);
-	if (!ret)
+	if (tracked_disk) {
 		ret = tracked_disk_check(tracked_disk, tracker->dev);
+	} else if (!*may_add_disk) {
+		/* Its medium has been changed since the caller looked. */
+		ret = -ENODEV;
+	} else {
+		/* If it is bypassed at once, the take finds out. */
+		tracked_disk = tracked_disk_create(origin->bd_disk);
+		ret = PTR_ERR_OR_ZERO(tracked_disk);
+		*may_add_disk = ret;
+	}
 	if (ret)
 		goto err_free;
 	tracker->bdev = origin;
@@ -470,20 +490,20 @@ struct tracker *tracker_claim(struct block_device *origin, bool *is_new)
 	struct tracker *tracker;
 	int ret;
 
-	mutex_lock(&tracker_mutex);
+	tracker_lock();
 	if (!tracked_disk_lookup(origin->bd_disk)) {
 		/* Not under the lock, because it takes long. */
-		mutex_unlock(&tracker_mutex);
+		tracker_unlock();
 		ret = filter_use();
 		if (ret)
 			return ERR_PTR(ret);
 		may_add_disk = true;
-		mutex_lock(&tracker_mutex);
+		tracker_lock();
 	}
 	tracker = tracker_find_or_start(origin, is_new, &may_add_disk);
 	if (!IS_ERR(tracker))
 		tracker->is_claimed = true;
-	mutex_unlock(&tracker_mutex);
+	tracker_unlock();
 	if (may_add_disk) {
 		/* Another call was faster. */
 		filter_unwatch();
@@ -500,11 +520,11 @@ struct tracker *tracker_claim(struct block_device *origin, bool *is_new)
  */
 void tracker_unclaim(struct tracker *tracker, bool is_undone)
 {
-	mutex_lock(&tracker_mutex);
+	tracker_lock();
 	tracker->is_claimed = false;
 	if (is_undone)
 		tracker_destroy(tracker);
-	mutex_unlock(&tracker_mutex);
+	tracker_unlock();
 }
 
 /* Has what settle.h waits for come, or been given up? */
@@ -559,16 +579,6 @@ struct resubmit *tracker_resubmit(const struct tracker *tracker)
 	return &tracker->tracked_disk->resubmit;
 }
 
-void tracker_lock(void)
-{
-	mutex_lock(&tracker_mutex);
-}
-
-void tracker_unlock(void)
-{
-	mutex_unlock(&tracker_mutex);
-}
-
 /**
  * tracker_refresh() - see whether a device is still what is tracked
  * @tracker:	claimed by the caller, without an engine
@@ -583,13 +593,13 @@ int tracker_refresh(struct tracker *tracker, const struct block_device *origin)
 {
 	int ret;
 
-	mutex_lock(&tracker_mutex);
+	tracker_lock();
 	ret = tracker->bdev == origin ? tracker_check_present(tracker) : -ENODEV;
 	if (!ret)
 		ret = tracked_disk_check(tracker->tracked_disk, tracker->dev);
 	if (!ret)
 		ret = tracker_resize(tracker);
-	mutex_unlock(&tracker_mutex);
+	tracker_unlock();
 	return ret;
 }
 
@@ -638,10 +648,10 @@ void tracker_module_exit(void)
 {
 	struct tracker *tracker, *next;
 
-	mutex_lock(&tracker_mutex);
+	tracker_lock();
 	list_for_each_entry_safe(tracker, next, &tracker_rows, row)
 		tracker_destroy(tracker);
-	mutex_unlock(&tracker_mutex);
+	tracker_unlock();
 	/* In pieces: a stuck device is no reason to report a hung task. */
 	while (!wait_event_timeout(tracker_live_wait, !atomic_read(&tracker_live), 10 * HZ))
 		pr_warn_ratelimited("waiting for writes in flight before unloading\n");

@@ -298,13 +298,26 @@ static void tracker_found_request(struct gendisk *disk)
 	rcu_read_unlock();
 }
 
-/* Did this write, or what it is a part of, pass the filter? */
-static bool tracked_disk_has_seen(const struct tracked_disk *tracked_disk, const struct bio *bio)
+/* How a write that a driver has got there. */
+enum tracker_seen {
+	TRACKER_UNSEEN,
+	TRACKER_SEEN_WHOLE,	/* what it is a part of passed the filter, some time */
+	TRACKER_SEEN,		/* it passed the filter, or is one of an engine's */
+};
+
+static enum tracker_seen tracked_disk_has_seen(const struct tracked_disk *tracked_disk,
+					       const struct bio *bio)
 {
-	for (; bio; bio = inflight_parent(bio))
-		if (cow_owns_write(bio) || __inflight_counts(&tracked_disk->inflight, bio))
-			return true;
-	return false;
+	enum tracker_seen seen = TRACKER_SEEN;
+
+	for (; bio; bio = inflight_parent(bio)) {
+		if (cow_owns_write(bio))
+			return TRACKER_SEEN;
+		if (__inflight_counts(&tracked_disk->inflight, bio))
+			return seen;
+		seen = TRACKER_SEEN_WHOLE;
+	}
+	return TRACKER_UNSEEN;
 }
 
 /*
@@ -349,6 +362,31 @@ static void tracked_disk_found_uncounted(struct tracked_disk *tracked_disk, stru
 	}
 }
 
+/*
+ * A part of a write that was split.  Where the rest of a split passes the filter again,
+ * the write may have been counted only after this part had left it.  So the part is
+ * marked, and if it reaches blocks that are not copied once no write of before is in
+ * flight, it has passed the engine.
+ */
+static void tracked_disk_found_part(struct tracked_disk *tracked_disk, struct bio *bio)
+{
+	sector_t sector = filter_bio_sector(bio);
+	struct tracker *tracker;
+
+	/* Most such parts are counted: no reason to lose the map. */
+	if (smp_load_acquire(&tracked_disk->inflight.gates))
+		return;
+	list_for_each_entry_rcu(tracker, &tracked_disk->trackers, link) {
+		struct cow *cow = rcu_dereference(tracker->cow);
+
+		if (!tracker_is_touched(tracker, sector, bio_sectors(bio)))
+			continue;
+		tracker_mark_in_probe(tracker, sector, bio_sectors(bio));
+		if (cow && cow_has_drained(cow) && cow_must_hold(cow, bio, sector))
+			cow_fail(cow, -EAGAIN);
+	}
+}
+
 static void tracker_found_bio(struct bio *bio)
 {
 	struct tracked_disk *tracked_disk;
@@ -358,9 +396,18 @@ static void tracker_found_bio(struct bio *bio)
 		return;
 	rcu_read_lock();
 	tracked_disk = tracked_disk_find(bio->bi_bdev->bd_disk);
-	if (tracked_disk && READ_ONCE(tracked_disk->is_young) &&
-	    !tracked_disk_has_seen(tracked_disk, bio))
-		tracked_disk_found_uncounted(tracked_disk, bio);
+	if (tracked_disk && READ_ONCE(tracked_disk->is_young)) {
+		switch (tracked_disk_has_seen(tracked_disk, bio)) {
+		case TRACKER_UNSEEN:
+			tracked_disk_found_uncounted(tracked_disk, bio);
+			break;
+		case TRACKER_SEEN_WHOLE:
+			tracked_disk_found_part(tracked_disk, bio);
+			break;
+		case TRACKER_SEEN:
+			break;
+		}
+	}
 	rcu_read_unlock();
 }
 

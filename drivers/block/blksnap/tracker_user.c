@@ -32,7 +32,7 @@ int tracker_remove(dev_t dev)
 	struct tracker *tracker;
 	int ret = 0;
 
-	mutex_lock(&tracker_mutex);
+	tracker_lock();
 	tracker = tracker_find(dev);
 	if (!tracker)
 		ret = -ENODATA;
@@ -40,7 +40,7 @@ int tracker_remove(dev_t dev)
 		ret = -EBUSY;
 	else
 		tracker_destroy(tracker);
-	mutex_unlock(&tracker_mutex);
+	tracker_unlock();
 	return ret;
 }
 
@@ -78,7 +78,7 @@ int tracker_collect(struct blk_snap_cbt_info *infos, u32 *count)
 	u32 nr_trackers = 0;
 	int ret = 0;
 
-	mutex_lock(&tracker_mutex);
+	tracker_lock();
 	list_for_each_entry(tracker, &tracker_rows, row)
 		nr_trackers++;
 	if (infos && nr_trackers > *count)
@@ -88,7 +88,7 @@ int tracker_collect(struct blk_snap_cbt_info *infos, u32 *count)
 			break;
 		ret = tracker_fill_info(tracker, infos++);
 	}
-	mutex_unlock(&tracker_mutex);
+	tracker_unlock();
 	*count = nr_trackers;
 	return ret;
 }
@@ -139,7 +139,7 @@ static int map_reader_next(struct map_reader *reader)
 	struct tracker *tracker;
 	int ret = -ENODEV;
 
-	mutex_lock(&tracker_mutex);
+	tracker_lock();
 	tracker = tracker_find(reader->dev);
 	/* To look for the device once is enough for a reading. */
 	if (tracker)
@@ -148,7 +148,7 @@ static int map_reader_next(struct map_reader *reader)
 		ret = tracker_fetch_map(tracker, reader);
 	else if (ret == -ENODEV)
 		ret = -ENODATA;
-	mutex_unlock(&tracker_mutex);
+	tracker_unlock();
 	return ret;
 }
 
@@ -223,9 +223,9 @@ static struct tracker *tracker_find_marked(dev_t dev, const struct blk_snap_bloc
 /* Let others have the mutex, and the caller be killed. */
 static int tracker_give_way(void)
 {
-	mutex_unlock(&tracker_mutex);
+	tracker_unlock();
 	cond_resched();
-	mutex_lock(&tracker_mutex);
+	tracker_lock();
 	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
@@ -250,7 +250,7 @@ int tracker_mark_dirty(dev_t dev, const struct blk_snap_block_range *ranges, u32
 	int ret;
 	u32 i;
 
-	mutex_lock(&tracker_mutex);
+	tracker_lock();
 	tracker = tracker_find_marked(dev, ranges, count);
 	ret = PTR_ERR_OR_ZERO(tracker);
 	for (i = 0; i < count && !ret; i++) {
@@ -265,6 +265,6 @@ int tracker_mark_dirty(dev_t dev, const struct blk_snap_block_range *ranges, u32
 			break;
 		turn_end = jiffies + 1;
 	}
-	mutex_unlock(&tracker_mutex);
+	tracker_unlock();
 	return ret;
 }

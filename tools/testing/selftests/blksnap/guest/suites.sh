@@ -61,7 +61,7 @@ suite torture test_torture $null_blk --kmod brd --kmod loop --kmod dm-mod \
 	--fast '--seconds 20' --timeout 400
 suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod scsi_debug \
 	--kmod dm-mod --kmod dm-delay --kmod ext4 --program dmsetup --program mkfs.ext4 \
-	--disk 16M --append slab_nomerge \
+	--disk 16M --append 'slab_nomerge slub_debug=FPZ' \
 	--arguments '--lives 50 --device /dev/vda' \
 	--fast '--fast --lives 5' --timeout 600
 suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmsetup --memory 1536 \
@@ -70,7 +70,7 @@ suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmset
 suite rt test_rt $null_blk --disk 16M --arguments '--device /dev/vda' \
 	--on '*-rt' --also 6.1-rt --timeout 600
 suite kind test_kind --alone $null_blk --kmod dm-mod --kmod dm-delay --memory 1536 \
-	--on '6.*' --fast '--fast' --timeout 900
+	--on 6.1 --fast '--fast' --timeout 900
 # The kernel's leak detector makes an object for each one that is allocated: if
 # those could fail too, the sweep would take twice as long.
 suite sweep test_sweep $null_blk --kmod ext4 --program mkfs.ext4 \
@@ -104,7 +104,7 @@ suite instant test_instant --module 'blksnap take_drain_limit=8' --kmod null_blk
 	--kmod-if crypto_null --kmod loop --kmod scsi_debug --kmod sd_mod \
 	--program mkfs.ext4 --program dmsetup --memory 1536 \
 	--arguments '--takes 200' --arguments-6.12 '--takes 60' --timeout 900
-suite waits test_waits --alone $null_blk --kmod ext4 --kmod dm-mod --kmod dm-delay \
+suite waits test_waits --alone --on '@(6.1|uml*)' $null_blk --kmod ext4 --kmod dm-mod --kmod dm-delay \
 	--kmod-if raid1 --program mkfs.ext4 --program mdadm --fast '--fast' \
 	--timeout 900
 }

@@ -106,6 +106,7 @@ static struct ktap_suite suites[] = {
 	{ "unload", life_set_up, life_tear_down, unload_tests },
 	{ "parameter", life_set_up, life_tear_down, parameter_tests },
 	{ "destroy", anchored_set_up, destroy_tear_down, destroy_tests },
+	{ "settle", anchored_set_up, settle_tear_down, settle_tests },
 	{ "kill", kill_set_up, kill_tear_down, kill_tests },
 	{ "origin-null", null_set_up, removal_tear_down, origin_removal_tests },
 	{ "held-null", null_set_up, removal_tear_down, held_removal_tests },

@@ -80,6 +80,9 @@ extern const struct ktap_test number_tests[];
 void image_number_tear_down(void);
 extern const struct ktap_test image_number_tests[];
 
+void settle_tear_down(void);
+extern const struct ktap_test settle_tests[];
+
 void storm_tear_down(void);
 extern const struct ktap_test storm_tests[];
 
