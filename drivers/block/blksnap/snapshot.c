@@ -35,9 +35,11 @@
 
 /*
  * How long destroying waits, so that as a rule nothing is left of a snapshot when
- * the call returns.  If its own devices take longer, the worker goes on alone.
+ * the call returns: for its devices, and for all else.  If it takes longer, the worker
+ * goes on alone.
  */
-#define SNAPSHOT_END_TIMEOUT (HZ / 2)
+#define SNAPSHOT_IO_TIMEOUT (HZ / 2)
+#define SNAPSHOT_END_TIMEOUT (5 * HZ)
 
 /* Protects the list, the states, and all sets of storage ranges. */
 DEFINE_MUTEX(snapshots_lock);
@@ -179,6 +181,15 @@ static bool snapshot_has_member(const struct snapshot *snapshot, dev_t dev)
 	return false;
 }
 
+static void snapshot_wait_end(struct snapshot *snapshot)
+{
+	unsigned long deadline = jiffies + SNAPSHOT_END_TIMEOUT;
+
+	while (!wait_for_completion_killable_timeout(&snapshot->ended, SNAPSHOT_IO_TIMEOUT))
+		if (READ_ONCE(snapshot->is_waiting_io) || time_after(jiffies, deadline))
+			return;
+}
+
 /* A device may be in a snapshot that is ending, which is over in a moment. */
 static void snapshot_wait_ended(dev_t dev)
 {
@@ -194,7 +205,7 @@ static void snapshot_wait_ended(dev_t dev)
 	mutex_unlock(&snapshots_lock);
 	if (!ending)
 		return;
-	wait_for_completion_killable_timeout(&ending->ended, SNAPSHOT_END_TIMEOUT);
+	snapshot_wait_end(ending);
 	snapshot_put(ending);
 }
 
@@ -353,7 +364,7 @@ static int snapshot_end(const uuid_t *id, bool is_undone)
 	if (!snapshot)
 		return -ENODEV;
 	if (snapshot_begin_end(snapshot, is_undone))
-		wait_for_completion_killable_timeout(&snapshot->ended, SNAPSHOT_END_TIMEOUT);
+		snapshot_wait_end(snapshot);
 	else
 		ret = -ENODEV;
 	snapshot_put(snapshot);

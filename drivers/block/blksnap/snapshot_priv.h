@@ -86,6 +86,7 @@ struct snapshot_member {
  * @storage_devices: of struct storage_device; protected by @lock
  * @is_ending:	no call finds it any more, and those at work give up; set under
  *		snapshots_lock, never cleared
+ * @is_waiting_io: the end waits for what the engines have asked their devices
  * @is_undone:	devices that were not tracked before are not to be tracked after
  * @end:	takes everything down
  * @ended:	@end is done
@@ -108,6 +109,7 @@ struct snapshot {
 	struct list_head storage_devices;
 
 	bool is_ending;
+	bool is_waiting_io;
 	bool is_undone;
 	struct work_struct end;
 	struct completion ended;

@@ -270,7 +270,9 @@ static void snapshot_shut_down_engines(struct snapshot *snapshot)
 void snapshot_take_down(struct snapshot *snapshot)
 {
 	snapshot_stop_engines(snapshot);
+	WRITE_ONCE(snapshot->is_waiting_io, true);
 	snapshot_shut_down_engines(snapshot);
+	WRITE_ONCE(snapshot->is_waiting_io, false);
 	snapshot_clear_members(snapshot);
 }
 
