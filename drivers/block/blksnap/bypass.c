@@ -2,11 +2,10 @@
 /*
  * Writes that reach a disk past the filter
  *
- * block_rq_remap is passed by every request that device mapper has mapped to a
- * disk below, before the request is inserted there.  block_rq_issue and
- * block_rq_complete are passed by every request of a disk that has a queue of
- * requests, block_bio_complete by the bios of all other disks.  (What is sent by
- * passthrough, SG_IO for instance, does not tell its effect.)
+ * A request that device mapper has mapped to a disk below passes block_rq_remap before
+ * it is inserted there.  All requests of a disk with a request queue pass
+ * block_rq_issue and block_rq_complete, the bios of all other disks block_bio_complete.
+ * (Passthrough commands, such as SG_IO, do not say what they change.)
  *
  * Takes no lock; the caller serialises.
  */
@@ -84,15 +83,7 @@ static void bypass_remove_probes(unsigned int nr_probes)
 					    bypass_probes[nr_probes].fn, NULL);
 }
 
-/**
- * bypass_watch() - begin to report bios
- *
- * Every request of the system costs a little more from here on.
- *
- * Context: Process context, sleeps; bypass_register() has been called.
- * Return: 0, also where the kernel has no tracepoints; or what registering a
- *	   probe returned.
- */
+/* Every request of the system costs a little more from here on. */
 int bypass_watch(void)
 {
 	unsigned int i;
@@ -113,21 +104,12 @@ int bypass_watch(void)
 	return 0;
 }
 
-/* Undoes bypass_watch(); a last call of the function may still be running. */
 void bypass_unwatch(void)
 {
 	if (IS_ENABLED(CONFIG_TRACEPOINTS))
 		bypass_remove_probes(ARRAY_SIZE(bypass_probes));
 }
 
-/**
- * bypass_register() - begin to report requests
- * @user:	what to call, valid until bypass_unregister() has returned
- *
- * Context: Process context, sleeps.
- * Return: 0, also where the kernel has no tracepoints; or what registering a
- *	   probe returned.
- */
 int bypass_register(const struct bypass_user *user)
 {
 	bypass_user = user;
@@ -136,11 +118,6 @@ int bypass_register(const struct bypass_user *user)
 	return register_trace_block_rq_remap(bypass_probe_remap, NULL);
 }
 
-/**
- * bypass_unregister() - end it
- *
- * Context: Process context, sleeps until no function of the user is running.
- */
 void bypass_unregister(void)
 {
 	if (!IS_ENABLED(CONFIG_TRACEPOINTS))

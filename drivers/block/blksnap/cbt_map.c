@@ -2,22 +2,22 @@
 /*
  * Which tracking blocks of an origin changed, and in which interval
  *
- * Two sparse maps of one byte per tracking block.  A page of the active map is
- * in one of three states, and only a switch leads back:
+ * Two sparse maps of one byte per tracking block.  A page of the active map is in one
+ * of three states, and only a switch leads back:
  *
  *	missing (zeros) -> own <- shared with the frozen map
  *
- * Only own pages are marked.  A page becomes own by cmpxchg of the pointer, so
- * that markers need no lock, and those that came too late use the page of the
- * one that won.  The frozen map's pages change only by cbt_map_mark_both(),
- * and only after the active map has stopped sharing them.
+ * Only own pages are marked.  A page becomes own by cmpxchg of its pointer, so markers
+ * need no lock: the loser of a race uses the winner's page.  Only cbt_map_mark_both()
+ * changes pages of the frozen map, and only after the active map has stopped sharing
+ * them.
  */
 #include "cbt_map.h"
 
 /* Larger tracking blocks would not fit in the u32 that reports their size. */
 #define CBT_MAX_BLOCK_SHIFT 31U
 
-/* What frozen pages that are missing read as. */
+/* What missing frozen pages read as. */
 static const u8 cbt_zero_page[PAGE_SIZE];
 
 static u64 cbt_nr_blocks(u64 nr_sectors, unsigned int block_shift)
@@ -30,15 +30,11 @@ static u64 cbt_nr_blocks(u64 nr_sectors, unsigned int block_shift)
 /**
  * cbt_map_create() - start to track the changes of a device
  * @nr_sectors:	capacity of the device
- * @min_block_shift: log2 of the smallest size of a tracking block in bytes, at
- *		least SECTOR_SHIFT
- * @max_nr_blocks: limit to the number of tracking blocks, at least 1; blocks
- *		are made larger to keep it
+ * @min_block_shift: log2 of the smallest tracking block in bytes, at least SECTOR_SHIFT
+ * @max_nr_blocks: at least 1; tracking blocks are made larger to keep this limit
  *
- * Context: Process context, sleeps.
- * Return: a map of zeros in a new generation, or ERR_PTR(): -ENOMEM; or
- *	   -EOPNOTSUPP if the device is so large that tracking blocks of 2 GiB
- *	   are more than @max_nr_blocks.
+ * Return: a map of zeros in a new generation, or ERR_PTR(): -ENOMEM; -EOPNOTSUPP if
+ *	   there would be more than @max_nr_blocks tracking blocks of 2 GiB.
  */
 struct cbt_map *cbt_map_create(u64 nr_sectors, unsigned int min_block_shift,
 			       u32 max_nr_blocks)
@@ -77,14 +73,14 @@ err_free_map:
 	return ERR_PTR(-ENOMEM);
 }
 
-/* Nobody reads or marks a retired page, so it can carry the list of them. */
+/* No reader or marker uses a retired page, so the list is kept in the pages. */
 static void cbt_map_retire(struct cbt_map *map, void *page)
 {
 	if (page)
 		list_add((struct list_head *)page, &map->retired);
 }
 
-/* Take all pages out of the frozen map and retire those that are its own. */
+/* Takes all pages out of the frozen map and retires those that are its own. */
 static void cbt_map_drop_frozen(struct cbt_map *map)
 {
 	unsigned long i;
@@ -106,12 +102,6 @@ static void cbt_map_drop_active(struct cbt_map *map)
 	}
 }
 
-/**
- * cbt_map_destroy() - stop to track the changes of a device
- * @map:	map that nobody uses any more
- *
- * Context: Process context, may sleep.
- */
 void cbt_map_destroy(struct cbt_map *map)
 {
 	cbt_map_drop_frozen(map);	/* shared pages are freed once */
@@ -142,12 +132,10 @@ static u32 cbt_nr_on_page(u32 first, u32 end)
 }
 
 /*
- * A page of the active map that may be written.  Once unshared it stays so
- * until the next switch: the answer does not grow old.  If another marker
- * unshares the page after it was read here, sparse_map_replace() finds that
- * out; and then the frozen map may have a page where the active one was still
- * seen to have none.  With a @gfp of 0 a page that would have to be allocated is
- * not there.
+ * A page of the active map that may be written; NULL if there is none and @gfp is 0.
+ * Once unshared it stays unshared until the next switch.  If another marker unshares it
+ * after it was read here, sparse_map_replace() notices and returns that marker's page;
+ * the frozen map may then have a page where the active one was seen to have none.
  */
 static void *cbt_map_own_page(struct cbt_map *map, unsigned long index, gfp_t gfp)
 {
@@ -159,9 +147,8 @@ static void *cbt_map_own_page(struct cbt_map *map, unsigned long index, gfp_t gf
 }
 
 /*
- * Raise bytes to @number.  No byte is above it: @number is the largest there
- * is in its map.  Reading first leaves the cache lines of marked blocks shared
- * between the processors.
+ * Raises bytes to @number, the largest number in their map.  Reading first keeps the
+ * cache lines of marked blocks shared between CPUs.
  */
 static void cbt_mark_bytes(u8 *bytes, u32 nr_bytes, u8 number)
 {
@@ -187,7 +174,7 @@ static int cbt_map_mark_active(struct cbt_map *map, u32 first, u32 end, gfp_t gf
 	return 0;
 }
 
-/* The active map's pages are unshared: a frozen page found here is its own. */
+/* The active map's pages are unshared, so a frozen page found here is its own. */
 static int cbt_map_mark_frozen(struct cbt_map *map, u32 first, u32 end, gfp_t gfp)
 {
 	while (first < end) {
@@ -202,16 +189,7 @@ static int cbt_map_mark_frozen(struct cbt_map *map, u32 first, u32 end, gfp_t gf
 	return 0;
 }
 
-/**
- * cbt_map_mark_nowait() - note a change of the device without allocating
- * @map:	map of the device
- * @sector:	first sector that changes, relative to the device
- * @nr_sectors:	length of the change; what is beyond the device is ignored
- *
- * Context: Any, concurrently with all marks, not with cbt_map_switch().  Never
- *	    sleeps, takes no lock, allocates nothing.
- * Return: false if memory is needed: cbt_map_mark() has to be called.
- */
+/* False if memory is needed: the caller has to use cbt_map_mark(). */
 bool cbt_map_mark_nowait(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 {
 	u32 first, end;
@@ -226,16 +204,9 @@ bool cbt_map_mark_nowait(struct cbt_map *map, sector_t sector, sector_t nr_secto
 	return !cbt_map_mark_active(map, first, end, 0);
 }
 
-/**
- * cbt_map_mark() - note a change of the device
- * @map:	map of the device
- * @sector:	first sector that changes, relative to the device
- * @nr_sectors:	length of the change; what is beyond the device is ignored
- *
- * If there is no memory for the mark, the next switch starts a new generation.
- *
- * Context: Any in which GFP_NOWAIT may be used, concurrently with all marks, not
- *	    with cbt_map_switch().  Never sleeps.
+/*
+ * Allocates with GFP_NOWAIT.  If there is no memory for the mark, the next switch
+ * starts a new generation.
  */
 void cbt_map_mark(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 {
@@ -248,34 +219,18 @@ void cbt_map_mark(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 		WRITE_ONCE(map->is_active_lost, true);
 }
 
-/**
- * cbt_map_lose() - note that a change of the device cannot be noted
- * @map:	map of the device
- *
- * Neither map can be trusted, whichever interval the change belongs to.
- *
- * Context: Any, concurrently with everything.
- */
+/* Neither map can be trusted, whichever interval the lost mark belongs to. */
 void cbt_map_lose(struct cbt_map *map)
 {
 	WRITE_ONCE(map->is_active_lost, true);
 	WRITE_ONCE(map->is_frozen_lost, true);
 }
 
-/**
- * cbt_map_mark_both() - note a change of the device and of its image
- * @map:	map of the device
- * @sector:	first sector that changes, relative to the device
- * @nr_sectors:	length of the change; what is beyond the device is ignored
- *
- * Marks the active map with the current number and the frozen map with the
- * number of the last take, so that an incremental backup includes the blocks
- * whether it is made from this snapshot or from the next one.  Before the
- * first take there is no frozen map to mark.
- *
- * Context: Process context, sleeps as GFP_NOIO does.  Concurrently with itself
- *	    and cbt_map_mark(), not with cbt_map_switch().
- * Return: 0; or -ENOMEM, and then the generation has ended.
+/*
+ * Marks the active map with the current number and the frozen map with that of the last
+ * take, so that an increment has the blocks whether it is made from this snapshot or
+ * from the next one.  Before the first take there is no frozen map to mark.  Sleeps as
+ * GFP_NOIO does.  Returns 0, or -ENOMEM and the generation has ended.
  */
 int cbt_map_mark_both(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 {
@@ -293,7 +248,7 @@ int cbt_map_mark_both(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 	return ret;
 }
 
-/* Called with the frozen map dropped. */
+/* The frozen map has been dropped. */
 static void cbt_map_start_generation(struct cbt_map *map)
 {
 	cbt_map_drop_active(map);
@@ -303,14 +258,9 @@ static void cbt_map_start_generation(struct cbt_map *map)
 	map->is_frozen_lost = false;
 }
 
-/**
- * cbt_map_switch() - freeze the active map and begin the next interval
- * @map:	map of a device that a snapshot is being taken of
- *
- * Starts a new generation if a mark was lost or if the last number is used up.
- *
- * Context: Any, with no cbt_map_mark() or cbt_map_mark_both() running, and
- *	    serialised with everything else.  Neither allocates nor frees.
+/*
+ * Freezes the active map and begins the next interval, in a new generation if a mark
+ * was lost or the last number is used up.
  */
 void cbt_map_switch(struct cbt_map *map)
 {
@@ -321,21 +271,15 @@ void cbt_map_switch(struct cbt_map *map)
 	       map->frozen.nr_pages * sizeof(*map->frozen.pages));
 	map->snap_number = map->number;
 	/*
-	 * The interval after the snapshot 255 goes on marking with 255.  Any
-	 * value would do: the next switch drops this active map unread.
+	 * The interval after snapshot 255 goes on marking with 255.  Any value would
+	 * do: the next switch drops this active map unread.
 	 */
 	if (map->number < U8_MAX)
 		map->number++;
 	uuid_gen(&map->interim_generation);
 }
 
-/**
- * cbt_map_reap() - free the pages that cbt_map_switch() has left over
- * @map:	map that was switched
- *
- * Context: Process context; serialised with cbt_map_switch(), but not with
- *	    marks.  Need not be called after each switch.
- */
+/* Frees the pages that switches have left over. */
 void cbt_map_reap(struct cbt_map *map)
 {
 	struct list_head *page, *next;
@@ -345,25 +289,12 @@ void cbt_map_reap(struct cbt_map *map)
 	INIT_LIST_HEAD(&map->retired);
 }
 
-/**
- * cbt_map_nr_sectors() - get the capacity that a map was made for
- * @map:	map of a device
- *
- * Context: Any.
- * Return: the capacity in sectors.
- */
 u64 cbt_map_nr_sectors(const struct cbt_map *map)
 {
 	return map->nr_sectors;
 }
 
-/**
- * cbt_map_info() - describe a map and the last take
- * @map:	map of a device
- * @info:	out: every byte of it is written
- *
- * Context: Any; serialised with cbt_map_switch().
- */
+/* Writes every byte of @info, so that two can be compared. */
 void cbt_map_info(struct cbt_map *map, struct cbt_map_info *info)
 {
 	memset(info, 0, sizeof(*info));
@@ -378,18 +309,12 @@ void cbt_map_info(struct cbt_map *map, struct cbt_map_info *info)
 	info->snap_number = map->snap_number;
 }
 
-/**
- * cbt_map_frozen_bytes() - read the change map of the last take
- * @map:	map of a device; only while cbt_map_info() says a snap_number
- *		other than 0 the bytes mean something
- * @offset:	number of the first tracking block
- * @nr_bytes:	in: how many bytes are wanted; out: how many there are at the
- *		returned address, 0 only if none is wanted or @offset is not
- *		below the number of tracking blocks
- *
- * Context: Any; serialised with cbt_map_switch(), and so is the use of the
- *	    bytes.  They may change while cbt_map_mark_both() runs.
- * Return: address of the first byte, never NULL.
+/*
+ * The change map of the last take from tracking block @offset on, up to the end of a
+ * page.  The bytes mean something only while cbt_map_info() reports a snap_number other
+ * than 0, may change while cbt_map_mark_both() runs, and go with the next switch.
+ * @nr_bytes is how many are wanted, and then how many there are: 0 if @offset is beyond
+ * the map.  The address is never NULL.
  */
 const u8 *cbt_map_frozen_bytes(struct cbt_map *map, u32 offset, u32 *nr_bytes)
 {

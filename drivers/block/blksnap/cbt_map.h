@@ -20,17 +20,20 @@
  *   cbt_map_info() shows at once an interim generation with the number 0, and
  *   the next switch starts a new one.
  *
- * No client can hold on to an interim generation, or find an old number with
- * a new generation: each switch that starts one has an id never shown before,
- * zeroes both maps, and the snapshot it is for has the number 1.  The same
- * happens after the snapshot 255, the last number that fits in a byte.
+ * No client can keep using an interim generation, or find an old number with a
+ * new generation: a switch that starts one gives it an id never shown before and
+ * zeroes both maps, and its snapshot has the number 1.  The same happens after
+ * snapshot 255, the last number that fits in a byte.
+ *
+ * Marks take sectors relative to the device and ignore what is beyond its end.
  *
  * Context: cbt_map_mark_short() and cbt_map_mark_nowait() are called for every
  * write, from the filter's callback: they never sleep, take no lock, allocate
  * nothing, and in steady state only read.  All marks may run concurrently with
- * each other and with everything but cbt_map_switch() and cbt_map_destroy().  All other
- * functions are control path and serialised by the caller.  cbt_map_switch()
- * neither allocates nor frees; call cbt_map_reap() when writes go on.
+ * each other and with everything but cbt_map_switch() and cbt_map_destroy();
+ * cbt_map_lose() may run during a switch, too.  All other functions are control
+ * path and serialised by the caller.  cbt_map_switch() neither allocates nor
+ * frees; cbt_map_reap() frees what it left over, when writes go on.
  */
 #ifndef BLKSNAP_CBT_MAP_H
 #define BLKSNAP_CBT_MAP_H
@@ -85,10 +88,9 @@ void cbt_map_info(struct cbt_map *map, struct cbt_map_info *info);
 const u8 *cbt_map_frozen_bytes(struct cbt_map *map, u32 offset, u32 *nr_bytes);
 
 /*
- * cbt_map_mark_nowait() of a change within one tracking block whose page may be
- * written: false if it is not that simple, and nothing is done.  Most writes are
- * such, and reading first leaves the cache lines of marked blocks shared between
- * the processors.
+ * The short way of cbt_map_mark_nowait(), which most writes take: a change within one
+ * tracking block whose page may be written.  False, with nothing done, for any other
+ * change.
  */
 static inline bool cbt_map_mark_short(struct cbt_map *map, sector_t sector,
 				      sector_t nr_sectors)
@@ -96,14 +98,17 @@ static inline bool cbt_map_mark_short(struct cbt_map *map, sector_t sector,
 	u64 block = sector >> (map->block_shift - SECTOR_SHIFT);
 	u8 *page, *byte;
 
-	/* None is too many as well, and so is what ends beyond the last sector. */
+	/* False also for 0 sectors, which wrap around. */
 	if (nr_sectors - 1 > (~sector & map->block_mask) || block >= map->nr_blocks)
 		return false;
 	page = sparse_map_page(&map->active, block >> PAGE_SHIFT);
 	if (!page)
 		return false;
 	byte = page + offset_in_page(block);
-	/* No byte of a page shared with the frozen map is as high as that. */
+	/*
+	 * A page shared with the frozen map has no byte as high as that, except after
+	 * snapshot 255, where marks are never read.
+	 */
 	if (READ_ONCE(*byte) == map->number)
 		return true;
 	if (page == sparse_map_page(&map->frozen, block >> PAGE_SHIFT))

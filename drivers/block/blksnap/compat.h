@@ -7,9 +7,9 @@
  * same name if the newest interface can be had, under a name of ours if its
  * shape differs too much.  Nothing else in the module tests for a version.
  *
- * The question is never how old a kernel is, for distributions carry interfaces
- * back, but what it has: a macro of its own tells, or a BLKSNAP_HAVE_... that
- * the Makefile found in its headers.
+ * A test asks what a kernel has, never how old it is, because distributions
+ * backport interfaces.  It looks for a macro of the kernel, or for a
+ * BLKSNAP_HAVE_... that the Makefile has found in the kernel's headers.
  */
 #ifndef BLKSNAP_COMPAT_H
 #define BLKSNAP_COMPAT_H
@@ -70,7 +70,7 @@ static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write)
 
 static inline void bdev_ref_close(struct bdev_ref *ref)
 {
-	/* At once also in a worker, where fput() would leave it to another one. */
+	/* Close now: in a worker, fput() would leave it to another worker. */
 	__fput_sync(ref->handle);
 }
 
@@ -131,12 +131,12 @@ static inline void bdev_ref_close(struct bdev_ref *ref)
 #endif
 
 /*
- * Freezing.  compat_bdev_holder_is_frozen() tells of a frozen device whether it
- * was its holder, a filesystem, that was asked to freeze.
+ * Freezing.  compat_bdev_holder_is_frozen(): was it the holder of a frozen device, a
+ * filesystem, that was asked to freeze?
  *
- * compat_bdev_undo_freeze() has to be called after a bdev_freeze() that failed:
- * if the filesystem is frozen, but what it wrote then does not reach the device,
- * newer kernels leave it frozen, and bdev_thaw() knows nothing of it.
+ * compat_bdev_undo_freeze() has to follow a bdev_freeze() that failed: if the
+ * filesystem froze but its writes did not reach the device, newer kernels leave it
+ * frozen, unknown to bdev_thaw().
  */
 #ifdef BLKSNAP_HAVE_BDEV_FREEZE	/* 6.8 */
 

@@ -2,8 +2,8 @@
 /*
  * Which blocks of an origin are copied
  *
- * A bitmap on a sparse map.  Everything works by words: a page is looked at or
- * written one word after the other, with the bits outside of the range masked.
+ * A bitmap on a sparse map, read and written word by word, with the bits outside of
+ * the range masked.
  */
 #include "copied_map.h"
 
@@ -20,7 +20,7 @@ void copied_map_exit(struct copied_map *map)
 	sparse_map_exit(&map->bits);
 }
 
-/* False if there is no memory; a part of it may have been made then. */
+/* False if there is no memory; some pages may have been made then. */
 bool copied_map_populate(struct copied_map *map, u64 first, u64 last, gfp_t gfp)
 {
 	unsigned long i;
@@ -61,10 +61,10 @@ void copied_map_set(struct copied_map *map, u64 first, u64 last)
 	for (; first <= last; first = copied_map_next_word(first)) {
 		unsigned long *word = copied_map_word(map, first);
 
-		/* Reading the old data comes before the bits. */
+		/* The old data has been read before the bits are set. */
 		smp_store_release(word, *word | copied_map_mask(first, last));
 	}
-	/* The bits come before the first write that they let pass. */
+	/* The bits are set before the first write that they let pass. */
 	smp_wmb();
 }
 

@@ -30,7 +30,7 @@ void copied_map_set(struct copied_map *map, u64 first, u64 last);
 u64 copied_map_next_copied(const struct copied_map *map, u64 first, u64 last);
 u64 copied_map_next_uncopied(const struct copied_map *map, u64 first, u64 last);
 
-/* In line: most writes have one block, which spares them the search. */
+/* Inline: most writes hit one block and need no search. */
 static inline bool copied_map_test(const struct copied_map *map, u64 block)
 {
 	const unsigned long *bits = sparse_map_page(&map->bits, block / COPIED_MAP_PAGE_BLOCKS);

@@ -51,7 +51,7 @@ static void cow_report_failure(struct cow *cow, int error)
 	       ERR_PTR(error));
 }
 
-/* What cow_fail() must not do in its context. */
+/* What cow_fail() may not do in the context of its caller. */
 static void cow_fail_work(struct work_struct *work)
 {
 	struct cow *cow = container_of(work, struct cow, fail_work);
@@ -68,12 +68,7 @@ static void cow_fail_work(struct work_struct *work)
 	wake_up_all(&cow->throttled);
 }
 
-/**
- * cow_block_shift() - size of a copy block for a device
- * @nr_sectors:	capacity of the device
- *
- * Return: log2 of bytes; above COW_BLOCK_SHIFT_MAX the device is too large.
- */
+/* log2 of bytes; above COW_BLOCK_SHIFT_MAX the device is too large. */
 unsigned int cow_block_shift(sector_t nr_sectors)
 {
 	unsigned int shift = copy_block_minimum_shift;
@@ -136,14 +131,7 @@ static unsigned int cow_queue_depth(struct request_queue *queue)
 	return queue_is_mq(queue) ? queue->nr_requests : COW_MAX_HELD;
 }
 
-/**
- * cow_create() - make an engine
- * @config:	what it works on
- *
- * The engine does nothing until the tracker publishes it.
- *
- * Return: the engine, with one reference, or an ERR_PTR: -ENOMEM.
- */
+/* With one reference, or ERR_PTR(-ENOMEM). */
 struct cow *cow_create(const struct cow_config *config)
 {
 	struct cow *cow = kzalloc(sizeof(*cow), GFP_KERNEL);
@@ -183,19 +171,18 @@ static void cow_free(struct kref *kref)
 	bioset_exit(&cow->copy_bios);
 	mempool_exit(&cow->block_pool);
 	kfree(cow);
-	/* An engine that goes leaves nothing behind, and the others soon have theirs. */
+	/* Spare pages serve all engines; those that go on will keep new ones. */
 	cow_free_spare_pages();
 	if (atomic_dec_and_test(&cow_live))
 		wake_up(&cow_live_wait);
 }
 
-/* Context: may sleep.  The last reference is dropped after cow_shutdown(). */
 void cow_put(struct cow *cow)
 {
 	kref_put(&cow->kref, cow_free);
 }
 
-/* What is being copied already will be stored. */
+/* Blocks that are being copied will be stored. */
 static void cow_exclude_uncopied(struct cow *cow, u64 first, u64 last)
 {
 	struct cow_copy *copy;
@@ -213,17 +200,11 @@ static void cow_exclude_uncopied(struct cow *cow, u64 first, u64 last)
 	}
 }
 
-/**
- * cow_exclude() - leave a part of the origin out of the image
- * @cow:	the engine, not shut down
- * @sector:	first sector of the part, on the disk
- * @nr_sectors:	its length
- *
- * For the snapshot's own storage: what will be written there is not copied, and
- * the image reads as zeros there.  Only whole blocks are left out.
- *
- * Context: Process context.  Sleeps, but waits for no I/O.
- * Return: 0, or -ENOMEM: a part of it may have been excluded.
+/*
+ * Leaves sectors of the disk out of the image, because they are storage of some
+ * snapshot: what is written there is not copied, and the image reads as zeros there.
+ * Only whole blocks are left out.  Returns 0, or -ENOMEM and a part may have been
+ * excluded.
  */
 int cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors)
 {
@@ -248,12 +229,7 @@ int cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors)
 	return 0;
 }
 
-/**
- * cow_set_drained() - no write submitted before the take is in flight any more
- * @cow:	the engine
- *
- * Until then, whole copied blocks are marked in the active change map.
- */
+/* The writes submitted before the take have landed; see cow_mark_undrained(). */
 void cow_set_drained(struct cow *cow)
 {
 	WRITE_ONCE(cow->is_drained, true);
@@ -280,23 +256,18 @@ bool cow_is_idle(struct cow *cow)
 {
 	bool is_idle;
 
-	/* The lock, so that a cow_io_end() under it has left. */
+	/* With the lock, so that a cow_io_end() under it has returned. */
 	spin_lock_irq(&cow->lock);
 	is_idle = !atomic_read(&cow->nr_io);
 	spin_unlock_irq(&cow->lock);
 	return is_idle;
 }
 
-/**
- * cow_shutdown() - end the use of everything in the config
- * @cow:	engine that has been stopped, then retired by its tracker
- *
- * In this order: wait for the I/O under way, let the work of a failure be done, end
- * the other workers, which have nothing to do any more.  When it returns, the engine
- * holds no write.
- *
- * Context: Process context, sleeps as long as the origin and the storage take
- *	    for what they were asked.
+/*
+ * After cow_stop(), and after the tracker has retired the engine.  Waits for the I/O
+ * under way, then for the work of the failure, and ends the other workers, which have
+ * nothing to do any more.  When it returns, the engine holds no write and uses nothing
+ * of its config.
  */
 void cow_shutdown(struct cow *cow)
 {
@@ -310,7 +281,6 @@ void cow_shutdown(struct cow *cow)
 		cancel_delayed_work_sync(&cow->stores[i].work);
 }
 
-/* A moment's figures. */
 void cow_stats(struct cow *cow, struct cow_stats *stats)
 {
 	u64 nr_held;
@@ -319,7 +289,8 @@ void cow_stats(struct cow *cow, struct cow_stats *stats)
 	nr_held = cow->nr_held[false] + cow->nr_held[true];
 	stats->copied_bytes = cow->nr_copied << cow->config.block_shift;
 	stats->stored_bytes = cow->nr_stored_sectors << SECTOR_SHIFT;
-	stats->memory_bytes = (u64)(cow->in_memory[false] + cow->in_memory[true]) << cow->config.block_shift;
+	stats->memory_bytes = (u64)(cow->in_memory[false] + cow->in_memory[true]) <<
+			      cow->config.block_shift;
 	stats->held_writes = nr_held;
 	stats->held_writes_total = atomic64_read(&cow->nr_held_total);
 	stats->held_ns_total = cow->held_ns + nr_held * ktime_get_ns();
@@ -340,7 +311,7 @@ int cow_module_init(void)
 	return ret;
 }
 
-/* Waits for the last engine's memory, too. */
+/* Waits until the last engine is freed. */
 void cow_module_exit(void)
 {
 	wait_event(cow_live_wait, !atomic_read(&cow_live));

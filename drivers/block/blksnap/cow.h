@@ -10,11 +10,14 @@
  *
  * Contexts:
  *
- * any, the filter's callback and tracepoints included: cow_fail(), cow_stop(),
- *	cow_must_hold(), cow_owns_write().  They take no lock and allocate nothing.
+ * any but NMI, the filter's callback and tracepoints included: cow_fail(),
+ *	cow_stop(), cow_must_hold(), cow_owns_write(), cow_get().  They take no lock
+ *	of the engine and allocate nothing.
  * in place of a submission: cow_hold() sleeps as submitting does, and waits for
  *	nothing else.  cow_throttle() waits for other held writes.
- * control path: everything else.  Only cow_shutdown() waits for I/O.
+ * ->submit_bio() of the image's disk: cow_submit_image_bio().
+ * process context: everything else.  Only cow_shutdown() waits for I/O; cow_put() may
+ *	sleep to free memory, and the last one comes after cow_shutdown().
  *
  * Life: cow_create(), cow_exclude(), publish, cow_set_drained(), add the image;
  * cow_stop(), unpublish, wait for RCU, cow_shutdown(), cow_put().
@@ -55,7 +58,7 @@ struct cow_config {
 	struct resubmit *resubmit;
 };
 
-/* A moment's figures, for sysfs. */
+/* Figures of one moment, for sysfs. */
 struct cow_stats {
 	u64 copied_bytes;	/* kept for the image, in memory or stored */
 	u64 stored_bytes;	/* taken from the difference storage */
@@ -93,9 +96,9 @@ void cow_submit_image_bio(struct cow *cow, struct bio *bio);
 void cow_stats(struct cow *cow, struct cow_stats *stats);
 
 /*
- * Every write of the module to a difference storage is from this set, and no
- * other bio.  They are neither tracked nor held.  What a stacking driver makes
- * of one is not recognised.
+ * All writes of the module to difference storage are from this set, and no other bio
+ * is.  They are neither tracked nor held.  What a stacking driver makes of one is not
+ * recognised.
  */
 extern struct bio_set cow_write_bios;
 

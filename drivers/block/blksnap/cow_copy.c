@@ -3,8 +3,8 @@
  * In-memory copies of blocks
  *
  * A copy is made with memory for a run of blocks, takes those of them that are
- * still shared, and reads them or is filled with what replaces them.  With the old
- * data in memory the blocks are marked as copied, and the writes that waited go on.
+ * still shared, and reads them, or is filled with what an image write puts there.
+ * Then the blocks are marked as copied, and the writes that waited go on.
  *
  *	cow_copy_alloc() -> cow_copy_start() -> cow_copy_read(), or fill it and
  *	cow_copy_filled() -> stored or dropped -> cow_copy_put()
@@ -41,9 +41,9 @@ struct cow_copy *cow_find_copy(struct cow *cow, u64 first, u64 last)
 /*
  * Memory of blocks
  *
- * Most engines have blocks of one page.  Some pages are kept for the next copies of
- * any engine: to free and allocate one costs as much as all else that is done for a
- * copy, where the system clears pages.  A reserve that is not full comes first.
+ * Most engines have blocks of one page.  Some pages are kept for the next copies of any
+ * engine: where the system clears pages, freeing and allocating one costs as much as
+ * the rest of a copy.  An engine's own reserve is filled up first.
  */
 
 static unsigned int cow_take_pages(struct cow *cow, struct bio_vec *bvecs, unsigned int nr_wanted)
@@ -76,7 +76,7 @@ static unsigned int cow_keep_pages(struct cow *cow, const struct bio_vec *bvecs,
 	return nr;
 }
 
-/* Frees the pages that are kept; other engines keep theirs again. */
+/* Engines that go on will keep new ones. */
 void cow_free_spare_pages(void)
 {
 	struct page *page;
@@ -111,10 +111,10 @@ static void cow_copy_add_block(struct cow_copy *copy, u64 block, struct page *pa
 	__bio_add_page(&copy->bio, page, nr_bytes, 0);
 }
 
-/* Makes memory for a run of blocks, or for the beginning of one. */
+/* Allocates memory for a run of blocks, or for the beginning of one. */
 static void cow_copy_add_blocks(struct cow_copy *copy, u64 first, unsigned int nr_blocks)
 {
-	/* The pages are put where they will be anyway. */
+	/* The pages are put in their final place. */
 	struct bio_vec *bvecs = copy->bio.bi_io_vec;
 	struct cow *cow = copy->cow;
 	unsigned int nr, i;
@@ -148,7 +148,7 @@ void cow_copy_put(struct cow_copy *copy)
 		cow_copy_free(copy);
 }
 
-/* Drops the references of cow->copies, after cow_forget_copy(). */
+/* The references that cow_forget_copy() has moved to the list. */
 void cow_put_copies(struct list_head *copies)
 {
 	struct cow_copy *copy, *next;
@@ -167,11 +167,7 @@ void cow_forget_copy(struct cow *cow, struct cow_copy *copy, struct list_head *f
 	list_move(&copy->link, forgotten);
 }
 
-/**
- * cow_drop_copies() - free the copies of a failed engine
- * @cow:	engine with an error
- * @copies:	cow->unstored or a batch
- */
+/* Frees cow->unstored or a batch of a failed engine. */
 void cow_drop_copies(struct cow *cow, struct list_head *copies)
 {
 	struct cow_copy *copy, *next;
@@ -184,18 +180,10 @@ void cow_drop_copies(struct cow *cow, struct list_head *copies)
 	cow_put_copies(&forgotten);
 }
 
-/**
- * cow_copy_alloc() - make a copy object with memory for a run of blocks
- * @cow:	the engine
- * @first:	first block
- * @nr_blocks:	how many, at most a run; the copy may get fewer
- *
- * The memory of blocks comes from the reserve if there is no other, and is back
- * there when copies have been stored.
- *
- * Context: Where submitting is allowed.  May reclaim memory without I/O, but waits
- *	    for no copy.
- * Return: the copy, which nothing refers to yet, or NULL.
+/*
+ * A copy with memory for a run of blocks, or for the beginning of one; NULL if there is
+ * no memory.  It uses the reserve if there is no other, which is filled up when copies
+ * have been stored.  May reclaim memory without I/O, but waits for no copy.
  */
 struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_blocks)
 {
@@ -226,13 +214,9 @@ struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_bloc
 	return copy;
 }
 
-/**
- * cow_run_blocks() - how many blocks one copy can take
- * @cow:	the engine
- * @first:	first block: still shared, and not being read
- * @last:	the last block of interest
- *
- * Return: blocks from @first on, at least one.
+/*
+ * How many blocks one copy can take, at least one: from @first on, which is still
+ * shared and not being read, to @last.
  */
 unsigned int cow_run_blocks(struct cow *cow, u64 first, u64 last)
 {
@@ -247,7 +231,7 @@ unsigned int cow_run_blocks(struct cow *cow, u64 first, u64 last)
 	return last - first + 1;
 }
 
-/* Gives back the blocks after the first @nr_blocks. */
+/* Frees the blocks after the first @nr_blocks. */
 static void cow_copy_trim(struct cow_copy *copy, unsigned int nr_blocks)
 {
 	struct bio *bio = &copy->bio;
@@ -260,9 +244,9 @@ static void cow_copy_trim(struct cow_copy *copy, unsigned int nr_blocks)
 }
 
 /*
- * A write submitted before the take may still land on blocks that are copied here,
- * and a block may be larger than a tracking block.  The next increment is to have
- * them whole.
+ * A write submitted before the take may still land on blocks that are copied here, and
+ * a block may be larger than a tracking block.  The next increment must have the whole
+ * blocks.
  */
 static void cow_mark_undrained(struct cow *cow, const struct cow_copy *copy)
 {
@@ -276,13 +260,12 @@ static void cow_mark_undrained(struct cow *cow, const struct cow_copy *copy)
  * @cow:	the engine
  * @copy:	from cow_copy_alloc(); keeps only the blocks that are still shared,
  *		that no other copy is reading, and that there is room for
- * @is_sync:	the class of write that wants it, see cow_room()
+ * @is_sync:	class of the write that wants it, see cow_room()
  *
- * The caller saw room for the copy when allocating it, but nothing has kept it free:
- * the budget is only safe under the lock.
+ * The caller has seen room for the copy, but only here, under the lock, is it certain.
  *
- * Return: true: the caller goes on with cow_copy_read(), or with cow_copy_filled().
- *	   false: there is nothing to read (any more), or no room, and @copy is freed.
+ * Return: true if cow_copy_read() or cow_copy_filled() has to follow; false if @copy
+ *	   was freed, because nothing is left to be read, or there is no room.
  */
 bool cow_copy_start(struct cow *cow, struct cow_copy *copy, bool is_sync)
 {
@@ -313,11 +296,9 @@ bool cow_copy_start(struct cow *cow, struct cow_copy *copy, bool is_sync)
 	return true;
 }
 
-/**
- * cow_copy_filled() - the old data is in memory
- * @copy:	started copy; it and the engine may be freed when this returns
- *
- * Context: Any but the filter's callback.
+/*
+ * The old data is in memory.  @copy and the engine may be freed when this returns.  Not
+ * for the filter's callback.
  */
 void cow_copy_filled(struct cow_copy *copy)
 {
@@ -339,7 +320,7 @@ void cow_copy_filled(struct cow_copy *copy)
 		/* It may hold no old data. */
 		cow_forget_copy(cow, copy, &forgotten);
 	}
-	/* Before the end of the I/O, after which the config is not valid any more. */
+	/* Before the end of the I/O, which may end the config. */
 	cow_hand_back(cow, &copy->waiters, UINT_MAX);
 	cow_put_copies(&forgotten);
 	cow_io_end(cow);
@@ -362,10 +343,10 @@ static void cow_read_end_io(struct bio *bio)
 }
 
 /*
- * Submits at once, past the plug that most submitters have: the sooner a read
- * is done the better, and on a fast device it is done when this returns.  The
- * plug is flushed first: a task that sleeps with requests in a plug which the
- * scheduler cannot see could wait for a tag that one of them holds.
+ * Submits at once, past the plug that most submitters have: a fast device has completed
+ * the read when this returns.  The plug is flushed first: a task that sleeps with
+ * requests in a plug which the scheduler cannot see could wait for a tag that one of
+ * them holds.
  */
 static void cow_submit_at_once(struct bio *bio)
 {
@@ -377,12 +358,10 @@ static void cow_submit_at_once(struct bio *bio)
 	current->plug = plug;
 }
 
-/**
- * cow_copy_read() - read the old data of a started copy
- * @copy:	the copy; may be stored and freed when this returns
- *
- * Context: Process context; not under current->bio_list, where the read would
- *	    only be queued.  May sleep as submitting does.
+/*
+ * Reads the old data of a started copy, which may be stored and freed when this
+ * returns.  Not under current->bio_list, where the read would only be queued.  May
+ * sleep as submitting does.
  */
 void cow_copy_read(struct cow_copy *copy)
 {

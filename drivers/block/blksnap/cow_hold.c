@@ -12,8 +12,8 @@
  * Its bit in cow->copied is set with the step to COPIED; from then on writes to the
  * block pass without a lock.
  *
- * A held write waits in the list of one copy, or for memory.  Nothing remembers what
- * else it needs: it is judged again when what it waited for is done.
+ * A held write waits in the list of one copy, or for memory.  It is judged again after
+ * that, so nothing remembers what else it needs.
  *
  * Lock order: cow->lock, see cow_state.c.
  */
@@ -26,7 +26,7 @@
 #include "trace.h"
 
 /*
- * How long writes may wait for a storage that stores nothing: less than the 30 s
+ * How long writes may wait while the storage makes no progress: less than the 30 s
  * after which drivers and clusters give a device up.
  */
 #define COW_STALL_TIMEOUT (20 * HZ)
@@ -43,7 +43,7 @@ enum cow_step {
 	COW_STEP_READ,		/* blocks have to be read first */
 };
 
-/* False if the bio is beyond the engine: the origin may have grown since the take. */
+/* False if the bio is beyond the engine: the origin may have grown after the take. */
 static bool cow_bio_span(const struct cow *cow, const struct bio *bio, sector_t sector,
 			 struct cow_span *span)
 {
@@ -67,8 +67,8 @@ static bool cow_span_is_copied(const struct cow *cow, const struct cow_span *spa
  * @bio:	non-empty bio that changes data
  * @sector:	its first sector on the disk
  *
- * Context: The filter's callback, under rcu_read_lock().
- * Return: true if the write has to be held, or need not be done at all.
+ * Context: A reader of RCU; in the filter's callback with preemption disabled.
+ * Return: true if the write has to be held, or can be skipped.
  */
 bool cow_must_hold(const struct cow *cow, const struct bio *bio, sector_t sector)
 {
@@ -82,7 +82,10 @@ bool cow_must_hold(const struct cow *cow, const struct bio *bio, sector_t sector
 	return !cow_span_is_copied(cow, &span);
 }
 
-/* The first block of the span that is neither copied nor being read; or a later one. */
+/*
+ * The first block of the span that is neither copied nor being read, or one after the
+ * span.  @waits_for becomes the first copy that is being read.
+ */
 static u64 cow_next_unread(struct cow *cow, const struct cow_span *span,
 			   struct cow_copy **waits_for)
 {
@@ -102,9 +105,8 @@ static u64 cow_next_unread(struct cow *cow, const struct cow_span *span,
 }
 
 /*
- * What has to be done next for a write; if it has to wait, it is on a list when
- * this returns.  Everything that can be read is read before the write waits for
- * anything.
+ * What has to be done next for a write.  It waits only when everything that can be read
+ * is being read; if it has to, it is on a list when this returns.
  */
 static enum cow_step cow_next_step(struct cow *cow, struct bio *bio,
 				   const struct cow_span *span, u64 *first,
@@ -134,7 +136,7 @@ static enum cow_step cow_next_step(struct cow *cow, struct bio *bio,
 	return COW_STEP_WAIT;
 }
 
-/* Reads a run of blocks; false if there is no memory at the moment. */
+/* False if there is no memory at the moment. */
 static bool cow_read_run(struct cow *cow, u64 first, unsigned int nr_blocks, bool is_sync)
 {
 	struct cow_copy *copy = cow_copy_alloc(cow, first, nr_blocks);
@@ -146,7 +148,7 @@ static bool cow_read_run(struct cow *cow, u64 first, unsigned int nr_blocks, boo
 	return true;
 }
 
-/* For a write that found no memory. */
+/* A write that found no memory. */
 static enum cow_step cow_put_off(struct cow *cow, struct bio *bio)
 {
 	enum cow_step step = COW_STEP_RELEASE;
@@ -170,8 +172,8 @@ static enum cow_step cow_judge(struct cow *cow, struct bio *bio, const struct co
 	u64 first;
 
 	/*
-	 * A guess without the lock, which mostly is right: there is one run to be read,
-	 * and on a fast device it is here when it has been asked for.
+	 * A guess without the lock, mostly right: there is one run to be read, and a
+	 * fast device has read it when cow_read_run() returns.
 	 */
 	first = copied_map_next_uncopied(&cow->copied, span->first, span->last);
 	nr_blocks = min3(copied_map_next_copied(&cow->copied, first, span->last) - first,
@@ -188,7 +190,7 @@ static enum cow_step cow_judge(struct cow *cow, struct bio *bio, const struct co
 	return step;
 }
 
-/* A discard is advice, and following it would cost as much as writing. */
+/* Discarding is optional, and copying for it would cost as much as for a write. */
 static bool cow_may_skip(struct cow *cow, const struct bio *bio, const struct cow_span *span)
 {
 	return bio_op(bio) == REQ_OP_DISCARD && !copy_discarded && !READ_ONCE(cow->error) &&
@@ -203,9 +205,9 @@ static bool cow_may_skip(struct cow *cow, const struct bio *bio, const struct co
  * Reads the old data in the context of the caller.
  *
  * Context: Process context.  May sleep as submitting does.
- * Return: true if nothing stands in the way of the write: the caller submits it
- *	   again.  false: @bio belongs to the engine, which hands it to
- *	   config.resubmit to be judged again, or it has been completed.
+ * Return: true if @bio may go on: the caller submits it again; false if @bio has been
+ *	   completed, or belongs to the engine, which hands it to config.resubmit to
+ *	   be judged again.
  */
 bool cow_hold(struct cow *cow, struct bio *bio)
 {
@@ -232,14 +234,9 @@ static bool cow_may_submit(const struct cow *cow, bool is_sync)
 	return READ_ONCE(cow->error) || READ_ONCE(cow->nr_held[is_sync]) < cow->max_held;
 }
 
-/**
- * cow_throttle() - wait while the engine holds too many writes
- * @cow:	engine whose cow_hold() has returned false, referenced by the caller
- * @is_sync:	class of the write, from before cow_hold()
- *
- * As many writes may be held as the origin's queue would have let in.
- *
- * Context: That of the submitter.  Sleeps.
+/*
+ * Waits while the engine holds as many writes of this class as the origin's queue would
+ * have let in.  @is_sync was read before cow_hold(), which may free the bio.
  */
 void cow_throttle(struct cow *cow, bool is_sync)
 {
@@ -263,9 +260,9 @@ static struct cow_copy *cow_oldest_copy(struct cow *cow)
 }
 
 /*
- * Writes do not wait for a storage that hangs: then the snapshot fails.  (Its memory
- * may hang with it, but the writes go on.)  Nothing but a stored batch counts as
- * progress.  If it is the origin that hangs, failing would help nobody.
+ * Writes do not wait for a storage that hangs: the snapshot fails.  Then the memory of
+ * copies being written stays in use, but the writes go on.  Only a stored batch counts
+ * as progress.  If the origin hangs, failing would help no write.
  */
 static bool cow_is_stalled(struct cow *cow)
 {
@@ -280,7 +277,7 @@ static bool cow_is_stalled(struct cow *cow)
 	return !cow->nr_reading;
 }
 
-/* Looks after the writes that wait for memory. */
+/* Retries the writes that wait for memory, or fails the engine if it is stalled. */
 void cow_starved_work(struct work_struct *work)
 {
 	struct cow *cow = container_of(to_delayed_work(work), struct cow, starved_work);
@@ -293,7 +290,7 @@ void cow_starved_work(struct work_struct *work)
 			cow_fail(cow, -ETIMEDOUT);
 		else
 			cow_retry_starved(cow, UINT_MAX);
-		/* Those handed back may come again. */
+		/* The writes handed back may come again. */
 		queue_delayed_work(cow_wq, &cow->starved_work, COW_STARVED_INTERVAL);
 	}
 	spin_unlock_irq(&cow->lock);

@@ -9,19 +9,18 @@
  *	stored			read from the difference storage
  *	copied, but neither	zeros: the snapshot's own storage on the origin
  *
- * Nothing keeps shared blocks as they are while they are read.  So the bits are
- * looked at again when the data is here: a bit is set before the first write of its
- * block goes on, so if all are still clear, old data was read.  Else the read is
- * served again from where the old data is by now.  A bit is never cleared, so that
- * ends.
+ * Shared blocks may change while they are read.  So the bits are looked at again when
+ * the data has arrived: a bit is set before the first write of its block goes on, so
+ * if all bits are still clear, old data was read.  Otherwise the read is served again
+ * from where the old data is by now.  Bits are never cleared, so this ends.
  *
- * Reads run in the submitter's context and never wait for anything but memory of
- * the pools, of which each call takes one object each.
+ * Reads run in the submitter's context, those that are served again in a worker.  They
+ * wait for no copy and no store, only for the memory pools, from each of which a call
+ * takes at most one object.
  *
- * A write ends up in the difference storage: over what is stored there already,
- * or as a new in-memory copy if it covers whole blocks, or else after the block
- * has been copied like for a write to the origin.  It waits for that, so writes
- * run in workers.
+ * A write goes to the difference storage: over what is stored there already, or as a
+ * new in-memory copy if it covers whole blocks, or else after the block has been
+ * copied as for a write to the origin.  It waits for that, so writes run in workers.
  *
  * Lock order: cow->lock; the storage's lock is not taken inside it.
  */
@@ -38,7 +37,7 @@
 #include "diff_storage.h"
 #include "trace.h"
 
-/* Image bios that make progress without memory, for all images. */
+/* Image bios, of all images, that can make progress when there is no free memory. */
 #define COW_IMAGE_RESERVE 64
 
 enum cow_piece_kind {
@@ -66,7 +65,7 @@ struct cow_image_io {
 	struct cow *cow;		/* see cow_io_begin() */
 	struct bio *bio;
 
-	/* Of a read: is it from the origin, and the fields of the bio as it came. */
+	/* Of a read: is it from the origin, and the original fields of the bio. */
 	bool is_shared;
 	unsigned short flags;
 	unsigned short ioprio;
@@ -79,7 +78,7 @@ struct cow_image_io {
 /* Reads that are served again: they sleep as submitting does. */
 static struct workqueue_struct *cow_image_read_wq;
 
-/* Writes sleep until something is stored, so they have their own. */
+/* Writes sleep until something is stored, so they have a queue of their own. */
 static struct workqueue_struct *cow_image_write_wq;
 
 static struct kmem_cache *cow_image_io_cache;
@@ -150,14 +149,14 @@ static void cow_find_piece(struct cow *cow, sector_t sector, sector_t nr_sectors
 	piece->nr_sectors = nr_sectors;
 	if (!copied_map_test(&cow->copied, first)) {
 		piece->kind = COW_PIECE_SHARED;
-		/* The first block may be copied by now: that is found out afterwards. */
+		/* The first block may be copied by now, which is found out afterwards. */
 		cow_piece_cut(cow, piece, sector,
 			      copied_map_next_copied(&cow->copied, first + 1, last));
 		return;
 	}
 	last = copied_map_next_uncopied(&cow->copied, first, last) - 1;
 	spin_lock_irqsave(&cow->lock, flags);
-	/* What a failed engine has dropped looks as if it were zeros. */
+	/* What a failed engine has dropped would look like zeros. */
 	if (READ_ONCE(cow->error))
 		piece->kind = COW_PIECE_FAILED;
 	else
@@ -206,7 +205,7 @@ static void cow_image_end_io(struct bio *bio)
 	bio->bi_end_io = io->end_io;
 	bio->bi_private = io->private;
 	bio->bi_bdev = io->bdev;
-	/* What was chained to it is done, and so are quality of service and tracing. */
+	/* What was chained to it is done, and so are throttling and tracing. */
 	bio->bi_flags = io->flags;
 	bio_clear_flag(bio, BIO_CHAIN);
 
@@ -222,9 +221,9 @@ static void cow_image_end_io(struct bio *bio)
 		}
 	}
 	mempool_free(io, &cow_image_io_pool);
-	/* While the bio has not ended, the image has a reference of the engine. */
+	/* Until the bio has ended, the image has a reference to the engine. */
 	cow_io_end(cow);
-	/* Again, for the bi_end_io of a chained bio cannot be called. */
+	/* Once more: the bi_end_io of a chained bio must not be called directly. */
 	bio_endio(bio);
 }
 
@@ -253,7 +252,7 @@ static void cow_read_device(struct cow *cow, const struct cow_piece *piece, stru
 	bio_set_dev(bio, region.bdev);
 	bio->bi_iter.bi_sector = region.sector;
 	if (io->is_shared) {
-		/* The origin's users did not agree to the reader's limits and priority. */
+		/* The reader's limits must not slow down the origin's users. */
 		bio_associate_blkg_from_css(bio, blkcg_root_css);
 		bio->bi_ioprio = 0;
 	}
@@ -308,7 +307,7 @@ static void cow_image_read(struct cow *cow, struct bio *bio)
 	bio_endio(bio);
 }
 
-/* The bio as it came, but in the root cgroup: its own was forgotten at completion. */
+/* Restores the bio, but in the root cgroup: its completion has dropped its own. */
 static void cow_image_read_again(struct work_struct *work)
 {
 	struct cow_image_io *io = container_of(work, struct cow_image_io, work);
@@ -317,7 +316,7 @@ static void cow_image_read_again(struct work_struct *work)
 
 	trace_blksnap_image_again(cow->origin_dev, io->iter.bi_sector,
 				  io->iter.bi_size >> SECTOR_SHIFT);
-	/* The queue that it was in left it where it was. */
+	/* The queue that it was in has left its link set. */
 	bio->bi_next = NULL;
 	bio_set_dev(bio, io->bdev);
 	bio->bi_flags = io->flags;
@@ -327,7 +326,7 @@ static void cow_image_read_again(struct work_struct *work)
 	/* It is 0 after a split below, and was 1. */
 	atomic_set(&bio->__bi_remaining, 1);
 	mempool_free(io, &cow_image_io_pool);
-	/* While the bio has not ended, the image has a reference of the engine. */
+	/* Until the bio has ended, the image has a reference to the engine. */
 	cow_io_end(cow);
 	cow_image_read(cow, bio);
 }
@@ -346,7 +345,7 @@ static bool cow_is_copying(struct cow *cow, u64 block)
 	return is_copying;
 }
 
-/* While somebody is in a hurry, copies are stored as soon as they are made. */
+/* While image writes wait, copies are stored as soon as they are made. */
 static void cow_hurry(struct cow *cow, int nr)
 {
 	spin_lock_irq(&cow->lock);
@@ -369,7 +368,7 @@ static void cow_wait_room(struct cow *cow)
 	cow_hurry(cow, -1);
 }
 
-/* How many whole blocks the rest of a write covers from its beginning on. */
+/* How many whole blocks the rest of a write covers, from its first sector on. */
 static unsigned int cow_whole_blocks(const struct cow *cow, const struct bio *bio)
 {
 	u64 block = cow_sector_block(cow, bio->bi_iter.bi_sector);
@@ -385,9 +384,9 @@ static unsigned int cow_whole_blocks(const struct cow *cow, const struct bio *bi
 }
 
 /*
- * Makes whole shared blocks copies of what is written, or a block that the write
- * covers only in part a copied one.  Another copy may have taken the blocks by then;
- * so the caller looks again.
+ * Copies what is written if it covers whole shared blocks, else has the one block that
+ * it covers in part read and copied.  Another copy may have taken the blocks in
+ * between, so the caller looks again.
  */
 static void cow_image_copy(struct cow *cow, struct bio *bio)
 {
@@ -433,7 +432,7 @@ static int cow_image_overwrite(struct cow *cow, struct bio *bio, const struct co
 	return ret;
 }
 
-/* Takes the first part of what is left, or one step towards being able to. */
+/* Writes the first part of the rest, or takes one step towards that. */
 static int cow_image_write_piece(struct cow *cow, struct bio *bio)
 {
 	u64 block = cow_sector_block(cow, bio->bi_iter.bi_sector);
@@ -460,7 +459,7 @@ static int cow_image_write_piece(struct cow *cow, struct bio *bio)
 	case COW_PIECE_STORED:
 		return cow_image_overwrite(cow, bio, &piece);
 	case COW_PIECE_ZERO:
-		/* The snapshot's own storage is not part of the image. */
+		/* Difference storage is not part of the image. */
 		return -ENOSPC;
 	}
 	return -EIO;
@@ -496,12 +495,9 @@ static void cow_queue_image_write(struct cow *cow, struct bio *bio)
 	queue_work(cow_image_write_wq, &io->work);
 }
 
-/**
- * cow_submit_image_bio() - serve a bio to the image
- * @cow:	engine, referenced by the image's disk until the bio has ended
- * @bio:	its sectors count from the origin's first
- *
- * Context: The image disk's ->submit_bio().
+/*
+ * The sectors of @bio count from the origin's first one.  The image's disk has a
+ * reference to the engine until the bio has ended.
  */
 void cow_submit_image_bio(struct cow *cow, struct bio *bio)
 {

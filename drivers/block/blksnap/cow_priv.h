@@ -9,7 +9,8 @@
  *	cow_copy.c		read old data into memory
  *	cow_state.c		the object: its error, its accounting, its workers
  *
- * Calls go down this list only, and none within the second line.
+ * Calls go down this list only; cow_hold.c, cow_image.c and cow_store.c do not call
+ * each other.
  *
  * All units are blocks of the engine unless a name says sectors or bytes.  Block
  * 0 starts at the origin's first sector, and the last block may be cut short by
@@ -35,10 +36,10 @@
 /* The longest run of blocks read or stored with one bio. */
 #define COW_RUN_MAX_SHIFT COW_BLOCK_SHIFT_MAX	/* with 4 KiB blocks, a full bio */
 
-/* How often a write that waits for memory is tried again without progress. */
+/* How often writes that wait for memory are retried when nothing is stored. */
 #define COW_STARVED_INTERVAL (HZ / 5)
 
-/* Batches of an engine that may be on their way to the storage at a time. */
+/* Batches of one engine that may be on their way to the storage at the same time. */
 #define COW_STORES 4
 
 /**
@@ -46,17 +47,17 @@
  * @range:	the blocks, in cow->copies until stored or dropped
  * @link:	in cow->unstored or in the batch of a store
  * @cow:	the engine
- * @refs:	held by cow->copies, and by each image read that copies from it
+ * @refs:	held by cow->copies, and by each image bio that looks at it
  * @is_sync:	class of the write that wanted it
- * @copied_at:	jiffies when the old data was here
- * @waiters:	writes to be judged again then; under cow->lock
+ * @copied_at:	when the old data was in memory, in jiffies
+ * @waiters:	writes to be judged again at that time; under cow->lock
  * @stored:	sectors already in extents; only the storing worker uses it
  * @storing:	sectors being stored after these; likewise
  * @position:	where in the storage they go; likewise
- * @extent:	made ready for them; likewise
- * @bio:	reads the old data; its vector goes on holding it, one entry a block
+ * @extent:	allocated for them; likewise
+ * @bio:	reads the old data; its vector then holds it, one entry per block
  *
- * The blocks are marked as copied as soon as the old data is here.
+ * The blocks are marked as copied as soon as the old data is in memory.
  */
 struct cow_copy {
 	struct block_range range;
@@ -98,39 +99,39 @@ struct cow_store {
  * @nr_blocks:	blocks of the origin
  * @max_in_memory: blocks that may be in memory before writes wait for memory
  * @max_held:	writes of a class that may be held before submitters wait
- * @kref:	held by the snapshot, by its image's disk, and for the time of a
- *		call by whoever found the engine through its tracker
- * @nr_io:	copies being read, image bios and stores: whatever uses @config
+ * @kref:	held by the snapshot, by its image's disk, and by each call that found
+ *		the engine through its tracker
+ * @nr_io:	what uses @config: copies being read, image bios and stores
  * @nr_held_total: writes that had to be held so far
  * @is_drained:	no write submitted before the take is in flight
  * @block_pool:	memory of one block
  * @copy_bios:	struct cow_copy
- * @fail_work:	does what a failure needs to have done
- * @starved_work: retries or gives up what is in @starved
+ * @fail_work:	does what cow_fail() may not do
+ * @starved_work: retries the writes in @starved, or fails a stalled engine
  * @progress:	woken when copies have been stored, the engine has failed, or a
  *		failed one is idle
  * @throttled:	submitters in cow_throttle()
  * @corrupted:	the event that reports the failure
- * @lock:	guards what follows
+ * @lock:	guards everything below
  * @copies:	in-memory copies
  * @extents:	what is stored, by origin sector
  * @unstored:	copies that wait to be stored, oldest first
  * @starved:	writes that wait for memory: synchronous ones are in the second
  * @stores:	take from @unstored
- * @busy_stores: bit mask of those that are at work, or queued without delay
- * @nr_hurried:	image writes that wait for something to be stored
+ * @busy_stores: bit mask of the stores at work, or queued without delay
+ * @nr_hurried:	image writes that wait until something is stored
  * @in_memory:	blocks in memory or being read, for each class of write
  * @nr_reading:	copies being read
  * @nr_unstored: blocks in @unstored
- * @is_starving: writes wait in @starved, or did so a moment ago
+ * @is_starving: writes wait in @starved, or did at the last look
  * @starving_since: jiffies; moved on by every batch that has been stored
  * @nr_copied:	blocks copied so far
  * @nr_stored_sectors: sectors taken from the storage so far
- * @nr_held:	writes on a list at this moment, of each class as in @starved
- * @held_ns:	ends minus beginnings of their being on a list, summed
+ * @nr_held:	writes on a list, for each class as in @starved
+ * @held_ns:	ends minus beginnings of their times on a list, summed
  *
- * RCU covers finding an engine through its tracker.  What every write reads comes
- * first, on cache lines that are not written to.
+ * RCU covers finding an engine through its tracker.  The fields that every write reads
+ * come first, on cache lines that are hardly ever written.
  */
 struct cow {
 	struct copied_map copied;

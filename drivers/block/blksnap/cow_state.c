@@ -2,10 +2,10 @@
 /*
  * The engine's error, its accounting and its workers
  *
- * The floor of the engine: holding, copying, storing and the image meet here, so
- * that none of them needs to know another.  An engine has one error, which is set
+ * The bottom layer of the engine: holding, copying, storing and the image meet here,
+ * so that none of them has to know another.  An engine has one error, which is set
  * once.  From then on nothing is added to a list and no I/O begins; cow->fail_work
- * takes what is on the lists already.
+ * empties the lists.
  *
  * Lock order: cow->lock -> the locks of resubmit, workqueues and wait queues.
  */
@@ -27,10 +27,10 @@
 
 struct bio_set cow_write_bios;
 
-/* Works that never wait for I/O. */
+/* Its work items never wait for I/O. */
 struct workqueue_struct *cow_wq;
 
-/* Held writes never wait for this queue, so it may wait for anything else. */
+/* Held writes never wait for this queue, so its work items may wait for anything. */
 struct workqueue_struct *cow_store_wq;
 
 /**
@@ -38,8 +38,8 @@ struct workqueue_struct *cow_store_wq;
  * @cow:	the engine
  * @error:	negative errno; -ESHUTDOWN ends the engine without an event
  *
- * From here on no write is held, and image I/O fails.  Held writes are handed
- * back soon, those that wait for a copy as soon as it has been read.
+ * From here on no write is held, and image I/O fails.  Held writes are handed back soon,
+ * those that wait for a copy as soon as it has been read.
  *
  * Context: Any but NMI, with preemption disabled on PREEMPT_RT, too.
  */
@@ -49,11 +49,9 @@ void cow_fail(struct cow *cow, int error)
 		queue_work(cow_wq, &cow->fail_work);
 }
 
-/**
- * cow_io_begin() - may the engine still use its devices?
- * @cow:	the engine
- *
- * Return: true: yes, until cow_io_end(); false: it has failed or is shut down.
+/*
+ * May the engine still use its devices?  If so, until cow_io_end(); if not, it has
+ * failed or is shut down.
  */
 bool cow_io_begin(struct cow *cow)
 {
@@ -66,10 +64,9 @@ bool cow_io_begin(struct cow *cow)
 	return false;
 }
 
-/**
- * cow_io_end() - undo cow_io_begin() or cow_copy_start()
- * @cow:	the engine; the caller has a reference or cow->lock, for cow_shutdown()
- *		may go on
+/*
+ * Also undoes cow_copy_start().  The caller has a reference or cow->lock, because
+ * cow_shutdown() may go on.
  */
 void cow_io_end(struct cow *cow)
 {
@@ -87,7 +84,7 @@ sector_t cow_blocks_to_sectors(const struct cow *cow, u64 first, u64 last)
 
 /*
  * How many more blocks may be copied.  Writeback takes all it can get, so a part is
- * left to synchronous writes; and these leave a part to writeback that waits.
+ * left to synchronous writes, and these leave a part to writeback that waits.
  */
 unsigned int cow_room(const struct cow *cow, bool is_sync)
 {
@@ -112,8 +109,8 @@ void cow_account_held(struct cow *cow, bool is_sync, int nr_writes)
 }
 
 /*
- * Has a write wait for memory.  It is tried again when a batch has been stored,
- * and from time to time.
+ * Lets a write wait for memory.  It is retried when a batch has been stored, and from
+ * time to time.
  */
 void cow_add_starved(struct cow *cow, struct bio *bio)
 {
@@ -130,7 +127,7 @@ void cow_add_starved(struct cow *cow, struct bio *bio)
 	queue_delayed_work(cow_wq, &cow->starved_work, COW_STARVED_INTERVAL);
 }
 
-/* Has held writes judged again, until those have @nr_blocks. */
+/* Hands held writes back to be judged again, until they cover @nr_blocks. */
 void cow_hand_back(struct cow *cow, struct bio_list *bios, unsigned int nr_blocks)
 {
 	unsigned int nr_done = 0;
@@ -147,7 +144,7 @@ void cow_hand_back(struct cow *cow, struct bio_list *bios, unsigned int nr_block
 	}
 }
 
-/* As many of the writes that wait for memory as @nr_blocks are enough for. */
+/* Hands back as many of the writes that wait for memory as @nr_blocks are enough for. */
 void cow_retry_starved(struct cow *cow, unsigned int nr_blocks)
 {
 	lockdep_assert_held(&cow->lock);
@@ -155,16 +152,16 @@ void cow_retry_starved(struct cow *cow, unsigned int nr_blocks)
 	cow_hand_back(cow, &cow->starved[false], min(nr_blocks, cow_room(cow, false)));
 }
 
-/* Is it time to store what there is, or better to wait for more? */
+/* Is it time to store, or better to wait for more copies? */
 bool cow_must_store(const struct cow *cow)
 {
 	lockdep_assert_held(&cow->lock);
-	/* The fourth part of a full batch keeps a device as busy as a full one. */
+	/* A quarter of a full batch keeps a device as busy as a full one. */
 	return cow->nr_unstored >= max(1U, cow_run_max_blocks(cow) / 4) || cow->nr_hurried ||
 	       !bio_list_empty(&cow->starved[true]) || !bio_list_empty(&cow->starved[false]);
 }
 
-/* Sees to it that unstored copies get stored, some time. */
+/* Makes sure that unstored copies will be stored. */
 void cow_kick_store(struct cow *cow)
 {
 	unsigned long nr = find_first_zero_bit(&cow->busy_stores, COW_STORES);

@@ -2,11 +2,10 @@
 /*
  * Storing of in-memory copies
  *
- * A few workers for each engine append copies to the difference storage, many small
- * ones with one bio, enter their extents and free their memory.  One is enough for a
- * storage without latency; the others begin when a batch is waiting while those
- * before them are on their way.  Writes never wait for them, except when the memory
- * for copies is used up.
+ * A few workers of each engine append copies to the difference storage, many small ones
+ * with one bio, enter their extents and free their memory.  One worker is enough for a
+ * storage without latency; the others start when a batch is ready while earlier ones
+ * are being written.  Writes wait for them only when the memory for copies is used up.
  *
  * A batch is taken off cow->unstored, but its copies stay in cow->copies and
  * are read from there until their extents are in the map.
@@ -23,8 +22,8 @@
 #include "trace.h"
 
 /*
- * Takes copies for one batch, oldest first.  A store that finds none rests, and so
- * does one that would only take small pieces from another that is at work.
+ * Takes copies for one batch, oldest first.  A store that finds none rests, and so does
+ * one that would only take small pieces away from another one at work.
  */
 static bool cow_collect(struct cow_store *store)
 {
@@ -92,9 +91,9 @@ static bool cow_add_copy(struct bio *bio, const struct cow_copy *copy)
 }
 
 /*
- * All memory may be waiting for held writes, and they for this copy: to be
- * swapped out, say.  So an extent may come from the reserves of the system: it
- * is a hundredth of the memory that is free once the copy is stored.
+ * All memory may be waiting for held writes, and these for this copy, as when swapping
+ * out.  So an extent may come from the system's reserves: it is a hundredth of the
+ * memory that is freed once the copy is stored.
  */
 static struct extent *cow_alloc_extent(void)
 {
@@ -103,7 +102,7 @@ static struct extent *cow_alloc_extent(void)
 	       extent_alloc(GFP_NOIO);
 }
 
-/* Before a region is taken, for that cannot be given back. */
+/* Before a region is taken, because that cannot be given back. */
 static int cow_alloc_extents(struct list_head *batch)
 {
 	struct cow_copy *copy;
@@ -117,7 +116,7 @@ static int cow_alloc_extents(struct list_head *batch)
 	return 0;
 }
 
-/* Shares a region out to the copies of a batch; the last ones may get nothing. */
+/* Divides a region among the copies of a batch; the last ones may get nothing. */
 static void cow_assign_region(struct list_head *batch, u64 position, sector_t nr_sectors)
 {
 	struct cow_copy *copy;
@@ -130,7 +129,7 @@ static void cow_assign_region(struct list_head *batch, u64 position, sector_t nr
 	}
 }
 
-/* One bio is enough: a batch has no more blocks than that has entries. */
+/* One bio is enough: it has an entry for each block of a batch. */
 static int cow_write_region(struct list_head *batch, const struct diff_range *region)
 {
 	struct cow_copy *copy;
@@ -148,7 +147,7 @@ static int cow_write_region(struct list_head *batch, const struct diff_range *re
 	return ret;
 }
 
-/* Enters what has been written of one copy; true if that was the rest of it. */
+/* Enters what was written of one copy; true if that was the rest of it. */
 static bool cow_commit_copy(struct cow *cow, struct cow_copy *copy)
 {
 	static_assert(DIFF_STORAGE_POSITION_BITS <= EXTENT_SECTOR_BITS);
@@ -167,7 +166,7 @@ static bool cow_commit_copy(struct cow *cow, struct cow_copy *copy)
 	return copy->stored == cow_storage_sectors(copy);
 }
 
-/* Makes what has been written readable, and room in memory for more. */
+/* Makes what was written readable, and frees memory for more. */
 static void cow_commit(struct cow *cow, struct list_head *batch)
 {
 	unsigned int nr_blocks = 0;
@@ -212,8 +211,8 @@ static int cow_store_batch(struct cow *cow, struct list_head *batch)
 }
 
 /*
- * While other batches are on their way, space may still be appended: then a batch that
- * finds none goes back, and the last store that is at work takes it.
+ * While other batches are being written, storage may still be appended.  So a batch
+ * that finds no space goes back, and the last store at work takes it.
  */
 static bool cow_put_back(struct cow_store *store)
 {
@@ -236,7 +235,6 @@ static bool cow_put_back(struct cow_store *store)
 	return has_company;
 }
 
-/* Stores batch after batch. */
 void cow_store_work(struct work_struct *work)
 {
 	struct cow_store *store = container_of(to_delayed_work(work), struct cow_store, work);

@@ -2,13 +2,13 @@
 /*
  * The control node /dev/blksnap
  *
- * Each ioctl is copied in, checked for what can be seen from here, handed to
- * one function of the tracker's or the snapshot's, and copied out.  Structures
- * with pointers have two layouts: the functions named ctrl_compat_...() read
- * and write that of 32-bit programs and share everything else.
+ * Each ioctl is copied in, checked as far as possible here, handed to one
+ * function of the trackers or the snapshots, and copied out.  Structures with
+ * pointers have two layouts: the ctrl_compat_...() functions read and write that
+ * of 32-bit programs and share everything else.
  *
- * The only state is that of a file: which snapshot poll() is about, NULL until
- * the first WAIT_EVENT and constant from then on, so it needs no lock.
+ * The only state is the snapshot that poll() of a file is about: NULL until the
+ * first WAIT_EVENT and constant from then on, so it needs no lock.
  */
 #include "blksnap.h"
 
@@ -35,7 +35,7 @@
 #include "snapshot.h"
 #include "tracker.h"
 
-/* Ranges of one call: 4 MiB of them, a few GiB of the most scattered file. */
+/* Ranges of one call: 4 MiB of them, a few GiB of a most scattered file. */
 #define CTRL_RANGES_MAX 262144U
 
 /* Copies an array of cbt_info in the layout of the caller. */
@@ -49,8 +49,8 @@ static void __user *ctrl_user_ptr(const void *ptr)
 }
 
 /*
- * Numbers that do not fit into a dev_t must not become another device's.  They
- * become 0, which is no device, so each call gives its own errno for that.
+ * A number that does not fit into a dev_t must not become another device's.  It becomes
+ * 0, which is no device, so each call gives its own errno for that.
  */
 static dev_t ctrl_dev(const struct blk_snap_dev *dev)
 {
@@ -86,8 +86,8 @@ static int ctrl_put_infos(void __user *array, const struct blk_snap_cbt_info *in
 }
 
 /*
- * All trackers, or NULL if there are none or only the number is wanted.  The
- * array is as large as what there is, whatever @room the caller claims to have.
+ * All trackers, or NULL if there are none or only the number is wanted.  The array has
+ * the size of what there is, whatever @room the caller claims to have.
  */
 static struct blk_snap_cbt_info *ctrl_read_infos(u32 room, u32 *count)
 {
@@ -110,7 +110,7 @@ static struct blk_snap_cbt_info *ctrl_read_infos(u32 room, u32 *count)
 		if (!ret)
 			return infos;
 		kvfree(infos);
-		/* -ENOBUFS: another device was tracked meanwhile. */
+		/* -ENOBUFS: another device has been tracked in between. */
 		if (ret != -ENOBUFS)
 			return ERR_PTR(ret);
 	}
@@ -193,7 +193,7 @@ ctrl_tracker_mark_dirty_blocks(const struct blk_snap_tracker_mark_dirty_blocks _
 				      args.count);
 }
 
-/* Without a single device, or with more than a snapshot may have: -EINVAL. */
+/* -EINVAL if there is no device, or more than a snapshot may have. */
 static dev_t *ctrl_copy_devs(const void __user *array, u32 count)
 {
 	struct blk_snap_dev *dev_ids;
@@ -242,7 +242,7 @@ static long ctrl_snapshot_create(struct blk_snap_snapshot_create __user *arg)
 	out.dev_id_array = args.dev_id_array;
 	export_uuid(out.id.b, &id);
 	if (copy_to_user(arg, &out, sizeof(out))) {
-		/* Nobody would know the snapshot to destroy it. */
+		/* The caller does not get the id, so it could not destroy it. */
 		snapshot_undo(&id);
 		return -EFAULT;
 	}
@@ -334,7 +334,7 @@ static long ctrl_snapshot_collect_images(struct blk_snap_snapshot_collect_images
 	return copy_to_user(arg, &out, sizeof(out)) ? -EFAULT : ret;
 }
 
-/* The snapshot for WAIT_EVENT, which @file will poll unless it has one already. */
+/* The snapshot for WAIT_EVENT, which poll() of @file is about unless it has one. */
 static struct snapshot *ctrl_watch_snapshot(struct file *file, const struct blk_snap_uuid *user_id)
 {
 	struct snapshot *snapshot;
@@ -345,7 +345,7 @@ static struct snapshot *ctrl_watch_snapshot(struct file *file, const struct blk_
 	if (!snapshot || READ_ONCE(file->private_data))
 		return snapshot;
 
-	/* Two threads may wait on the file for the first time at once. */
+	/* Two threads may make the first call on a file at the same time. */
 	snapshot_get(snapshot);
 	if (cmpxchg(&file->private_data, NULL, snapshot))
 		snapshot_put(snapshot);
@@ -360,7 +360,7 @@ static long ctrl_snapshot_wait_event(struct file *file,
 	struct event *event;
 	long ret;
 
-	/* All that can fail is done before an event is fetched. */
+	/* Everything that can fail comes before an event is fetched. */
 	args = kzalloc(sizeof(*args), GFP_KERNEL);
 	event = event_alloc();
 	ret = -ENOMEM;
@@ -442,8 +442,8 @@ static long ctrl_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 
 #ifdef CONFIG_COMPAT
 /*
- * The arguments of 32-bit programs, where they differ.  None has a hole, except
- * behind snap_number.
+ * The arguments of 32-bit programs, where they differ.  None has a hole, except after
+ * snap_number.
  */
 struct ctrl_compat_cbt_info {
 	struct blk_snap_dev dev_id;
@@ -583,7 +583,7 @@ static long ctrl_compat_snapshot_create(struct ctrl_compat_snapshot_create __use
 		return ret;
 	export_uuid(args.id.b, &id);
 	if (copy_to_user(arg, &args, sizeof(args))) {
-		/* Nobody would know the snapshot to destroy it. */
+		/* The caller does not get the id, so it could not destroy it. */
 		snapshot_undo(&id);
 		return -EFAULT;
 	}
@@ -658,7 +658,7 @@ static long ctrl_compat_ioctl(struct file *file, unsigned int cmd, unsigned long
 
 static int ctrl_open(struct inode *inode, struct file *file)
 {
-	/* Until here it is the miscdevice. */
+	/* It points to the miscdevice so far. */
 	file->private_data = NULL;
 	return nonseekable_open(inode, file);
 }
@@ -695,22 +695,11 @@ static struct miscdevice ctrl_device = {
 	.mode = 0600,
 };
 
-/**
- * ctrl_module_init() - let user space in
- *
- * Context: Module load, when everything else is ready.
- * Return: 0, or the errno of registering the node.
- */
 int ctrl_module_init(void)
 {
 	return misc_register(&ctrl_device);
 }
 
-/**
- * ctrl_module_exit() - remove the node
- *
- * Context: Module unload, before everything else: nobody has the node open.
- */
 void ctrl_module_exit(void)
 {
 	misc_deregister(&ctrl_device);

@@ -3,21 +3,22 @@
  * The control node /dev/blksnap
  *
  * The ioctls are described in <linux/blksnap.h>.  poll() on a control file is
- * about one snapshot: the first one that IOCTL_BLK_SNAP_SNAPSHOT_WAIT_EVENT was
- * called for on the file, with whatever timeout and outcome as long as there
- * was such a snapshot.  It stays that one until the file is closed: who watches
- * several snapshots opens a file for each.  poll() reports
+ * about one snapshot: the first existing one for which the file was used to call
+ * IOCTL_BLK_SNAP_SNAPSHOT_WAIT_EVENT, with whatever timeout and result, until the
+ * file is closed.  A client that watches several snapshots opens a file for each.
+ * poll() reports
  *
  *	EPOLLIN | EPOLLRDNORM	an event waits to be fetched,
  *	EPOLLERR | EPOLLHUP	the snapshot is destroyed,
  *	EPOLLERR		the file watches no snapshot yet.
  *
- * Another waiter may be faster, so who polls should fetch with a timeout of 0.
+ * Another waiter may be faster, so a client that polls should fetch with a
+ * timeout of 0.
  */
 #ifndef BLKSNAP_CTRL_H
 #define BLKSNAP_CTRL_H
 
-/* What IOCTL_BLK_SNAP_VERSION tells, and modinfo. */
+/* For IOCTL_BLK_SNAP_VERSION and modinfo. */
 #define BLKSNAP_VERSION_MAJOR 1
 #define BLKSNAP_VERSION_MINOR 0
 #define BLKSNAP_VERSION_REVISION 0

@@ -2,32 +2,30 @@
 /*
  * Space for the copies of a snapshot
  *
- * Each append makes a batch of ranges, which stays as it is until the storage
- * is destroyed.  Two indexes lead to the ranges: a tree by their place on the
- * disks, which tells whether places overlap, and an array by position, which
- * grows at its end.  Only the array is needed to store and to read copies, so
- * only what concerns the array is under the lock.
+ * Each append makes a batch of ranges, which stays as it is until the storage is
+ * destroyed.  Two indexes lead to the ranges: a tree by their place on the disks, which
+ * finds overlaps, and an array by position, which grows at its end.  Only the array is
+ * needed to store and to read copies, so the lock covers only the array.
  *
- * The array grows outside the lock: entries behind nr_ranges are not looked at
- * by anybody else, and a larger array is exchanged for the old one at the
- * moment when the new entries become visible.
+ * The array grows outside the lock: no reader looks at entries from nr_ranges on, and a
+ * larger array replaces the old one at the moment when the new entries become visible.
  *
- * Space is taken in order of the positions: what is below nr_used is taken.
+ * Space is taken in order of the positions: everything below nr_used is taken.
  *
- * Whoever appends space has to hear of it, find some and append it, which takes
- * a while.  So how fast space is being taken decides how early it is called low.
+ * A client needs a while to receive the event, find space and append it.  So the faster
+ * space is being taken, the earlier it is called low.
  */
 #include "diff_storage.h"
 
 /* Size of the first array by position; it doubles when it is full. */
 #define MIN_ARRAY_SIZE 16U
 
-/* How fast space is being taken is counted over so long. */
+/* The fill rate is measured over this time. */
 #define FILL_PERIOD (HZ / 4)
 
 /*
- * A range as it was appended.  The part that is handed out begins where the
- * range begins and its length is a multiple of the alignment, possibly 0.
+ * A range as it was appended.  The part that is handed out begins where the range
+ * begins; its length is a multiple of the alignment, possibly 0.
  */
 struct storage_range {
 	struct rb_node rb;
@@ -67,15 +65,12 @@ struct diff_storage {
 /**
  * diff_storage_create() - make a storage without space
  * @low_limit:	free sectors at which @low_fn is called at the latest
- * @ahead_ms:	free space shall last so long, in ms, as fast as it is being taken;
- *		0 if that does not matter
- * @low_fn:	called once when free space falls to @low_limit, or does not last
- *		for @ahead_ms, and again whenever it does so after
- *		diff_storage_append() has lifted it above @low_limit; is told how
- *		many sectors to append
+ * @ahead_ms:	@low_fn is called earlier if free space would last less than this many ms
+ *		at the current fill rate; 0 if that does not matter
+ * @low_fn:	called with the sectors to append, and once only until
+ *		diff_storage_append() has lifted free space above @low_limit
  * @data:	for @low_fn
  *
- * Context: Process context, sleeps.
  * Return: the storage or ERR_PTR(-ENOMEM).
  */
 struct diff_storage *diff_storage_create(sector_t low_limit, unsigned int ahead_ms,
@@ -96,12 +91,6 @@ struct diff_storage *diff_storage_create(sector_t low_limit, unsigned int ahead_
 	return storage;
 }
 
-/**
- * diff_storage_destroy() - forget all ranges
- * @storage:	nobody uses it any more
- *
- * Context: Process context, may sleep.
- */
 void diff_storage_destroy(struct diff_storage *storage)
 {
 	struct storage_batch *batch, *next;
@@ -117,7 +106,7 @@ static sector_t range_usable_sectors(const struct storage_range *range)
 	return round_down(range->place.nr_sectors, DIFF_STORAGE_ALIGN_SECTORS);
 }
 
-/* First sector on the disk: partitions are seen as the place that they are. */
+/* First sector on the disk, also of a range in a partition. */
 static u64 place_start(const struct diff_range *place)
 {
 	return place->bdev->bd_start_sect + place->sector;
@@ -132,7 +121,7 @@ static bool place_is_valid(const struct diff_range *place)
 	       !check_add_overflow(end, place->bdev->bd_start_sect, &end);
 }
 
-/* Negative or positive if @a is wholly before or behind @b, 0 if they overlap. */
+/* Negative or positive if @a is wholly before or after @b, 0 if they overlap. */
 static int place_compare(const struct diff_range *a, const struct diff_range *b)
 {
 	if (a->bdev->bd_disk != b->bdev->bd_disk)
@@ -144,7 +133,7 @@ static int place_compare(const struct diff_range *a, const struct diff_range *b)
 	return 0;
 }
 
-/* Enter @range into the tree; false if it overlaps one that is there. */
+/* Enters @range into the tree; false if it overlaps one in the tree. */
 static bool diff_storage_link_place(struct diff_storage *storage, struct storage_range *range)
 {
 	struct rb_node **link = &storage->places.rb_node;
@@ -173,7 +162,7 @@ static void diff_storage_unlink_places(struct diff_storage *storage,
 		rb_erase(&batch->ranges[i].rb, &storage->places);
 }
 
-/* All of the batch or nothing. */
+/* All of the batch, or nothing and -EINVAL. */
 static int diff_storage_link_places(struct diff_storage *storage, struct storage_batch *batch)
 {
 	unsigned int i;
@@ -190,8 +179,8 @@ static int diff_storage_link_places(struct diff_storage *storage, struct storage
 }
 
 /*
- * User space chooses the number: too many are an error but no splat, and they
- * are charged to the caller.
+ * User space chooses the number of ranges: too many are an error without a splat, and
+ * the memory is charged to the caller.
  */
 static struct storage_batch *storage_batch_alloc(const struct diff_range *ranges,
 						 unsigned int nr_ranges)
@@ -209,8 +198,8 @@ static struct storage_batch *storage_batch_alloc(const struct diff_range *ranges
 }
 
 /*
- * The array by position with room for the ranges of @batch: the one there is,
- * or a larger copy of it, or NULL if there is no memory.
+ * An array by position with room for @batch: the present one, or a larger copy of it,
+ * or NULL if there is no memory.
  */
 static struct storage_range **diff_storage_grow_array(struct diff_storage *storage,
 						      const struct storage_batch *batch,
@@ -235,8 +224,8 @@ static struct storage_range **diff_storage_grow_array(struct diff_storage *stora
 }
 
 /*
- * Give the ranges of @batch their positions and enter them behind the
- * storage's last entry.  Returns the capacity with them.
+ * Gives the ranges of @batch their positions and enters them after the storage's last
+ * one.  Returns the capacity with them.
  */
 static u64 diff_storage_fill_array(struct diff_storage *storage, struct storage_range **array,
 				   struct storage_batch *batch)
@@ -254,7 +243,7 @@ static u64 diff_storage_fill_array(struct diff_storage *storage, struct storage_
 	return capacity;
 }
 
-/* Is the storage with all of the ranges of @batch small enough? */
+/* Does the storage stay below its limit with all of the ranges of @batch? */
 static bool diff_storage_fits(const struct diff_storage *storage,
 			      const struct storage_batch *batch)
 {
@@ -269,7 +258,7 @@ static bool diff_storage_fits(const struct diff_storage *storage,
 	return true;
 }
 
-/* Make the new entries visible, all at once; returns the array to be freed. */
+/* Makes the new entries visible, all at once; returns the array to be freed. */
 static struct storage_range **diff_storage_publish(struct diff_storage *storage,
 						   struct storage_range **array,
 						   unsigned int nr_new, u64 capacity)
@@ -289,7 +278,7 @@ static struct storage_range **diff_storage_publish(struct diff_storage *storage,
 }
 
 /**
- * diff_storage_append() - add ranges behind the space there is
+ * diff_storage_append() - add ranges at the end of the storage
  * @storage:	storage to be extended
  * @ranges:	inside of their devices
  * @nr_ranges:	number of @ranges; 0 changes nothing
@@ -297,11 +286,8 @@ static struct storage_range **diff_storage_publish(struct diff_storage *storage,
  * All or nothing.  A range too short to hold anything is only remembered for
  * diff_storage_overlaps() and diff_storage_next_on_disk().
  *
- * Context: Process context, sleeps; serialised by the caller with itself and
- *	    with the other functions that sleep.
- * Return: 0; -ENOMEM; or -EINVAL if a range is empty, or if a range overlaps
- *	   another one of @ranges or of @storage, or there were more than
- *	   DIFF_STORAGE_MAX_SECTORS with them.
+ * Return: 0; -ENOMEM; or -EINVAL if a range is empty or overlaps another one of @ranges
+ *	   or of @storage, or the storage would exceed DIFF_STORAGE_MAX_SECTORS.
  */
 int diff_storage_append(struct diff_storage *storage, const struct diff_range *ranges,
 			unsigned int nr_ranges)
@@ -343,17 +329,10 @@ err_free_batch:
 	return ret;
 }
 
-/**
- * diff_storage_overlaps() - does a range share a sector with the storage?
- * @storage:	storage to look in
- * @range:	not empty, inside of its device
- *
- * Places are compared on the disk: a partition's range overlaps the same
- * sectors of the whole disk.  Ranges count as they were appended, also what is
- * never handed out.
- *
- * Context: Process context; serialised with diff_storage_append().
- * Return: true if it does.
+/*
+ * Does @range share a sector with the storage?  Places are compared on the disk: a
+ * range of a partition overlaps the same sectors of the whole disk.  Ranges count as
+ * they were appended, with the parts that are never handed out.
  */
 bool diff_storage_overlaps(struct diff_storage *storage, const struct diff_range *range)
 {
@@ -369,18 +348,10 @@ bool diff_storage_overlaps(struct diff_storage *storage, const struct diff_range
 	return false;
 }
 
-/**
- * diff_storage_next_on_disk() - go through the ranges on one disk
- * @storage:	storage to look in
- * @disk:	disk that the ranges lie on, in a partition or not
- * @cursor:	0 for the first call; moves on with each call
- * @range:	out: a range as it was appended
- *
- * Ranges are found in the order in which they were appended.
- *
- * Context: Process context; serialised with diff_storage_append(), which may
- *	    be called between two steps.
- * Return: true if there was one more range.
+/*
+ * The next range on @disk, in a partition or not, in the order of appending; false if
+ * there is none.  @cursor is 0 for the first call.  Ranges may be appended between two
+ * calls.
  */
 bool diff_storage_next_on_disk(struct diff_storage *storage, const struct gendisk *disk,
 			       unsigned int *cursor, struct diff_range *range)
@@ -394,8 +365,8 @@ bool diff_storage_next_on_disk(struct diff_storage *storage, const struct gendis
 }
 
 /*
- * The last range that begins at @position or before it.  Ranges of which
- * nothing is handed out are passed over: the next one begins there too.
+ * The last range that begins at @position or before it.  Ranges of which nothing is
+ * handed out are skipped: the next one begins there, too.
  */
 static struct storage_range *__diff_storage_find(struct diff_storage *storage, u64 position)
 {
@@ -440,7 +411,7 @@ static int __diff_storage_alloc(struct diff_storage *storage, sector_t nr_sector
 	return 0;
 }
 
-/* Sectors per jiffy.  What is taken all at once counts as taken over a period. */
+/* Sectors per jiffy.  Space taken all at once counts as taken over a period. */
 static u64 __diff_storage_fill_rate(struct diff_storage *storage)
 {
 	unsigned long elapsed = jiffies - storage->period_start;
@@ -457,14 +428,14 @@ static u64 __diff_storage_fill_rate(struct diff_storage *storage)
 	return fastest;
 }
 
-/* How much shall be free, at least. */
+/* How much should be free, at least. */
 static u64 __diff_storage_wanted(struct diff_storage *storage)
 {
 	return max_t(u64, storage->low_limit,
 		     __diff_storage_fill_rate(storage) * msecs_to_jiffies(storage->ahead_ms));
 }
 
-/* True the first time after it was re-armed. */
+/* True the first time after free space was lifted. */
 static bool __diff_storage_got_low(struct diff_storage *storage, u64 wanted)
 {
 	lockdep_assert_held(&storage->lock);
@@ -479,14 +450,11 @@ static bool __diff_storage_got_low(struct diff_storage *storage, u64 wanted)
  * @storage:	storage to take it from
  * @nr_sectors:	how much is wanted, not 0
  * @position:	out: where the region begins in the storage
- * @region:	out: its place; its length is a multiple of
- *		DIFF_STORAGE_ALIGN_SECTORS, less than wanted if the rest has to
- *		be taken from another range, and by less than that multiple
- *		more than wanted otherwise
+ * @region:	out: its place; its length, a multiple of DIFF_STORAGE_ALIGN_SECTORS,
+ *		is @nr_sectors rounded up, or less if the range ends there
  *
  * May call the low-space function.
  *
- * Context: Any.  Takes and releases storage->lock with interrupts disabled.
  * Return: 0; -ENOSPC if nothing is left; -EINVAL if nothing is wanted.
  */
 int diff_storage_alloc(struct diff_storage *storage, sector_t nr_sectors, u64 *position,
@@ -505,7 +473,7 @@ int diff_storage_alloc(struct diff_storage *storage, sector_t nr_sectors, u64 *p
 	got_low = __diff_storage_got_low(storage, wanted);
 	spin_unlock_irqrestore(&storage->lock, flags);
 
-	/* Twice, so that it does not get low again at once. */
+	/* Twice as much, so that it does not get low again at once. */
 	if (got_low)
 		storage->low_fn(storage->data, 2 * wanted);
 	return ret;
@@ -516,11 +484,9 @@ int diff_storage_alloc(struct diff_storage *storage, sector_t nr_sectors, u64 *p
  * @storage:	storage that the position is in
  * @position:	within regions from diff_storage_alloc()
  * @nr_sectors:	how much is wanted from there
- * @region:	out: the place; shorter than wanted if the positions go on in
- *		another range.  Empty, without a device, if @position was
- *		never handed out, which is a bug of the caller.
- *
- * Context: Any.  Takes and releases storage->lock with interrupts disabled.
+ * @region:	out: the place, shorter than wanted if its range ends there.  Empty,
+ *		without a device, if @position was never handed out, which is a bug
+ *		of the caller.
  */
 void diff_storage_map(struct diff_storage *storage, u64 position, sector_t nr_sectors,
 		      struct diff_range *region)
@@ -537,13 +503,7 @@ void diff_storage_map(struct diff_storage *storage, u64 position, sector_t nr_se
 	WARN_ON_ONCE(!is_known);
 }
 
-/**
- * diff_storage_capacity() - get the space that can be handed out in all
- * @storage:	storage to look at
- *
- * Context: Any.  Takes and releases storage->lock with interrupts disabled.
- * Return: sectors, without those that are cut off for the alignment.
- */
+/* In sectors, without those that are cut off for the alignment. */
 sector_t diff_storage_capacity(struct diff_storage *storage)
 {
 	unsigned long flags;
@@ -555,13 +515,6 @@ sector_t diff_storage_capacity(struct diff_storage *storage)
 	return nr_sectors;
 }
 
-/**
- * diff_storage_free_sectors() - get the space that is left
- * @storage:	storage to look at
- *
- * Context: Any.  Takes and releases storage->lock with interrupts disabled.
- * Return: sectors.
- */
 sector_t diff_storage_free_sectors(struct diff_storage *storage)
 {
 	unsigned long flags;

@@ -2,20 +2,20 @@
 /*
  * Space for the copies of a snapshot
  *
- * User space appends ranges of block devices; the engines of all members take
- * regions out of them, in order, and never give one back.  The ranges are
- * strung together to one space of sectors, and a place in it is a position:
- * a position and its place on a device never change.
+ * User space appends ranges of block devices; the engines of all members take regions
+ * out of them, in order, and never give one back.  The ranges are joined to one space
+ * of sectors, and a place in it is a position: a position and its place on a device
+ * never change.
  *
- * Regions start and end on DIFF_STORAGE_ALIGN_SECTORS relative to their
- * range's start, so that whole engine blocks fit on any logical block size.
- * What is left of a range behind the last such border is never handed out.
+ * Regions start and end on DIFF_STORAGE_ALIGN_SECTORS relative to the start of their
+ * range, so that whole engine blocks fit on any logical block size.  The rest of a
+ * range after its last such border is never handed out.
  *
- * Context: diff_storage_alloc(), diff_storage_map() and the counters may be
- * called from any context (they take storage->lock with interrupts disabled);
- * the others sleep and are serialised by the caller.  The low-space function
- * is called without the lock held, from the context of the
- * diff_storage_alloc() that found space low.
+ * Context: diff_storage_alloc(), diff_storage_map() and the counters may be called from
+ * any context but the filter's callback: they take storage->lock with interrupts
+ * disabled.  The others sleep and are serialised by the caller.  The low-space function
+ * is called without the lock, in the context of the diff_storage_alloc() that found
+ * space low.
  */
 #ifndef BLKSNAP_DIFF_STORAGE_H
 #define BLKSNAP_DIFF_STORAGE_H
@@ -25,7 +25,7 @@
 /* 4 KiB: the smallest engine block and the largest logical block we store on. */
 #define DIFF_STORAGE_ALIGN_SECTORS 8U
 
-/* All ranges together have no more sectors than that; positions are below. */
+/* Limit of all ranges together; positions are below. */
 #define DIFF_STORAGE_POSITION_BITS 54U
 #define DIFF_STORAGE_MAX_SECTORS BIT_ULL(DIFF_STORAGE_POSITION_BITS)
 

@@ -2,13 +2,12 @@
 /*
  * Events of a snapshot on their way to user space
  *
- * A list, a lock and a wait queue.  Every waiter that wakes up tries to take
- * the first event off the list; one gets it, the others go on waiting.  What a
- * waiter takes with it is a copy, so the event itself is free to be raised
- * again at once.
+ * A list, a lock and a wait queue.  Every waiter that wakes up tries to take the
+ * first event off the list; one gets it, the others go on waiting.  The waiter
+ * takes a copy, so the event itself may be raised again at once.
  *
- * An event is either out of the queue (link points to itself) or in it, and a
- * queue is open until it is closed, for ever.
+ * An event is either out of the queue (link points to itself) or in it.  A queue is
+ * open until it is closed for ever.
  */
 #include "blksnap.h"
 
@@ -22,13 +21,6 @@
 
 #include "event_queue.h"
 
-/**
- * event_init() - prepare an event embedded in the object it reports about
- * @event:	the event
- * @code:	one of enum blk_snap_event_codes
- *
- * Context: Any.
- */
 void event_init(struct event *event, u32 code)
 {
 	memset(event, 0, sizeof(*event));
@@ -36,12 +28,7 @@ void event_init(struct event *event, u32 code)
 	event->code = code;
 }
 
-/**
- * event_alloc() - make room for the copy of an event
- *
- * Context: Process context.
- * Return: the copy for event_queue_wait(), or NULL.
- */
+/* An empty copy for event_queue_wait(), or NULL. */
 struct event *event_alloc(void)
 {
 	struct event *copy = kzalloc(sizeof(*copy), GFP_KERNEL);
@@ -53,23 +40,12 @@ struct event *event_alloc(void)
 	return copy;
 }
 
-/**
- * event_free() - free a copy that was not handed to event_queue_return()
- * @copy:	from event_alloc(), or NULL
- *
- * Context: Any.
- */
+/* A copy that was not handed to event_queue_return(), or NULL. */
 void event_free(struct event *copy)
 {
 	kfree(copy);
 }
 
-/**
- * event_queue_init() - prepare an embedded queue
- * @queue:	the queue, empty and open afterwards
- *
- * Context: Any.
- */
 void event_queue_init(struct event_queue *queue)
 {
 	init_waitqueue_head(&queue->waiters);
@@ -87,15 +63,6 @@ static void __event_queue_remove(struct event_queue *queue, struct event *event)
 		event_free(event);
 }
 
-/**
- * event_queue_close() - empty a queue for ever and send its waiters away
- * @queue:	the queue
- *
- * From here on event_queue_raise() does nothing and event_queue_wait() returns
- * -ESRCH.
- *
- * Context: Process context.
- */
 void event_queue_close(struct event_queue *queue)
 {
 	struct event *event, *next;
@@ -108,15 +75,9 @@ void event_queue_close(struct event_queue *queue)
 	wake_up_all(&queue->waiters);
 }
 
-/**
- * event_queue_drop() - take all events of a kind out of the queue
- * @queue:	the queue
- * @code:	one of enum blk_snap_event_codes
- *
- * The owners of these events may go when the call has returned, provided that
- * they raise them no more.
- *
- * Context: Process context.
+/*
+ * Takes all events of a kind out of the queue.  Then their owners may go, if they raise
+ * them no more.
  */
 void event_queue_drop(struct event_queue *queue, u32 code)
 {
@@ -129,15 +90,7 @@ void event_queue_drop(struct event_queue *queue, u32 code)
 	spin_unlock_irq(&queue->lock);
 }
 
-/**
- * event_queue_raise() - tell user space about something
- * @queue:	where it waits until it is fetched
- * @event:	initialised; nothing changes if it waits there already
- * @payload:	structure that belongs to the code of @event
- * @payload_bytes: its size, at most EVENT_PAYLOAD_BYTES
- *
- * Context: Any.  Takes and releases queue->lock with interrupts disabled.
- */
+/* @payload belongs to the code of @event and has at most EVENT_PAYLOAD_BYTES. */
 void event_queue_raise(struct event_queue *queue, struct event *event,
 		       const void *payload, size_t payload_bytes)
 {
@@ -161,7 +114,7 @@ void event_queue_raise(struct event_queue *queue, struct event *event,
 		wake_up(&queue->waiters);
 }
 
-/* Returns -EAGAIN if there is nothing to fetch. */
+/* -EAGAIN if there is nothing to fetch. */
 static int event_queue_fetch(struct event_queue *queue, struct event *copy)
 {
 	struct event *event;
@@ -183,8 +136,8 @@ static int event_queue_fetch(struct event_queue *queue, struct event *copy)
 }
 
 /*
- * msecs_to_jiffies() takes everything above INT_MAX for "for ever".  One more
- * jiffy, because the current one is partly over.
+ * msecs_to_jiffies() takes everything above INT_MAX for "for ever".  One more jiffy,
+ * because the current one is partly over.
  */
 static long event_timeout_jiffies(u32 timeout_ms)
 {
@@ -216,18 +169,13 @@ int event_queue_wait(struct event_queue *queue, u32 timeout_ms, struct event *co
 						event_timeout_jiffies(timeout_ms));
 	if (ret != -EAGAIN)
 		return ret;
-	/* Never -ERESTARTSYS: a restarted call would wait its whole time again. */
+	/* Not -ERESTARTSYS: a restarted call would wait its whole time again. */
 	return left < 0 ? -EINTR : -ENOENT;
 }
 
-/**
- * event_queue_return() - put back an event that could not be delivered
- * @queue:	where it came from
- * @copy:	filled by event_queue_wait(); the queue owns it from here on
- *
- * It is the first to be fetched again.
- *
- * Context: Process context.
+/*
+ * Puts back an event that could not be delivered, to be fetched first.  The queue owns
+ * @copy from here on.
  */
 void event_queue_return(struct event_queue *queue, struct event *copy)
 {
@@ -245,15 +193,9 @@ void event_queue_return(struct event_queue *queue, struct event *copy)
 		wake_up(&queue->waiters);
 }
 
-/**
- * event_queue_poll() - the poll() of a file that watches a queue
- * @queue:	the queue; it has to live until @file is released
- * @file:	the file that is polled
- * @table:	from the caller of poll()
- *
- * Context: Process context.
- * Return: EPOLLIN | EPOLLRDNORM while an event waits, EPOLLERR | EPOLLHUP once
- *	   the queue is closed.
+/*
+ * EPOLLIN | EPOLLRDNORM while an event waits, EPOLLERR | EPOLLHUP once the queue is
+ * closed.  @queue has to live until @file is released.
  */
 __poll_t event_queue_poll(struct event_queue *queue, struct file *file,
 			  struct poll_table_struct *table)

@@ -3,21 +3,21 @@
  * Events of a snapshot on their way to user space
  *
  * An event is embedded in the object it reports about, so raising one never
- * allocates and works in any context.  Raising an event that still waits in
- * the queue changes nothing: it is reported once.  Each event goes to exactly
- * one waiter.
+ * allocates.  Raising an event that still waits in the queue changes nothing: it is
+ * reported once.  Each event goes to exactly one waiter.
  *
  * The waiter gets a copy, in memory of its own from event_alloc().  A copy that
- * user space could not be given is handed back with event_queue_return() and
- * waits in the queue by itself, so the object that raised the event may be gone
- * or have raised it again by then.
+ * could not be delivered to user space goes back with event_queue_return() and waits
+ * in the queue by itself: the object that raised the event may be gone by then, or
+ * have raised it again.
  *
- * The owner of an event has to outlive the queue, or the event has to be taken
- * out before the owner goes: by event_queue_drop(), or by event_queue_close(),
- * after which the queue is empty for ever and its waiters return -ESRCH.
+ * The owner of an event has to outlive the queue, or the event has to be taken out
+ * before the owner goes: by event_queue_drop(), or by event_queue_close(), after
+ * which the queue is empty for ever, raising does nothing and waiters return -ESRCH.
  *
- * event_queue_raise() may be called from any context.  The others sleep or are
- * called by those who may.
+ * Context: event_queue_raise() takes queue->lock with interrupts disabled and may be
+ * called from any context but the filter's callback; everything else is for process
+ * context.
  */
 #ifndef BLKSNAP_EVENT_QUEUE_H
 #define BLKSNAP_EVENT_QUEUE_H
@@ -29,18 +29,18 @@
 #include <linux/wait.h>
 #include <linux/blksnap.h>
 
-/* The largest payload there is (struct blk_snap_event_corrupted). */
+/* Size of the largest payload, struct blk_snap_event_corrupted. */
 #define EVENT_PAYLOAD_BYTES 12U
 
 /**
- * struct event - something that user space is to be told
+ * struct event - something to be reported to user space
  * @link:	in event_queue->events while it waits, else pointing to itself
  * @is_copy:	from event_alloc(): belongs to the queue while it waits there
  * @code:	one of enum blk_snap_event_codes
  * @time_label:	when it was raised: CLOCK_MONOTONIC, ns
- * @payload:	the structure that belongs to @code, zeros behind it
+ * @payload:	the structure that belongs to @code, then zeros
  *
- * Everything below @code is protected by the lock of the queue.
+ * @link, @time_label and @payload are protected by the lock of the queue.
  */
 struct event {
 	struct list_head link;
@@ -51,7 +51,7 @@ struct event {
 };
 
 /**
- * struct event_queue - the events of one snapshot that nobody has fetched
+ * struct event_queue - the events of one snapshot that have not been fetched
  * @waiters:	WAIT_EVENT and poll()
  * @lock:	protects everything below; taken with interrupts disabled
  * @events:	of struct event, oldest first

@@ -10,8 +10,8 @@
 #include "extent_map.h"
 
 /*
- * What both of the numbers of an extent leave free holds its length.  Mind that
- * the sum of a bit-field and a smaller type is no wider than the bit-field.
+ * The length is in the bits that the two numbers leave free.  Mind that the sum of a
+ * bit-field and a smaller type is no wider than the bit-field.
  */
 #define EXTENT_NR_HALF_BITS (64 - EXTENT_SECTOR_BITS)
 
@@ -32,19 +32,16 @@ int extent_map_module_init(void)
 	return extent_cache ? 0 : -ENOMEM;
 }
 
-/* Every extent is freed. */
 void extent_map_module_exit(void)
 {
 	kmem_cache_destroy(extent_cache);
 }
 
-/* An extent for extent_map_insert(), or NULL. */
 struct extent *extent_alloc(gfp_t gfp)
 {
 	return kmem_cache_alloc(extent_cache, gfp);
 }
 
-/* Frees an extent that was not inserted. */
 void extent_free(struct extent *extent)
 {
 	kmem_cache_free(extent_cache, extent);
@@ -109,13 +106,13 @@ static struct extent *extent_map_find_last(const struct extent_map *map, u64 sec
 	return found;
 }
 
-/* The extent behind @extent, or the first of the map if that is NULL. */
+/* The extent after @extent, or the first of the map if that is NULL. */
 static struct extent *extent_map_next(const struct extent_map *map, struct extent *extent)
 {
 	return rb_to_extent(extent ? rb_next(&extent->rb) : rb_first(&map->root));
 }
 
-/* Make @next, right behind @extent, a part of it, if it goes on there. */
+/* Makes @next, the one after @extent, a part of it if both continue without a gap. */
 static bool extent_merge(struct extent *extent, const struct extent *next)
 {
 	u32 nr_sectors = extent_nr_sectors(extent);
@@ -129,7 +126,7 @@ static bool extent_merge(struct extent *extent, const struct extent *next)
 	return true;
 }
 
-/* Link @extent right behind @prev, or before all others if that is NULL. */
+/* Links @extent right after @prev, or before all others if that is NULL. */
 static void extent_map_link(struct extent_map *map, struct extent *prev,
 			    struct extent *extent)
 {
@@ -155,8 +152,6 @@ static void extent_map_link(struct extent_map *map, struct extent *prev,
  *
  * A run that is empty, too long or overlaps another one is a bug of the caller,
  * and so are numbers too large: it is reported once and not entered.
- *
- * Context: Any; the caller serialises.
  */
 void extent_map_insert(struct extent_map *map, struct extent *extent,
 		       sector_t sector, sector_t nr_sectors, u64 position)
@@ -188,15 +183,7 @@ void extent_map_insert(struct extent_map *map, struct extent *extent,
 	}
 }
 
-/**
- * extent_map_lookup() - find out where sectors are stored, piece by piece
- * @map:	map to search
- * @sector:	first sector on the origin
- * @nr_sectors:	how many sectors from there
- * @piece:	out: what begins at @sector, an extent's part or a hole
- *
- * Context: Any; the caller serialises with extent_map_insert().
- */
+/* What begins at @sector: a part of an extent, or a hole; at most @nr_sectors. */
 void extent_map_lookup(const struct extent_map *map, sector_t sector,
 		       sector_t nr_sectors, struct extent_piece *piece)
 {

@@ -3,9 +3,10 @@
  * Where the copied parts of an origin are stored
  *
  * Maps runs of origin sectors to positions in the difference storage.  Extents
- * never overlap and are never removed before extent_map_exit(); an extent that
- * continues a neighbour on both sides is merged with it, unless the sum is too
- * long.
+ * never overlap and are never removed before extent_map_exit(); an extent is
+ * merged with a neighbour if it continues that one both on the origin and in the
+ * storage, unless the sum is too long.  extent_free() is for an extent that was not
+ * inserted.  All are freed before extent_map_module_exit().
  *
  * Not locked: callers serialise.  Nothing here sleeps except extent_alloc(),
  * according to its gfp flags, and extent_map_exit().
@@ -17,7 +18,7 @@
 
 /* A device has at most 2^63 bytes, and storage is not larger than that. */
 #define EXTENT_SECTOR_BITS 54U
-/* The longest run that is one extent: what two numbers of 64 bits leave free. */
+/* The longest run that is one extent: what the two numbers in 64 bits each leave free. */
 #define EXTENT_MAX_SECTORS ((1U << 2 * (64 - EXTENT_SECTOR_BITS)) - 1)
 
 struct extent;

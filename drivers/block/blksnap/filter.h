@@ -2,23 +2,30 @@
 /*
  * The bio filter: every bio on its way to a block device passes here
  *
- * Upward the filter knows two functions, which its user defines.  They are not
- * called through pointers: every bio of the system would pay for that.  Only
- * while something is tracked is the filter installed at all.
+ * The filter calls two functions of its user, and not through pointers: every bio of
+ * the system would pay for that.  It is installed by filter_register() while a disk is
+ * tracked and for half a second longer, see tracker.c.
  *
  * filter_judge() sees every bio before the block layer looks at it.  It may be
  * called with preemption disabled and under current->bio_list, so it neither
  * sleeps nor submits nor waits, and it decides:
  *
  * FILTER_PASS: the bio goes on as if there were no filter.
- * FILTER_TAKEN: filter_judge() has put the bio on a list; whoever owns that list
- *	submits it again.  The submitter goes on as if it were submitted.
+ * FILTER_TAKEN: filter_judge() has put the bio on a list, whose owner submits it
+ *	again.  The submitter goes on as if the bio were submitted.
  * FILTER_HOLD: filter_hold() is called with the bio in place of
  *	submit_bio_noacct(), in the context of the submitter, and may sleep as
  *	submitting may.  It owns the bio.  Never returned for a bio under
  *	current->bio_list.
  *
  * A bio submitted again is judged again: verdicts have to be idempotent.
+ *
+ * Context: the other functions are control path and sleep.  filter_register() and
+ * filter_unregister() must not be called with a lock that submitting a bio may need.
+ * filter_register() returns -EBUSY if other code diverts bios already, or another
+ * errno of what it registers with.  After filter_unregister() filter_judge() is not
+ * running and will not be called; a task may still be in filter_hold(), which
+ * filter_module_exit() waits for.
  */
 #ifndef BLKSNAP_FILTER_H
 #define BLKSNAP_FILTER_H
@@ -36,8 +43,8 @@ enum filter_verdict filter_judge(struct bio *bio);
 void filter_hold(struct bio *bio);
 
 /*
- * First sector of a write on its disk.  A bio to a partition is not remapped yet
- * when the filter sees it, unless it is what was left of a split.
+ * First sector of a write on its disk.  A bio to a partition is not remapped yet when
+ * the filter sees it, unless it is the rest of a split.
  */
 static inline sector_t filter_bio_sector(struct bio *bio)
 {

@@ -2,18 +2,18 @@
 /*
  * The bio filter on a stock kernel, through ftrace
  *
- * Mainline has no hook for bios, but it has one entry that all of them pass:
+ * Mainline has no hook for bios, but one function that all of them pass:
  * submit_bio_noacct().  ftrace calls filter_callback() there, and where the
  * verdict is not FILTER_PASS the instruction pointer is set to a function of
  * ours with the same signature, which then runs in place of the original.
  *
- * The callback may run with preemption disabled (it does as soon as anybody
- * else traces the function), so nothing in it sleeps, submits or waits.
+ * The callback may run with preemption disabled (it does as soon as the function has
+ * another tracer), so nothing in it sleeps, submits or waits.
  *
  * FTRACE_OPS_FL_PERMANENT keeps sysctl kernel.ftrace_enabled=0 from silently
- * switching the filter off.  FTRACE_OPS_FL_RECURSION is left out on purpose: it
- * would not protect against recursion, it asks for a slower wrapper that does,
- * and filter_judge() calls nothing that submits.
+ * switching the filter off.  FTRACE_OPS_FL_RECURSION is left out on purpose: it asks
+ * for a slower wrapper that protects against recursion, and filter_judge() calls
+ * nothing that submits.
  */
 #include "blksnap.h"
 
@@ -28,7 +28,7 @@
 #include "compat.h"
 #include "filter.h"
 
-/* Calls of filter_held() under way; a CPU's share may be negative. */
+/* Calls of filter_held() in progress; the share of a CPU may be negative. */
 static DEFINE_PER_CPU(long, filter_holders);
 
 /* Runs in place of submit_bio_noacct() for a bio that filter_judge() has taken. */
@@ -69,13 +69,12 @@ static struct ftrace_ops filter_ftrace_ops = {
 #ifdef BLKSNAP_HAVE_RW_PAGE
 
 /*
- * Up to 6.2, mpage and swap write single pages through block_device_operations
- * ->rw_page() where a driver has it (brd, zram, pmem), without any bio.  So that
- * path is closed.
+ * Up to 6.2, mpage and swap write single pages through
+ * block_device_operations->rw_page() where a driver has it (brd, zram, pmem), without
+ * any bio.
  *
- * Runs in place of bdev_write_page() while the filter is registered.  Its
- * callers take the answer for "this driver has no ->rw_page()" and submit a
- * bio, which the filter sees.
+ * Runs in place of bdev_write_page() while the filter is registered.  Its callers
+ * understand "this driver has no ->rw_page()" and submit a bio, which the filter sees.
  */
 static notrace noinline int filter_no_write_page(struct block_device *bdev, sector_t sector,
 						 struct page *page,
@@ -99,7 +98,7 @@ static int filter_find_write_page(void)
 {
 	unsigned char name[] = "bdev_write_page";
 
-	/* By name, for it is not exported. */
+	/* By name, because it is not exported. */
 	return ftrace_set_filter(&filter_write_page_ops, name, sizeof(name) - 1, 1);
 }
 
@@ -150,15 +149,7 @@ static long filter_count_holders(void)
 	return sum;
 }
 
-/**
- * filter_register() - let every bio of the system pass the filter
- *
- * Context: Process context, sleeps for some ten milliseconds.  Not to be called
- *	    with a lock held that submitting a bio may need.
- * Return: 0; -EBUSY if somebody else (another module of this kind, a livepatch)
- *	   diverts submit_bio_noacct() already, or ftrace is switched off; or
- *	   what ftrace returned.
- */
+/* Sleeps for some ten milliseconds.  -EBUSY also if ftrace is switched off. */
 int filter_register(void)
 {
 	int ret;
@@ -179,14 +170,7 @@ err_report:
 	return ret;
 }
 
-/**
- * filter_unregister() - take the filter away again
- *
- * When it returns, filter_judge() is not running and will not be called.  A task
- * may still be in filter_hold(), for as long as a device lets it wait there.
- *
- * Context: Process context, sleeps for a tenth of a second.
- */
+/* Sleeps for a tenth of a second. */
 void filter_unregister(void)
 {
 	int ret;
@@ -203,13 +187,9 @@ void filter_unregister(void)
 	filter_open_write_page();
 }
 
-/**
- * filter_module_init() - find the functions to be diverted
- *
- * Once for as long as the module is loaded: the filter hash of an ftrace_ops
- * cannot be used again after it has been freed.
- *
- * Return: 0 or what ftrace returned.
+/*
+ * Once for as long as the module is loaded: the filter hash of an ftrace_ops cannot be
+ * used again after it has been freed.
  */
 int filter_module_init(void)
 {
@@ -230,17 +210,11 @@ err_forget_write_page:
 	return ret;
 }
 
-/**
- * filter_module_exit() - undo filter_module_init()
- *
- * Context: Process context, sleeps until every submitter has left filter_hold().
- */
 void filter_module_exit(void)
 {
 	/*
-	 * A task that was diverted had counted itself when the filter was
-	 * unregistered.  The count has not grown since, so once the sum is zero
-	 * all have left.
+	 * A task that was diverted had counted itself when the filter was unregistered.
+	 * The count has not grown since, so once the sum is zero all have left.
 	 */
 	while (filter_count_holders())
 		usleep_range(500, 1000);

@@ -4,8 +4,7 @@
  *
  * A kernel with CONFIG_BLK_BIO_FILTER calls the filter from the first line of
  * submit_bio_noacct(), so it sees there what filter_ftrace.c sees on a stock
- * kernel, and takes bios in the same way.  The block layer does the waiting that
- * unregistering needs.
+ * kernel, and takes bios in the same way.
  */
 #include "blksnap.h"
 
@@ -34,12 +33,6 @@ static const struct bio_filter filter_hook = {
 	.hold	= filter_hold,
 };
 
-/**
- * filter_register() - let every bio of the system pass the filter
- *
- * Context: Process context, may sleep.
- * Return: 0, or -EBUSY if somebody else filters bios already.
- */
 int filter_register(void)
 {
 	int ret = bio_filter_register(&filter_hook);
@@ -49,32 +42,17 @@ int filter_register(void)
 	return ret;
 }
 
-/**
- * filter_unregister() - take the filter away again
- *
- * When it returns, no code of the filter runs, none will, and no function of
- * its user is running on its behalf.
- *
- * Context: Process context, sleeps until every submitter has left filter_hold().
- */
+/* Waits until every submitter has left filter_hold(). */
 void filter_unregister(void)
 {
 	bio_filter_unregister();
 }
 
-/**
- * filter_module_init() - nothing to prepare, unlike with ftrace
- *
- * Return: 0.
- */
 int filter_module_init(void)
 {
 	return 0;
 }
 
-/**
- * filter_module_exit() - undo filter_module_init()
- */
 void filter_module_exit(void)
 {
 }

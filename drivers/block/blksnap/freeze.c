@@ -3,20 +3,20 @@
  * Freezing the filesystems on the origins of a take
  *
  * A filesystem on an origin is frozen, so that its image is clean.  A device
- * without a filesystem is synced instead.  On a device that completes nothing
- * this would last for ever, with all the other filesystems frozen; and so it
- * would if a task holds up the freezing (a page fault in the middle of a write()
- * that nobody serves).  So a worker freezes, and is given up at a deadline:
+ * without a filesystem is synced instead.  Freezing may never end, while all the
+ * other filesystems are frozen: because a device completes nothing, or because a
+ * task in a write() waits for a page fault that is never served.  So a worker
+ * freezes, and is given up at a deadline:
  *
  *	IDLE -> FREEZING -> FROZEN -> IDLE
  *		    |
  *		    +----> GIVEN_UP	thawed, the last one when it is frozen
  *
  * Each filesystem is thawed by a worker of its own, because thawing writes, and a
- * device that is slow must not keep the others frozen.
+ * slow device must not keep the others frozen.
  *
- * The youngest disk is frozen first.  What is stacked on another device is nearly
- * always the younger one, and freezing it writes to the other one.
+ * The youngest disk is frozen first.  A device that is stacked on another one is
+ * nearly always the younger one, and freezing it writes to the other one.
  *
  * Takes no lock of its own; a freeze belongs to one caller and the workers.
  */
@@ -36,7 +36,7 @@
 #include "compat.h"
 #include "freeze.h"
 
-/* How often a waiting caller looks whether it is worth it. */
+/* How often a waiting caller checks whether to give up. */
 #define FREEZE_WAIT_INTERVAL (HZ / 20)
 
 /* How long destroying waits for the workers. */
@@ -52,10 +52,10 @@ enum freeze_state {
 /**
  * struct freeze_device - a device that may have a filesystem on it
  * @freeze:	its owner
- * @sync:	syncs it
+ * @sync:	syncs the device
  * @thaw:	thaws it
- * @ref:	open
- * @nr_origin:	of the origin that it is, or that it is a partition of
+ * @ref:	the device, open
+ * @nr_origin:	number of the origin that it is, or is a partition of
  * @is_origin:	it is the origin itself
  * @is_frozen:	bdev_freeze() has succeeded; taken by xchg() to thaw it
  */
@@ -75,10 +75,10 @@ struct freeze_device {
  * @work:	freezes
  * @done:	the worker that freezes, or the last one that syncs, is done
  * @idle:	woken when no worker is at work
- * @nr_workers:	at work
+ * @nr_workers:	workers at work
  * @nr_syncing:	workers that sync
- * @is_abandoned: a caller did not wait for a worker
- * @state:	enum freeze_state; changed by cmpxchg where both may change it
+ * @is_abandoned: a caller has given up waiting for a worker
+ * @state:	enum freeze_state; by cmpxchg where caller and worker may change it
  * @errors:	for each origin: 0, or why freezing it did not reach everything
  * @nr_devices:	how many
  * @devices:	in the order in which they are frozen
@@ -98,8 +98,8 @@ struct freeze {
 };
 
 /*
- * Not WQ_MEM_RECLAIM: filesystems wait for queues of their own while they freeze,
- * which may not have it either.  No reclaim waits for this one.
+ * Not WQ_MEM_RECLAIM: a filesystem that freezes waits for queues of its own, which may
+ * not have that flag either.  Reclaim never waits for this queue.
  */
 static struct workqueue_struct *freeze_wq;
 
@@ -114,12 +114,9 @@ static void freeze_free(struct kref *kref)
 	kvfree(freeze);
 }
 
-/**
- * freeze_destroy() - close what freeze_create() opened
- * @freeze:	freeze that has ended
- *
+/*
  * As a rule everything is thawed and closed when this returns.  If a worker was given
- * up or takes long, the last one closes it.
+ * up or takes long, the last one closes everything.
  */
 void freeze_destroy(struct freeze *freeze)
 {
@@ -130,8 +127,8 @@ void freeze_destroy(struct freeze *freeze)
 }
 
 /*
- * Partitions of a disk at this moment, the disk itself among them, which comes
- * first.  A partition stands for itself.
+ * The partitions of a disk at this moment, the disk itself first.  A partition has only
+ * itself.
  */
 static unsigned int freeze_list(struct block_device *origin, dev_t *devs, unsigned int max_devs)
 {
@@ -196,7 +193,7 @@ static void freeze_work(struct work_struct *work);
 static void freeze_sync_work(struct work_struct *work);
 static void freeze_thaw_work(struct work_struct *work);
 
-/* Each element is moved, so nothing may point to it yet. */
+/* Moves elements, so nothing may point to one before. */
 static void freeze_sort(struct freeze *freeze)
 {
 	unsigned int i;
@@ -209,15 +206,7 @@ static void freeze_sort(struct freeze *freeze)
 	}
 }
 
-/**
- * freeze_create() - find out what is to be frozen
- * @origins:	open block devices
- * @nr_origins:	how many
- *
- * Opens everything, so that nothing has to be opened later.
- *
- * Return: the freeze, or ERR_PTR(-ENOMEM).
- */
+/* Opens everything, so that nothing has to be opened later.  ERR_PTR(-ENOMEM). */
 struct freeze *freeze_create(struct block_device **origins, unsigned int nr_origins)
 {
 	unsigned int i, nr_devs, max_devs = 0, nr_devices = 0;
@@ -278,7 +267,7 @@ static int freeze_wait_idle(struct freeze *freeze, const struct freeze_wait *wai
 	return ret;
 }
 
-/* Returns 0 when the workers are done; -ETIMEDOUT; -EINTR if the caller is to give up. */
+/* 0 when the workers are done; -ETIMEDOUT; -EINTR if the caller has to give up. */
 static int freeze_wait(struct freeze *freeze, const struct freeze_wait *wait)
 {
 	int ret = 0;
@@ -300,7 +289,7 @@ static void freeze_put_worker(struct freeze *freeze)
 
 static void freeze_start(struct freeze *freeze, struct work_struct *work)
 {
-	/* The caller is in an ioctl, so there is a reference already. */
+	/* The caller is in an ioctl, so it has a reference already. */
 	__module_get(THIS_MODULE);
 	kref_get(&freeze->kref);
 	atomic_inc(&freeze->nr_workers);
@@ -318,15 +307,9 @@ static void freeze_sync_work(struct work_struct *work)
 	freeze_put_worker(freeze);
 }
 
-/**
- * freeze_sync() - write out what can be written out before freezing
- * @freeze:	not frozen
- * @wait:	how long to wait for it
- *
- * All devices are synced at the same time.
- *
- * Return: 0; -ETIMEDOUT, or -EINTR if the caller was killed or @wait ended: the
- *	   workers go on then.
+/*
+ * Syncs all devices at the same time.  Returns 0; -ETIMEDOUT, or -EINTR if the caller
+ * was killed or @wait ended: then the workers go on.
  */
 int freeze_sync(struct freeze *freeze, const struct freeze_wait *wait)
 {
@@ -335,7 +318,7 @@ int freeze_sync(struct freeze *freeze, const struct freeze_wait *wait)
 
 	if (!freeze->nr_devices)
 		return 0;
-	/* What was frozen before is to be thawed first. */
+	/* What was frozen before has to be thawed first. */
 	ret = freeze_wait_idle(freeze, wait);
 	if (ret)
 		return ret;
@@ -358,10 +341,10 @@ static bool freeze_has_claimed_part(const struct freeze *freeze, unsigned int nr
 }
 
 /*
- * Has a device that was frozen without an error a user whom freezing does not
- * reach?  A filesystem that does not tell the block layer where it is (btrfs on
- * many kernels) is one, and so is a driver stacked on the device.  Swap has
- * nothing to freeze.  A whole disk is claimed together with a partition of it.
+ * Has a device that was frozen without an error a user that freezing does not reach?
+ * Such a user is a filesystem that does not tell the block layer where it is (btrfs on
+ * many kernels), or a driver stacked on the device.  Swap has nothing to freeze.  A
+ * whole disk is claimed together with a partition of it.
  */
 static bool freeze_has_missed(const struct freeze *freeze, const struct freeze_device *device)
 {
@@ -384,7 +367,7 @@ static void freeze_thaw_work(struct work_struct *work)
 	freeze_put_worker(device->freeze);
 }
 
-/* By the caller, or by the worker that was given up: each is thawed once. */
+/* Called by the caller, or by a worker that was given up: each device is thawed once. */
 static void freeze_thaw(struct freeze *freeze)
 {
 	unsigned int i;
@@ -398,7 +381,7 @@ static void freeze_one(struct freeze *freeze, struct freeze_device *device)
 {
 	int ret = bdev_freeze(device->ref.bdev);
 
-	/* Before the worker looks whether it was given up. */
+	/* Before the worker checks whether it was given up. */
 	xchg(&device->is_frozen, !ret);
 	if (ret)
 		compat_bdev_undo_freeze(device->ref.bdev);
@@ -430,9 +413,9 @@ static void freeze_work(struct work_struct *work)
  * @freeze:	not frozen
  * @wait:	how long to wait for it
  *
- * Return: 0, and freeze_error() tells of each origin whether everything on it is
+ * Return: 0, and freeze_error() says for each origin whether everything on it is
  *	   frozen; -ETIMEDOUT, or -EINTR if the caller was killed or @wait ended:
- *	   nothing is frozen, or is thawed as soon as it is.
+ *	   nothing is frozen, or it is thawed as soon as it is.
  */
 int freeze_begin(struct freeze *freeze, const struct freeze_wait *wait)
 {
@@ -448,20 +431,17 @@ int freeze_begin(struct freeze *freeze, const struct freeze_wait *wait)
 	return ret;
 }
 
-/**
- * freeze_error() - why is not everything on an origin frozen?
- * @freeze:	frozen
- * @nr_origin:	place of the origin in what freeze_create() was called with
- *
- * Return: 0 if everything is; -EOPNOTSUPP if it is in use by something that
- *	   freezing does not reach; what freezing or opening it returned.
+/*
+ * 0 if everything on the origin is frozen; -EOPNOTSUPP if it has a user that freezing
+ * does not reach; or what freezing or opening it returned.  @nr_origin counts as for
+ * freeze_create().
  */
 int freeze_error(const struct freeze *freeze, unsigned int nr_origin)
 {
 	return freeze->errors[nr_origin];
 }
 
-/* Thaws what freeze_begin() has frozen, and does not wait for it. */
+/* Thaws without waiting for it. */
 void freeze_end(struct freeze *freeze)
 {
 	if (cmpxchg(&freeze->state, FREEZE_FROZEN, FREEZE_IDLE) == FREEZE_FROZEN)

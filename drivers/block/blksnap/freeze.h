@@ -2,13 +2,13 @@
 /*
  * Freezing the filesystems on the origins of a take
  *
- * freeze_sync() writes out what the filesystems hold in memory, while all goes
- * on.  It may take long.  freeze_begin() then freezes one after the other, which
- * writes out the rest and keeps writers waiting, until freeze_end().  It has a
- * deadline: if that is missed, everything is thawed at once, except for the
- * filesystem that is still being frozen, which is thawed when it is.
+ * freeze_sync() writes out what the filesystems hold in memory, with everything
+ * running.  It may take long.  freeze_begin() then freezes one after the other, which
+ * writes out the rest and keeps writers waiting, until freeze_end().  If it misses its
+ * deadline, everything is thawed at once, except for the filesystem that is still being
+ * frozen, which is thawed when it is frozen.
  *
- * Neither sync nor freeze can be interrupted, so workers do them, and the caller
+ * Neither syncing nor freezing can be interrupted, so workers do both, and the caller
  * waits for the workers as long as it likes.
  *
  * Context: everything declared here is control path and sleeps.
@@ -24,7 +24,7 @@ struct freeze;
 /**
  * struct freeze_wait - how long to wait
  * @deadline:	in jiffies
- * @is_ending:	set by another task when it is not worth waiting any more
+ * @is_ending:	set by another task to end the wait
  */
 struct freeze_wait {
 	unsigned long deadline;

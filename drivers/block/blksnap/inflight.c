@@ -3,23 +3,23 @@
  * Counting of writes in flight, and the gate
  *
  * A counted bio goes on with another bi_end_io, which counts it down and calls
- * the original.  There are two kinds of these:
+ * the original one.  There are two kinds of them:
  *
  * An exit is a function that knows one pair of counter and original function.
- * There is a fixed number of exits, made by a macro.  A pair gets one when it is
- * seen first, and keeps it until the counter goes.  Nothing is allocated for a
- * bio, and its bi_private stays.
+ * A macro makes a fixed number of exits.  A pair gets one when it is first seen,
+ * and keeps it until the counter goes.  Nothing is allocated for a bio, and its
+ * bi_private stays.
  *
- * A context is memory that goes with one bio.  It serves where no exit can: for
- * a bio that is counted for another disk already (a stacking driver passed on the
- * bio that it got), and when all exits are taken.  Contexts nest.
+ * A context is memory that goes with one bio.  It is used when all exits are taken,
+ * and for a bio that is counted for another disk already, because a stacking driver
+ * passes on the bio that it got.  Contexts nest.
  *
  * Either way the original function is put back before it is called, because its
  * owner may look at it.
  *
  * A count is per CPU, raised where the bio passes and lowered where it completes.
  * Once no write enters an epoch any more its sum can only fall, so a sum of zero
- * is true even if bios complete while it is taken.
+ * is true even if bios complete while it is computed.
  *
  * Lock order: inflight->lock and inflight_lock are leaves.
  */
@@ -32,10 +32,10 @@
 #include "inflight.h"
 #include "resubmit.h"
 
-/* Contexts that wait for a bio when the system has no memory. */
+/* Reserve for when allocation fails; further bios wait. */
 #define INFLIGHT_CTX_RESERVE 128
 
-/* Contexts that a CPU keeps at hand: the depth of a usual hardware queue. */
+/* Free contexts that a CPU keeps: the depth of a usual hardware queue. */
 #define INFLIGHT_CTX_CACHED 128U
 
 /* Two for each disk and completion function; enough for the disks of most machines. */
@@ -53,7 +53,7 @@ struct inflight_ctx {
  * struct inflight_exit - what one exit knows
  * @end_io:	original function
  * @count:	of the epoch
- * @inflight:	the counter; NULL if the exit is free
+ * @inflight:	the counter; NULL if the exit is free; under inflight_lock
  */
 struct inflight_exit {
 	bio_end_io_t *end_io;
@@ -85,20 +85,20 @@ static mempool_t inflight_ctx_pool;
 static bio_end_io_t *inflight_chain_end_io;
 
 /*
- * Ends a bio whose completion completes its parent, which may be one of ours
- * too, and so on for thousands of bios (BLKZEROOUT makes such chains).
- * bio_endio() turns chains into a loop, but not with our function in between;
- * so the loop is here: a completion inside a completion is put off.
+ * Ends a bio whose completion completes its parent, which may be one of ours, too, and
+ * so on for thousands of bios (BLKZEROOUT makes such chains).  bio_endio() turns chains
+ * into a loop, but not with our function in between.  So the loop is here: a completion
+ * inside a completion is put off.
  *
- * The bio_end_io_t of a chained bio is a mark for bio_endio(), and in newer
- * kernels a bug if called; so bio_endio() has to see it once more.
+ * The bio_end_io_t of a chained bio is only a mark for bio_endio(), and newer kernels
+ * report a bug if it is called.  So bio_endio() has to see the bio once more.
  */
 static void inflight_end_chained(struct bio *bio)
 {
 	struct inflight_chained *chained;
 	unsigned long flags;
 
-	/* Stay on this CPU: what interrupts us or is called by us adds to its list. */
+	/* Stay on this CPU: an interrupt or a nested completion adds to its list. */
 	migrate_disable();
 	local_irq_save(flags);
 	chained = this_cpu_ptr(&inflight_chained);
@@ -131,7 +131,7 @@ static __always_inline void inflight_end_original(struct bio *bio)
 static __always_inline void inflight_leave(struct bio *bio, const struct inflight_exit *exit)
 {
 	bio->bi_end_io = exit->end_io;
-	/* From here on the counter may be freed, and the exit serve another. */
+	/* From here on the counter may be freed, and another one get the exit. */
 	this_cpu_dec(*exit->count);
 	inflight_end_original(bio);
 }
@@ -145,7 +145,7 @@ static void inflight_exit_##nr(struct bio *bio)				\
 #include "inflight_exits.h"
 #undef INFLIGHT_EXIT
 
-/* The functions lie between these addresses, with few others. */
+/* The exits lie between these addresses, among few other functions. */
 static unsigned long inflight_exits_low = ULONG_MAX;
 static unsigned long inflight_exits_high;
 
@@ -156,7 +156,7 @@ static bio_end_io_t * const inflight_exit_fns[INFLIGHT_EXITS] = {
 
 #undef INFLIGHT_EXIT
 
-/* The exit that a function is; NULL for any other function. */
+/* The exit that @fn is; NULL for any other function. */
 static const struct inflight_exit *inflight_find_exit(bio_end_io_t *fn)
 {
 	unsigned int i;
@@ -191,7 +191,7 @@ static bool __inflight_take_exit(struct inflight *inflight, struct inflight_way 
 	return false;
 }
 
-/* Gives bios that come with this function an exit, if there is a free one. */
+/* Gives bios with this function an exit, if there is a free one. */
 static bool inflight_add_way(struct inflight *inflight, const struct bio *bio)
 {
 	struct inflight_way *way = inflight_way(inflight, bio);
@@ -240,7 +240,7 @@ static struct inflight_ctx *inflight_pop_spare(void)
 	return ctx;
 }
 
-/* The callback cannot allocate: it takes what completions and workers leave. */
+/* The callback cannot allocate: it takes what completions and workers leave for it. */
 static struct inflight_ctx *inflight_ctx_get(void)
 {
 	struct inflight_cache *cache;
@@ -281,13 +281,10 @@ static void inflight_ctx_put(struct inflight_ctx *ctx)
 		mempool_free(ctx, &inflight_ctx_pool);
 }
 
-/**
- * inflight_make_spare() - see to it that the next bio finds a context
- *
- * To be called before a bio is submitted again.  If another bio takes the
- * context, that one makes progress.
- *
- * Context: Process context, sleeps until memory or a context comes free.
+/*
+ * Makes sure that the next bio finds a context, before one is submitted again.  If
+ * another bio takes the context, that one makes progress.  Sleeps until there is memory
+ * or a free context.
  */
 void inflight_make_spare(void)
 {
@@ -342,14 +339,10 @@ bool __inflight_counts(const struct inflight *inflight, const struct bio *bio)
 	}
 }
 
-/**
- * inflight_parent() - the bio that a driver has split this one off
- * @bio:	bio that a driver or the block layer has at the moment
- *
- * A driver splits a bio by chaining parts to it.  Callers of the block layer
- * chain bios, too, but those each pass the filter; they are from fs_bio_set.
- *
- * Return: the bio, or NULL if @bio is no part of another one.
+/*
+ * The bio that @bio is a part of, or NULL.  A driver splits a bio by chaining parts to
+ * it.  Callers of the block layer chain bios, too, but those, from fs_bio_set, each
+ * pass the filter.
  */
 const struct bio *inflight_parent(const struct bio *bio)
 {
@@ -358,7 +351,7 @@ const struct bio *inflight_parent(const struct bio *bio)
 	return bio->bi_private;
 }
 
-/* inflight_keep() when the gate was closed a moment ago. */
+/* inflight_keep() when the gate was closed just before. */
 bool __inflight_keep(struct inflight *inflight, struct bio *bio)
 {
 	unsigned long flags;
@@ -423,19 +416,12 @@ void inflight_gate(struct inflight *inflight)
 	raw_spin_unlock_irq(&inflight->lock);
 }
 
-/**
- * inflight_begin_epoch() - count new writes apart from those in flight
- * @inflight:	the counter, gated, and inflight_has_drained()
- */
+/* Counts new writes apart from those in flight; gated, after inflight_has_drained(). */
 void inflight_begin_epoch(struct inflight *inflight)
 {
 	WRITE_ONCE(inflight->current_nr, !inflight->current_nr);
 }
 
-/**
- * inflight_ungate() - undo one inflight_gate()
- * @inflight:	the counter
- */
 void inflight_ungate(struct inflight *inflight)
 {
 	struct bio_list bios = BIO_EMPTY_LIST;
@@ -451,18 +437,16 @@ void inflight_ungate(struct inflight *inflight)
 	resubmit_bios(inflight->resubmit, &bios);
 }
 
-/**
- * inflight_has_drained() - is no write of the epoch before in flight?
- * @inflight:	the counter
- *
- * Return: true if so; it stays so until the next epoch begins.
+/*
+ * Is no write of the epoch before in flight?  If so, this stays true until the next
+ * epoch begins.
  */
 bool inflight_has_drained(const struct inflight *inflight)
 {
 	return !inflight_sum(&inflight->epochs[!READ_ONCE(inflight->current_nr)]);
 }
 
-/* Is no write in flight at all?  Only if none passes the filter any more. */
+/* Valid only when no write passes the filter any more. */
 bool inflight_is_idle(const struct inflight *inflight)
 {
 	return !inflight_sum(&inflight->epochs[0]) && !inflight_sum(&inflight->epochs[1]);
@@ -472,19 +456,16 @@ static int inflight_init_epoch(struct inflight_epoch *epoch)
 {
 	unsigned int i;
 
-	/* No function is there; that of a bio may be NULL. */
+	/* The address of no function; that of a bio may be NULL. */
 	for (i = 0; i < INFLIGHT_WAYS; i++)
 		epoch->ways[i].from = (bio_end_io_t *)1UL;
 	epoch->count = alloc_percpu(long);
 	return epoch->count ? 0 : -ENOMEM;
 }
 
-/**
- * inflight_init() - set up an embedded counter
- * @inflight:	memory of zeros
- * @resubmit:	of the same owner
- *
- * Return: 0 or -ENOMEM, and inflight_exit() may be called either way.
+/*
+ * @inflight is zeroed memory, @resubmit of the same owner.  After -ENOMEM, too,
+ * inflight_exit() may be called.
  */
 int inflight_init(struct inflight *inflight, struct resubmit *resubmit)
 {
@@ -496,7 +477,7 @@ int inflight_init(struct inflight *inflight, struct resubmit *resubmit)
 	return ret ?: inflight_init_epoch(&inflight->epochs[1]);
 }
 
-/* The counter is idle, and a grace period of RCU has passed since it was found. */
+/* After inflight_is_idle() and a grace period of RCU. */
 void inflight_exit(struct inflight *inflight)
 {
 	inflight_free_exits(inflight);
@@ -554,7 +535,7 @@ static void inflight_free_list(struct inflight_ctx *ctx)
 	}
 }
 
-/* Every counter is gone, and so no bio comes back through this module's code. */
+/* Every counter is gone, so no bio comes back through the code of this module. */
 void inflight_module_exit(void)
 {
 	int cpu;

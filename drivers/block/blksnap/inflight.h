@@ -2,18 +2,19 @@
 /*
  * Writes in flight on a disk, counted from the filter to their completion
  *
- * A write that has passed the filter can sit below it for seconds (throttled,
+ * A write that has passed the filter can stay below it for seconds (throttled,
  * delayed, encrypted), where nothing can find it.  So every write to a disk with
- * a tracker is counted from its passing to its completion, in the epoch in which
- * it passed.  A take closes the gate for a moment, begins a new epoch, opens the
- * gate, and waits, with everything running, until the old epoch has drained.
+ * a tracker is counted from the filter to its completion, in the epoch in which it
+ * passed.  A take closes the gate for a moment, begins a new epoch, opens the gate,
+ * and waits, with everything running, until the old epoch has drained.
  *
- * There are two epochs that take turns, so a new one may begin only when the
- * one before the current one has drained.
+ * Two epochs take turns, so a new one may begin only when the one before the
+ * current one has drained.
  *
- * inflight_counts(), _keep() and _count() are the fast path: they are called by
- * the filter's callback, in this order, with preemption disabled once for all of
- * them, and take no lock but a raw one.  The rest is control path.
+ * inflight_counts(), _keep() and _count() are the fast path: the filter's callback
+ * calls them in this order, with preemption disabled once for all of them, and they
+ * take no lock but a raw one.  inflight_keep() is also called when a taken write is
+ * prepared, under rcu_read_lock().  The rest is control path.
  */
 #ifndef BLKSNAP_INFLIGHT_H
 #define BLKSNAP_INFLIGHT_H
@@ -88,7 +89,7 @@ static inline struct inflight_way *inflight_way(struct inflight *inflight, const
 			.ways[((unsigned long)bio->bi_end_io >> 4) % INFLIGHT_WAYS];
 }
 
-/* Most bios come with a function that others came with before. */
+/* Most bios come with a function that earlier bios came with. */
 static inline bool inflight_way_fits(const struct inflight_way *way, const struct bio *bio)
 {
 	/* Pairs with smp_store_release() in inflight_add_way(). */
@@ -103,9 +104,9 @@ static inline bool inflight_counts(struct inflight *inflight, const struct bio *
 }
 
 /*
- * Keeps a write back if the gate is closed: true if the bio is ours now.  Before
- * anything is looked at that a take switches.  A caller that finds the gate open
- * is waited for by the grace period that follows inflight_gate().
+ * Keeps a write back if the gate is closed: true if the bio is ours now.  Comes before
+ * a look at anything that a take switches: the grace period that follows
+ * inflight_gate() waits for a caller that has found the gate open.
  */
 static inline bool inflight_keep(struct inflight *inflight, struct bio *bio)
 {
@@ -114,9 +115,9 @@ static inline bool inflight_keep(struct inflight *inflight, struct bio *bio)
 }
 
 /*
- * Counts a write until it completes, by interrupt: drivers that poll keep notes in
- * bi_private, and a take would wait until somebody polls.  False if there is no
- * memory: the caller has the bio submitted again.
+ * Counts a write until it completes, by interrupt: drivers that poll use bi_private,
+ * and a take would wait until the submitter polls.  False if there is no memory: the
+ * caller has the bio submitted again.
  */
 static inline bool inflight_count(struct inflight *inflight, struct bio *bio)
 {

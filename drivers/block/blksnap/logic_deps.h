@@ -3,9 +3,9 @@
  * All that the logic units take from the kernel
  *
  * cbt_map, copied_map, extent_map, range_set, sparse_map and diff_storage include this
- * header and their own, nothing else.  The unit tests compile the same sources
- * on the host: they include a small replacement first, which has the same
- * include guard, so that this file comes out empty.
+ * header and their own, nothing else.  The unit tests compile the same sources on the
+ * host: they include a small replacement first, which has the same include guard, so
+ * that this file comes out empty.
  */
 #ifndef BLKSNAP_LOGIC_DEPS_H
 #define BLKSNAP_LOGIC_DEPS_H

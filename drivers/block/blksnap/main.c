@@ -3,8 +3,8 @@
  * Module parameters, loading and unloading
  *
  * The parameters are limits of the whole module, constant once it is loaded.
- * The units are started from the bottom to the top and stopped in the reverse
- * order, so each finds below it what it calls.
+ * The units are started from the bottom to the top and stopped in reverse order,
+ * so the units that each one calls are ready.
  */
 #include "blksnap.h"
 
@@ -43,7 +43,7 @@ module_param(tracking_block_maximum_count, uint, 0444);
 MODULE_PARM_DESC(tracking_block_maximum_count,
 		 "Tracking blocks of one origin; larger blocks are used beyond (1024 to 268435456, default 16777216)");
 
-/* 4 KiB: what most filesystems write at least. */
+/* 4 KiB: the smallest write of most filesystems. */
 unsigned int copy_block_minimum_shift = 12;
 module_param(copy_block_minimum_shift, uint, 0444);
 MODULE_PARM_DESC(copy_block_minimum_shift,
@@ -61,11 +61,11 @@ module_param(diff_storage_minimum, uint, 0444);
 MODULE_PARM_DESC(diff_storage_minimum,
 		 "Difference storage to ask for, in sectors of 512 bytes; asked for again when half of it is left (2048 or more, default 2097152)");
 
-/* What an agent needs to hear of an event and to find more storage, and as much again. */
+/* Twice what an agent needs to receive an event and to append storage. */
 unsigned int diff_storage_ahead = 1000;
 module_param(diff_storage_ahead, uint, 0444);
 MODULE_PARM_DESC(diff_storage_ahead,
-		 "Milliseconds for which free difference storage is to last as fast as it is being used; asked for earlier, and for more, if it would not (0 to 60000, default 1000)");
+		 "Raise low_free_space when free storage would last less than this many ms at the current fill rate (0 to 60000, default 1000)");
 
 /* Enough to keep slow storage busy, and bounded if there are many origins. */
 unsigned int copy_memory_maximum = 64;
@@ -73,7 +73,7 @@ module_param(copy_memory_maximum, uint, 0444);
 MODULE_PARM_DESC(copy_memory_maximum,
 		 "Memory for copies not stored yet, in MiB for each origin; writes are held beyond (4 to 4096, default 64)");
 
-/* Longer than drivers retry, but a call that hangs has to end. */
+/* Longer than drivers retry, but a call must not hang for ever. */
 unsigned int take_drain_limit = 60;
 module_param(take_drain_limit, uint, 0444);
 MODULE_PARM_DESC(take_drain_limit,
@@ -90,7 +90,7 @@ module_param(copy_discarded, bool, 0444);
 MODULE_PARM_DESC(copy_discarded,
 		 "Copy what is discarded during a snapshot, and discard it, rather than skip the discard (default N)");
 
-/* Apart from the others, for it has more bits. */
+/* Not in the table, because the parameter has more bits. */
 #define MIN_COPY_BLOCK_COUNT BIT_ULL(16)
 #define MAX_COPY_BLOCK_COUNT BIT_ULL(36)
 
@@ -137,7 +137,6 @@ static int __init blksnap_check_parameters(void)
 	return 0;
 }
 
-/* From the bottom to the top: each finds below it what it calls. */
 static const struct blksnap_unit {
 	int (*init)(void);
 	void (*exit)(void);
@@ -154,7 +153,7 @@ static const struct blksnap_unit {
 	{ ctrl_module_init, ctrl_module_exit },
 };
 
-/* No snapshot is held and no image open, or the module could not be unloaded. */
+/* Unloading begins when there is no snapshot and no open image. */
 static void blksnap_exit_units(unsigned int nr_units)
 {
 	while (nr_units-- > 0)

@@ -2,8 +2,8 @@
 /*
  * What cannot be protected
  *
- * All that can be known of a device by looking at it.  That somebody writes to
- * it past the filter can only be seen when it happens, see bypass.h.
+ * Checks what a device itself shows.  Writes past the filter show only when they happen,
+ * see bypass.h.
  */
 #include "blksnap.h"
 
@@ -16,7 +16,7 @@
 #include "cow.h"
 #include "protect.h"
 
-/* Enough for whoever tries one device after the other, not for a loop. */
+/* Enough to try one device after the other, but not for a loop. */
 static DEFINE_RATELIMIT_STATE(protect_ratelimit, 5 * HZ, 100);
 
 static const char *protect_find_obstacle(struct block_device *origin)
@@ -35,13 +35,7 @@ static const char *protect_find_obstacle(struct block_device *origin)
 	return NULL;
 }
 
-/**
- * protect_refuse() - say why a device is not protected
- * @dev:	number of the device
- * @reason:	a sentence about "it"
- *
- * Return: -EOPNOTSUPP.
- */
+/* -EOPNOTSUPP; @reason is a sentence about "it". */
 int protect_refuse(dev_t dev, const char *reason)
 {
 	if (__ratelimit(&protect_ratelimit))
@@ -49,12 +43,7 @@ int protect_refuse(dev_t dev, const char *reason)
 	return -EOPNOTSUPP;
 }
 
-/**
- * protect_check() - can a device be protected, as far as one can tell?
- * @origin:	open block device
- *
- * Return: 0, or -EOPNOTSUPP after a line in the log.
- */
+/* Can the open device be protected, as far as it shows? */
 int protect_check(struct block_device *origin)
 {
 	const char *obstacle = protect_find_obstacle(origin);

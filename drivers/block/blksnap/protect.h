@@ -3,9 +3,8 @@
  * What cannot be protected
  *
  * A device whose data can change by other means than bios, or whose bios cannot
- * be held or copied, is refused, rather than have an image that may be wrong.
- * Whatever refuses a device says why in one line of the log; the caller gets
- * -EOPNOTSUPP, which is used for nothing else.
+ * be held or copied, is refused, because its image might be wrong.  The caller gets
+ * -EOPNOTSUPP, and one line of the log says why.
  *
  * Context: everything declared here is control path.
  */

@@ -2,8 +2,8 @@
 /*
  * Ranges of blocks, found by block
  *
- * A red-black tree.  As ranges do not overlap, their ends are in the same order as
- * their starts, so one search finds the first range that reaches a block.
+ * A red-black tree.  Ranges do not overlap, so their ends are in the same order as
+ * their starts, and one search finds the first range that reaches a block.
  */
 #include "range_set.h"
 

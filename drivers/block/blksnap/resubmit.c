@@ -2,13 +2,12 @@
 /*
  * Submits bios again that were taken at the filter
  *
- * A taken bio has not been touched by the block layer, so submitting it again is
- * all there is to do: it meets the filter again, and passes if the reason for
- * taking it is gone.  Nothing else is ever done with a bio that was taken.
+ * The block layer has not touched a taken bio, so all there is to do is to submit it
+ * again: it meets the filter again, and passes if the reason for taking it is gone.
  *
- * Submitting may sleep on behalf of the bio's cgroup (io.cost).  A worker that
- * slept so would delay the bios of all other cgroups.  So the block layer's own
- * worker of that cgroup submits the bio.
+ * Submitting may sleep on behalf of the bio's cgroup (io.cost), and a worker that
+ * sleeps would delay the bios of all other cgroups.  So the block layer's own worker
+ * of that cgroup submits the bio.
  */
 #include "blksnap.h"
 
@@ -18,7 +17,7 @@
 #include "compat.h"
 #include "resubmit.h"
 
-/* Shared with no work that waits for a bio to be submitted again. */
+/* No work that waits for a bio to be submitted again may use it. */
 static struct workqueue_struct *resubmit_wq;
 
 static struct bio *resubmit_pop(struct resubmit_lane *lane)
@@ -59,11 +58,9 @@ void resubmit_init(struct resubmit *resubmit, resubmit_fn fn)
 	resubmit_init_lane(resubmit, &resubmit->async);
 }
 
-/**
- * resubmit_drain() - wait until every bio added so far has been handed over
- * @resubmit:	the caller sees to it that none is added any more
- *
- * Context: Process context, sleeps as long as the submissions do.
+/*
+ * Waits until every bio added so far has been handed over, as long as the submissions
+ * take.  The caller ensures that none is added any more.
  */
 void resubmit_drain(struct resubmit *resubmit)
 {
@@ -71,13 +68,7 @@ void resubmit_drain(struct resubmit *resubmit)
 	flush_work(&resubmit->async.work);
 }
 
-/**
- * resubmit_bio() - have a bio submitted again
- * @resubmit:	of the disk that @bio goes to
- * @bio:	taken at the filter and not changed since
- *
- * Context: Any but NMI.
- */
+/* @bio was taken at the filter and has not been changed since. */
 void resubmit_bio(struct resubmit *resubmit, struct bio *bio)
 {
 	struct resubmit_lane *lane = op_is_sync(bio->bi_opf) ? &resubmit->sync :
@@ -90,7 +81,7 @@ void resubmit_bio(struct resubmit *resubmit, struct bio *bio)
 	queue_work(resubmit_wq, &lane->work);
 }
 
-/* The same for a list, which is empty afterwards. */
+/* Leaves the list empty. */
 void resubmit_bios(struct resubmit *resubmit, struct bio_list *bios)
 {
 	struct bio *bio;
@@ -100,10 +91,10 @@ void resubmit_bios(struct resubmit *resubmit, struct bio_list *bios)
 }
 
 /*
- * Two promises made to the submitter of a taken bio are kept by ending what asked
- * for them.  -EAGAIN would come too late for REQ_NOWAIT: the submitter did not
- * block, and was told that the bio is on its way.  And no queue is polled for a
- * bio that was not there: it completes by interrupt.
+ * Drops two requests of the submitter that can no longer be met.  REQ_NOWAIT: it did
+ * not block and was told that the bio is on its way, so -EAGAIN would come too late.
+ * Polling: the submitter polls no queue for a bio that was taken, so it completes by
+ * interrupt.
  */
 static void resubmit_prepare(struct bio *bio)
 {
@@ -111,25 +102,16 @@ static void resubmit_prepare(struct bio *bio)
 	bio_clear_polled(bio);
 }
 
-/**
- * resubmit_now() - submit a taken bio in the context of its submitter
- * @bio:	taken at the filter and not changed since
- *
- * Context: May sleep as submitting does.
- */
+/* In the context of the submitter.  May sleep as submitting does. */
 void resubmit_now(struct bio *bio)
 {
 	resubmit_prepare(bio);
 	submit_bio_noacct(bio);
 }
 
-/**
- * resubmit_for_cgroup() - submit a taken bio from a worker
- * @bio:	taken at the filter and not changed since
- *
- * What has to sleep on behalf of the bio's cgroup sleeps elsewhere.
- *
- * Context: May sleep as submitting does in the root cgroup.
+/*
+ * From a worker.  May sleep as submitting does in the root cgroup; what has to sleep on
+ * behalf of another cgroup sleeps elsewhere.
  */
 void resubmit_for_cgroup(struct bio *bio)
 {

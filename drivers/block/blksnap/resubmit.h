@@ -8,8 +8,8 @@
  * tracked disk.  Synchronous writes have a worker of their own, because a
  * submission may sleep, and writeback sleeps most.
  *
- * resubmit_bio() and resubmit_bios() may be called in any context, the filter's
- * callback on PREEMPT_RT included.  The other functions sleep.
+ * resubmit_bio() and resubmit_bios() may be called in any context but NMI, the
+ * filter's callback on PREEMPT_RT included.  The other functions may sleep.
  */
 #ifndef BLKSNAP_RESUBMIT_H
 #define BLKSNAP_RESUBMIT_H

@@ -2,10 +2,10 @@
 /*
  * Waiting for the writes of the time before tracking
  *
- * There is no count that every kernel and driver keeps, so it takes two: on a
- * queue of requests, those that entered it; elsewhere (dm, md), those that the
- * driver accounts for.  Either can be waited for only while new ones are kept
- * back, so that is done for moments, and not very often.
+ * No count is kept by every kernel and driver, so there are two ways: on a queue of
+ * requests, wait for those that have entered it; elsewhere (dm, md), for those that
+ * the driver accounts for.  Either can be waited for only while new ones are kept
+ * back, so that is done for moments, and a few times only.
  */
 #include "blksnap.h"
 
@@ -22,16 +22,17 @@
 #include "settle.h"
 
 /*
- * How long new writes may wait at first, and in the end: twice as long with each
- * try, so that they wait no longer than the device takes for what it has been asked.
+ * How long new writes may wait, at first and in the end.  The time doubles with each
+ * try, so they wait about as long as the device takes for what it has been asked, not
+ * longer.
  */
 #define SETTLE_FIRST_STALL_MS 20U
 #define SETTLE_LAST_STALL_MS 640U
 
-/* How long they go on in between. */
+/* How long writes go on in between. */
 #define SETTLE_PAUSE_MS 30U
 
-/* Has every request that entered the queue before completed? */
+/* Has every request that had entered the queue completed? */
 static bool settle_requests(struct request_queue *queue, unsigned int stall_ms)
 {
 	unsigned int noio = memalloc_noio_save();
@@ -75,13 +76,9 @@ static bool settle_bios(struct gendisk *disk, struct inflight *inflight, unsigne
 	return is_idle;
 }
 
-/**
- * settle_disk() - wait for the writes submitted before tracking began
- * @disk:	disk whose tracker the filter finds
- * @queue:	its queue, with a reference: the disk itself may be gone
- * @inflight:	its counter
- *
- * Context: Process context, sleeps for up to two seconds, and a grace period.
+/*
+ * The filter finds the tracker of @disk already.  The reference to @queue keeps it: the
+ * disk itself may be gone.  Sleeps for up to two seconds, and a grace period.
  */
 void settle_disk(struct gendisk *disk, struct request_queue *queue,
 		 struct inflight *inflight)

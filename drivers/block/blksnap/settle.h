@@ -2,10 +2,10 @@
 /*
  * Waiting for the writes of the time before tracking
  *
- * Nothing counts the writes that were submitted before their disk was tracked.
- * settle_disk() waits for those that can be waited for without making anybody
- * else wait for long.  Those that are left (a cgroup throttles them, say) are
- * recognised when they arrive, see tracker_judge.c.
+ * Writes submitted before their disk was tracked are not counted.  settle_disk()
+ * waits for those that can be waited for without stopping other writes for long.
+ * Those that are left (throttled by a cgroup, say) are recognised when they arrive,
+ * see tracker_judge.c.
  */
 #ifndef BLKSNAP_SETTLE_H
 #define BLKSNAP_SETTLE_H

@@ -2,22 +2,21 @@
 /*
  * The disk through which a snapshot's image of one origin is read
  *
- * A gendisk without a queue of its own: each bio goes to the engine in the
- * context of its submitter.  The snapshot creates the image before the take,
- * adds it to the system when there is something to see, and ends it; the openers
- * may keep the disk longer.  So the image is freed by the disk:
+ * A bio-based gendisk: each bio goes to the engine in the context of its submitter.
+ * The snapshot creates the image before the take, adds it to the system when it can
+ * be read, and ends it.  Openers may keep the disk longer, so the image is freed with
+ * the disk:
  *
  *	created -> added -> ended, while it is open -> deleted -> freed
  *
- * An image that has ended fails all I/O and cannot be opened any more, but it
- * keeps its size.  A deleted disk is empty: a reader would take the image for
- * complete at the point reached.  So it is not deleted before the last opener has
- * closed it.
+ * An image that has ended fails all I/O and cannot be opened any more, but keeps its
+ * size.  The size of a deleted disk is 0, so a reader would think that it has reached
+ * the end of the image.  So the disk is deleted only after the last close.
  *
- * The minor number is given back in the last step only.  A new disk with the
- * number of one that is still open would be safe for the block layer, which
- * has unhashed the old one, but not for users that know a device by its number:
- * mounting the new image would find the superblock of the old one.
+ * The minor number is given back in the last step.  A new disk with the number of one
+ * that is still open would be safe for the block layer, which has unhashed the old
+ * one, but not for users that know a device by its number: mounting the new image
+ * would find the superblock of the old one.
  */
 #include "blksnap.h"
 
@@ -52,9 +51,9 @@
  * @nr_sectors:	capacity
  * @minor:	number of the image
  * @was_frozen:	the filesystem on the origin was frozen at the take
- * @is_added:	@disk is part of the system, for a snapshot; written under the
- *		lock of snapimages
- * @has_ended:	@disk can be opened no more; under its open_mutex
+ * @is_added:	@disk was added, and the image has not ended; written under the lock
+ *		of snapimages
+ * @has_ended:	@disk cannot be opened any more; under its open_mutex
  *
  * Held by the snapshot until snapimage_end(), then by @disk.
  */
@@ -73,7 +72,7 @@ struct snapimage {
 
 static int snapimage_major;
 
-/* All images by minor number, also those that only their openers still have. */
+/* All images by minor number, also those that have ended but are still open. */
 static DEFINE_XARRAY_ALLOC(snapimages);
 static DECLARE_WAIT_QUEUE_HEAD(snapimage_freed);
 
@@ -83,7 +82,7 @@ static struct workqueue_struct *snapimage_wq;
 static void snapimage_free(struct snapimage *image)
 {
 	cow_put(image->cow);		/* of snapimage_create() */
-	/* From here on nothing sleeps, see snapimage_module_exit(). */
+	/* Nothing sleeps after this, see snapimage_module_exit(). */
 	xa_erase(&snapimages, image->minor);
 	kfree(image);
 	wake_up(&snapimage_freed);
@@ -237,9 +236,9 @@ static const struct attribute_group *snapimage_attr_groups[] = {
 };
 
 /*
- * The image is a disk of its own: it has no partitions, though its data may
- * contain a partition table, and no write cache, discard or write-zeroes.  But its
- * bios go on to the origin, so they have to be aligned as those of the origin.
+ * The image is a disk of its own, without partitions (though its data may contain a
+ * partition table), write cache, discard or write-zeroes.  But its bios go on to the
+ * origin, so they need the alignment of the origin's.
  */
 static struct gendisk *snapimage_alloc_disk(struct snapimage *image,
 					    struct block_device *origin)
@@ -268,7 +267,7 @@ static struct gendisk *snapimage_alloc_disk(struct snapimage *image,
 	return disk;
 }
 
-/* Frees the image, too. */
+/* Frees the image with the disk. */
 static void snapimage_deletion(struct work_struct *work)
 {
 	struct gendisk *disk = container_of(work, struct snapimage, deletion)->disk;
@@ -292,7 +291,7 @@ struct snapimage *snapimage_create(const struct snapimage_config *config)
 	image->origin_dev = config->origin_dev;
 	image->nr_sectors = config->nr_sectors;
 
-	/* The numbers of images that are closed by now are free. */
+	/* Images that are closed by now give their numbers back. */
 	flush_workqueue(snapimage_wq);
 	ret = xa_alloc(&snapimages, &image->minor, image, XA_LIMIT(0, MINORMASK), GFP_KERNEL);
 	if (ret)
@@ -312,7 +311,7 @@ err_free_image:
 	return ERR_PTR(ret);
 }
 
-/* The engine answers already.  After an error the image can only be ended. */
+/* The engine has been published.  After an error the image can only be ended. */
 int snapimage_add(struct snapimage *image, bool was_frozen)
 {
 	int ret;
@@ -329,7 +328,7 @@ int snapimage_add(struct snapimage *image, bool was_frozen)
 	return 0;
 }
 
-/* Added or not, the caller may not use the image afterwards. */
+/* Added or not; the caller may not use the image afterwards. */
 void snapimage_end(struct snapimage *image)
 {
 	struct gendisk *disk = image->disk;
@@ -352,7 +351,6 @@ void snapimage_end(struct snapimage *image)
 	mutex_unlock(&disk->open_mutex);
 }
 
-/* Waits until all images that have ended and are closed are deleted. */
 void snapimage_wait_deleted(void)
 {
 	flush_workqueue(snapimage_wq);
@@ -363,7 +361,7 @@ dev_t snapimage_dev(const struct snapimage *image)
 	return MKDEV(snapimage_major, image->minor);
 }
 
-/* Is this the number of an image that is there, and of which origin? */
+/* The origin of an image; false if there is no such image, or it has ended. */
 bool snapimage_origin(dev_t image_dev, dev_t *origin_dev)
 {
 	struct snapimage *image;
@@ -398,14 +396,14 @@ int snapimage_module_init(void)
 }
 
 /*
- * Open images keep the module, but the block layer lets go of it a moment before it
- * frees the disk, and before an image that has ended is deleted.
+ * Open images keep the module, but the block layer drops its reference shortly before
+ * it frees the disk, and before an image that has ended is deleted.
  */
 void snapimage_module_exit(void)
 {
 	wait_event(snapimage_freed, xa_empty(&snapimages));
 	destroy_workqueue(snapimage_wq);
-	/* The worker that has freed the last one may still have to return from that. */
+	/* The worker that has freed the last image may not have returned from that yet. */
 	synchronize_rcu_tasks();
 	unregister_blkdev(snapimage_major, BLK_SNAP_IMAGE_NAME);
 	xa_destroy(&snapimages);

@@ -8,9 +8,9 @@
  *
  * snapimage_end() takes an image away from the system once its engine is stopped,
  * and workers delete its disk: at once if it is closed, else after the last close.
- * Until then all its I/O fails.  The caller ends all images of a snapshot, so that
- * they are deleted at the same time, and then calls snapimage_wait_deleted(), which
- * does not wait for openers.
+ * The caller ends all images of a snapshot, so that they are deleted at the same
+ * time, and then calls snapimage_wait_deleted(), which waits for those that are
+ * closed.
  *
  * An image has its minor number, and with it its name, from snapimage_create()
  * until the last opener has closed it, which may be long after snapimage_end().

@@ -8,13 +8,13 @@
  *	CREATED <-> TAKING -> TAKEN
  *
  * A snapshot may end in each state.  Then no call finds it any more, the calls
- * that are at work on it give up, and a worker takes everything down.  It stays in
- * the list until its engines have no I/O on the storage: until then no other
- * snapshot may have that.
+ * that are working on it give up, and a worker takes everything down.  It stays in
+ * the list until its engines have no I/O on the storage, because no other snapshot
+ * may have that storage before.
  *
  * Lock order: snapshot->lock -> snapshots_lock.  The first one is held while
- * filesystems freeze and disks come and go, so a call that only looks does not
- * take it, and the others can be killed while they wait for it.
+ * filesystems freeze and disks are added, so a call that only looks does not take
+ * it, and a task that waits for it in any other call can be killed.
  */
 #include "blksnap.h"
 
@@ -51,7 +51,6 @@ static struct workqueue_struct *snapshot_wq;
  * Finding and locking
  */
 
-/* The caller has a reference already. */
 struct snapshot *snapshot_get(struct snapshot *snapshot)
 {
 	kref_get(&snapshot->kref);
@@ -79,13 +78,7 @@ static struct snapshot *__snapshot_find(const uuid_t *id)
 	return NULL;
 }
 
-/**
- * snapshot_find() - look a snapshot up
- * @id:		identifier of the snapshot
- *
- * Context: Process context.  Takes snapshots_lock.
- * Return: the snapshot with a reference for snapshot_put(), or NULL.
- */
+/* With a reference for snapshot_put(), or NULL. */
 struct snapshot *snapshot_find(const uuid_t *id)
 {
 	struct snapshot *snapshot;
@@ -99,8 +92,8 @@ struct snapshot *snapshot_find(const uuid_t *id)
 }
 
 /*
- * Locks a snapshot that was found, to change it.  A caller that waits for a take
- * can at least be killed; nobody sees the -EINTR then.
+ * Locks a snapshot that was found, to change it.  A task that waits for a take can at
+ * least be killed; it then never sees the -EINTR.
  */
 static int snapshot_lock(struct snapshot *snapshot, int errno_unknown)
 {
@@ -249,12 +242,10 @@ static int snapshot_claim_member(struct snapshot_member *member, dev_t dev)
  *
  * If the call fails, no device is claimed or tracked that was not before.
  *
- * Context: Process context, sleeps.
  * Return: 0; -EINVAL if there is no device, a device is named twice, or there
- *	   are more than SNAPSHOT_MEMBERS_MAX; what opening the first device that
- *	   cannot be opened gives, -ENXIO if it is empty; -EALREADY, -EOPNOTSUPP
- *	   or -EBUSY as protect_check() and tracker_claim() say, -EOPNOTSUPP also
- *	   for an image; -ENOMEM.
+ *	   are more than SNAPSHOT_MEMBERS_MAX; the error of opening the first device
+ *	   that cannot be opened, -ENXIO if it is empty; an error of protect_check()
+ *	   or tracker_claim(); -EOPNOTSUPP also for an image; -ENOMEM.
  */
 int snapshot_create(const dev_t *devs, u32 count, uuid_t *id)
 {
@@ -274,7 +265,7 @@ int snapshot_create(const dev_t *devs, u32 count, uuid_t *id)
 			goto err_unclaim;
 	}
 
-	/* The caller has /dev/blksnap open; dropped by snapshot_end_work(). */
+	/* The caller has /dev/blksnap open; put by snapshot_end_work(). */
 	__module_get(THIS_MODULE);
 	/* Agents wait for this event before they append the first storage. */
 	snapshot_raise_low_event(snapshot, diff_storage_minimum);
@@ -297,7 +288,7 @@ err_unclaim:
  * The end
  */
 
-/* Locks the snapshot when no take waits for writes in flight, which uses it. */
+/* Locks the snapshot when no take waits for writes in flight, because that one goes on. */
 static void snapshot_lock_drained(struct snapshot *snapshot)
 {
 	for (;;) {
@@ -314,11 +305,11 @@ static void snapshot_end_work(struct work_struct *work)
 	struct snapshot *snapshot = container_of(work, struct snapshot, end);
 	u32 i;
 
-	/* 1. The calls that are at work on it have given up, or soon will. */
+	/* 1. The calls that are working on it have given up, or soon will. */
 	snapshot_lock_drained(snapshot);
 	/* 2. Images and engines, while the origins are still protected. */
 	snapshot_take_down(snapshot);
-	/* 3. The devices are free for others.  With this state nothing looks at them. */
+	/* 3. The devices are free for others.  In this state no call looks at them. */
 	snapshot_set_state(snapshot, SNAPSHOT_CREATED);
 	for (i = 0; i < snapshot->nr_members; i++)
 		tracker_unclaim(snapshot->members[i].tracker,
@@ -338,7 +329,7 @@ static void snapshot_end_work(struct work_struct *work)
 	snapshot_put(snapshot);		/* of the list */
 }
 
-/* From here on no call finds it, and those that wait for it or with it give up. */
+/* From here on no call finds it, and calls that wait for or with it give up. */
 static bool snapshot_begin_end(struct snapshot *snapshot, bool is_undone)
 {
 	bool is_first;
@@ -371,27 +362,18 @@ static int snapshot_end(const uuid_t *id, bool is_undone)
 	return ret;
 }
 
-/**
- * snapshot_destroy() - give a snapshot up
- * @id:		identifier of the snapshot
- *
- * The devices stay tracked.  A take or an append in progress fails.
- *
- * Context: Process context, sleeps.
- * Return: 0, or -ENODEV if there is no such snapshot.
+/*
+ * The devices stay tracked.  A take or an append in progress fails.  -ENODEV if there
+ * is no such snapshot.
  */
 int snapshot_destroy(const uuid_t *id)
 {
 	return snapshot_end(id, false);
 }
 
-/**
- * snapshot_undo() - destroy a snapshot that was created in vain
- * @id:		from snapshot_create(); nobody else knows it
- *
- * Ends the tracking of what was not tracked before, too.
- *
- * Context: Process context, sleeps.
+/*
+ * Destroys a snapshot whose id the caller of snapshot_create() did not get.  Also ends
+ * the tracking of the devices that were not tracked before.
  */
 void snapshot_undo(const uuid_t *id)
 {
@@ -404,7 +386,7 @@ void snapshot_undo(const uuid_t *id)
 
 static int __snapshot_check_takeable(const struct snapshot *snapshot)
 {
-	/* In between, a take waits for writes in flight. */
+	/* Also while a take waits for writes in flight, without the lock. */
 	if (snapshot->state != SNAPSHOT_CREATED)
 		return -EALREADY;
 	return diff_storage_capacity(snapshot->storage) ? 0 : -EFAULT;
@@ -432,7 +414,7 @@ static int snapshot_run_take(struct snapshot *snapshot, struct take *take)
 	ret = __snapshot_check_takeable(snapshot);
 	if (!ret)
 		ret = take_run(take, &is_stuck);
-	/* Its devices do not let go of it, and the caller does not wait for them. */
+	/* Its devices do not complete I/O, and the caller does not wait for them. */
 	if (is_stuck)
 		snapshot_begin_end(snapshot, false);
 	mutex_unlock(&snapshot->lock);
@@ -445,15 +427,15 @@ static int snapshot_run_take(struct snapshot *snapshot, struct take *take)
  * snapshot_take() - take the snapshot of all its devices at one instant
  * @id:		identifier of the snapshot
  *
- * Context: Process context, sleeps.
- * Return: 0; -ESRCH if there is no such snapshot, or it is destroyed in the
- *	   meantime; -EALREADY if it is taken, or being taken; -EFAULT if it has no storage; -ENODEV if a device has gone away or
- *	   its number means another one; -EOPNOTSUPP if it has become one that
- *	   cannot be protected; -ETIMEDOUT if a filesystem could not be frozen in
- *	   time, or writes in flight did not complete; -ENOMEM; what opening a
- *	   device or adding an image gives; -EINTR if the caller was killed.
- *	   After an error the snapshot is as before, unless the caller was killed
- *	   and a device does not complete what was begun: then it has ended.
+ * Return: 0; -ESRCH if there is no such snapshot, or it is destroyed during the call;
+ *	   -EALREADY if it is taken, or being taken; -EFAULT if it has no storage;
+ *	   -ENODEV if a device has gone away or its number means another one;
+ *	   -EOPNOTSUPP if a device cannot be protected any more; -ETIMEDOUT if a
+ *	   filesystem could not be frozen in time, or writes in flight did not complete;
+ *	   -ENOMEM; an error of opening a device or adding an image; -EINTR if the
+ *	   caller was killed.  After an error the snapshot is as before, unless the
+ *	   caller was killed and a device does not complete what was begun: then it has
+ *	   ended.
  */
 int snapshot_take(const uuid_t *id)
 {
@@ -466,7 +448,7 @@ int snapshot_take(const uuid_t *id)
 	ret = snapshot_check_takeable(snapshot);
 	if (ret)
 		goto out_put;
-	/* Opening may wait for a device, so it is done without the lock. */
+	/* Opening may wait for a device, so it comes before the lock. */
 	take = take_open(snapshot);
 	if (IS_ERR(take)) {
 		ret = PTR_ERR(take);
@@ -487,17 +469,15 @@ out_put:
  * @ranges:	the ranges; all are added or none
  * @count:	how many; 0 changes nothing
  *
- * The device is opened for writing, as often as there are snapshots that store
- * on it, and stays open until they have ended.  It may be mounted.
+ * Each snapshot that stores on the device keeps it open for writing until it has
+ * ended.  The device may be mounted.
  *
- * Context: Process context, sleeps.
- * Return: 0; -ESRCH if there is no such snapshot; -ENODEV, -ENXIO or what else
- *	   opening the device gives; -EROFS if it is read-only; -EINVAL if it is
- *	   an image, zoned, or has larger logical blocks than a member has, or
- *	   if a range is empty, beyond its end, not aligned to its logical blocks or overlaps
- *	   with another range of any snapshot; -EBUSY if a range lies on a device
- *	   of which another snapshot is taken; -ENOMEM; -EINTR if the caller was
- *	   killed.
+ * Return: 0; -ESRCH if there is no such snapshot; -ENODEV, -ENXIO or another error of
+ *	   opening the device; -EROFS if it is read-only; -EINVAL if it is an image,
+ *	   zoned, or has larger logical blocks than a member, or if a range is empty,
+ *	   beyond the end, not aligned to the logical blocks, or overlaps another range
+ *	   of any snapshot; -EBUSY if a range lies on a device of which another snapshot
+ *	   is taken; -ENOMEM; -EINTR if the caller was killed.
  */
 int snapshot_append_storage(const uuid_t *id, dev_t dev,
 			    const struct blk_snap_block_range *ranges, u32 count)
@@ -520,7 +500,7 @@ int snapshot_append_storage(const uuid_t *id, dev_t dev,
 		ret = snapshot_add_storage(snapshot, &device, ranges, count);
 		mutex_unlock(&snapshot->lock);
 	}
-	/* Still the caller's if the snapshot had it already, or does not need it. */
+	/* Kept by the caller after an error, or if the snapshot has it already. */
 	if (device)
 		storage_device_close(device);
 
@@ -554,7 +534,7 @@ static void __snapshot_fill_ids(struct blk_snap_uuid *ids)
 			export_uuid((ids++)->b, &snapshot->id);
 }
 
-/* All identifiers, in memory for @room of them; -ENODATA if there are more. */
+/* All identifiers, for @room of them in @ids; -ENODATA if there are more. */
 static int snapshot_read_ids(struct blk_snap_uuid *ids, u32 room, u32 *count)
 {
 	int ret = 0;
@@ -575,9 +555,8 @@ static int snapshot_read_ids(struct blk_snap_uuid *ids, u32 room, u32 *count)
  * @count:	in: room in @ids, 0 to ask for the number alone; out: number of
  *		snapshots, also with -ENODATA
  *
- * Context: Process context, sleeps.
- * Return: 0; -ENODATA if there is not room enough, @ids is untouched then;
- *	   -EFAULT; -ENOMEM.
+ * Return: 0; -ENODATA if there is not enough room, and @ids is untouched; -EFAULT;
+ *	   -ENOMEM.
  */
 int snapshot_collect(struct blk_snap_uuid __user *ids, u32 *count)
 {
@@ -585,7 +564,7 @@ int snapshot_collect(struct blk_snap_uuid __user *ids, u32 *count)
 	struct blk_snap_uuid *array = NULL;
 	int ret;
 
-	/* The array is as large as what there is, whatever room the caller claims. */
+	/* The array has the size of what there is, whatever room the caller claims. */
 	ret = snapshot_read_ids(NULL, room ?: U32_MAX, &nr_array);
 	while (!ret && room && nr_array) {
 		array = kvcalloc(nr_array, sizeof(*array), GFP_KERNEL);
@@ -594,7 +573,7 @@ int snapshot_collect(struct blk_snap_uuid __user *ids, u32 *count)
 		ret = snapshot_read_ids(array, nr_array, count);
 		if (!ret)
 			break;
-		/* Another one was created in the meantime. */
+		/* Another snapshot was created in between. */
 		kvfree(array);
 		array = NULL;
 		ret = *count > room ? -ENODATA : 0;
@@ -613,7 +592,7 @@ static struct blk_snap_dev snapshot_user_dev(dev_t dev)
 	return (struct blk_snap_dev){ .mj = MAJOR(dev), .mn = MINOR(dev) };
 }
 
-/* Room for all members has been made in @infos. */
+/* @infos has room for all members. */
 static int snapshot_fill_image_infos(struct snapshot *snapshot,
 				     struct blk_snap_image_info *infos)
 {
@@ -635,17 +614,9 @@ static int snapshot_fill_image_infos(struct snapshot *snapshot,
 	return ret;
 }
 
-/**
- * snapshot_collect_images() - list the images of a snapshot
- * @id:		identifier of the snapshot
- * @infos:	array to fill, or NULL to ask for the number alone
- * @count:	in: room in @infos, 0 to ask for the number alone; out: number of
- *		images, also with -ENODATA
- *
- * Context: Process context, sleeps.
- * Return: 0; -ESRCH if there is no such snapshot, -ENODEV if it is not taken;
- *	   -ENODATA if there is not room enough, @infos is untouched then;
- *	   -EFAULT; -ENOMEM.
+/*
+ * Like snapshot_collect() for the images of one snapshot.  Also -ESRCH if there is no
+ * such snapshot, and -ENODEV if it is not taken.
  */
 int snapshot_collect_images(const uuid_t *id, struct blk_snap_image_info __user *infos,
 			    u32 *count)
@@ -680,43 +651,17 @@ out_put:
 	return ret;
 }
 
-/**
- * snapshot_wait_event() - fetch the next event of a snapshot
- * @snapshot:	from snapshot_find()
- * @timeout_ms:	how long to wait at most, in milliseconds; 0 only looks
- * @copy:	out: the event, from event_alloc()
- *
- * Context: Process context, sleeps with no lock held.
- * Return: 0; -ENOENT if no event came in time, -EINTR if a signal did, -ESRCH
- *	   if the snapshot is destroyed.
- */
+/* See event_queue_wait(); -ESRCH if the snapshot is destroyed. */
 int snapshot_wait_event(struct snapshot *snapshot, u32 timeout_ms, struct event *copy)
 {
 	return event_queue_wait(&snapshot->events, timeout_ms, copy);
 }
 
-/**
- * snapshot_return_event() - give back an event that could not be delivered
- * @snapshot:	where it came from
- * @copy:	filled by snapshot_wait_event(); not the caller's any more
- *
- * Context: Process context.
- */
 void snapshot_return_event(struct snapshot *snapshot, struct event *copy)
 {
 	event_queue_return(&snapshot->events, copy);
 }
 
-/**
- * snapshot_poll() - the poll() of a control file that watches a snapshot
- * @snapshot:	has to be kept until @file is released
- * @file:	the file that is polled
- * @table:	from the caller of poll()
- *
- * Context: Process context.
- * Return: EPOLLIN | EPOLLRDNORM while an event waits, EPOLLERR | EPOLLHUP once
- *	   the snapshot is destroyed.
- */
 __poll_t snapshot_poll(struct snapshot *snapshot, struct file *file,
 		       struct poll_table_struct *table)
 {

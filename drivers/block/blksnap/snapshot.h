@@ -4,19 +4,19 @@
  *
  * A snapshot has members (claimed trackers), a difference storage and an event
  * queue from its creation, and engines and images from its take to its
- * destruction.  All functions are called by ctrl.c in user context, with
- * arguments already copied in, and sleep.  User arrays that are filled may be
- * of any length and are passed on as user pointers.
+ * destruction.  ctrl.c calls all functions in user context, with arguments already
+ * copied in, and they sleep.  User arrays that are filled may be of any length and
+ * are passed on as user pointers.
  *
- * Every snapshot that has not ended has a reference on the module, so the module
- * is not unloaded.  Appending and taking wait for each other; a take may have to
- * wait for its devices.  Destroying a snapshot ends both.  Listing and waiting
- * for events never wait for them.  No call waits for the devices of another
+ * Every snapshot that has not ended has a reference on the module.  Appending and
+ * taking wait for each other, except while a take waits for writes in flight; a take
+ * may have to wait for its devices.  Destroying a snapshot ends both.  Listing and
+ * waiting for events never wait for them.  No call waits for the devices of another
  * snapshot.
  *
- * Functions with an id look the snapshot up by themselves.  Those that watch a
- * snapshot get a reference with snapshot_find() once and keep it for as long as
- * they like: it keeps the event queue, not the snapshot.
+ * Functions with an id look the snapshot up.  A caller that watches a snapshot gets a
+ * reference with snapshot_find() and keeps it for as long as it likes: that keeps the
+ * event queue, not the snapshot.
  */
 #ifndef BLKSNAP_SNAPSHOT_H
 #define BLKSNAP_SNAPSHOT_H
@@ -29,7 +29,7 @@
 struct event;
 struct snapshot;
 
-/* Devices of one snapshot; more are refused, for each one costs a take time. */
+/* Devices of one snapshot; more are refused, because each one makes a take longer. */
 #define SNAPSHOT_MEMBERS_MAX 1024U
 
 int snapshot_module_init(void);

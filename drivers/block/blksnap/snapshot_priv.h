@@ -2,16 +2,16 @@
 /*
  * A snapshot's inside, shared by snapshot.c, snapshot_storage.c, snapshot_take.c
  *
- * snapshot.c is the only door: it makes, finds, locks, lists and ends snapshots, and
+ * snapshot.c is the entrance: it makes, finds, locks, lists and ends snapshots, and
  * calls the other two.  snapshot_storage.c checks what is appended and cuts it to
  * the engines' blocks; snapshot_take.c gives the members engines and images, and
  * takes them away again.
  *
- * A snapshot's lock is held while it is taken, which may last as long as its
- * devices make it last, but by no call about another snapshot.  snapshots_lock is
- * held for moments, and no memory is reclaimed under it.
+ * A snapshot's lock is held while the snapshot is taken, for as long as its devices
+ * need, but by no call about another snapshot.  snapshots_lock is held for moments,
+ * and memory is reclaimed under it without I/O only.
  *
- * Lock order: snapshot->lock -> snapshots_lock -> diff_storage->lock, and
+ * Lock order: snapshot->lock -> snapshots_lock -> diff_storage->lock or cow->lock, and
  * snapshot->lock -> tracker_lock().
  */
 #ifndef BLKSNAP_SNAPSHOT_PRIV_H
@@ -40,9 +40,9 @@ struct take;
 struct tracker;
 
 /**
- * enum snapshot_state - what there is of a snapshot
+ * enum snapshot_state - what a snapshot has
  * @SNAPSHOT_CREATED: claimed trackers
- * @SNAPSHOT_TAKING: engines and images, not all of them at work yet
+ * @SNAPSHOT_TAKING: engines and images, not all of them working yet
  * @SNAPSHOT_TAKEN: engines and images
  */
 enum snapshot_state {
@@ -54,7 +54,7 @@ enum snapshot_state {
 /**
  * struct snapshot_member - one device of a snapshot
  * @dev:	its number, as user space named it
- * @tracker:	claimed as long as the snapshot is in the list
+ * @tracker:	claimed while the snapshot is in the list
  * @is_new:	the device was not tracked before
  * @is_frozen:	everything on it was frozen at the take
  * @origin:	open while there is an engine
@@ -73,16 +73,16 @@ struct snapshot_member {
 
 /**
  * struct snapshot - some devices at one instant
- * @kref:	one of the list, until it has ended, one of each ioctl that works on
- *		it, and one of each open control file that watches it
- * @id:		what user space calls it
+ * @kref:	held by the list until the snapshot has ended, by each ioctl that works
+ *		on it, and by each open control file that watches it
+ * @id:		known to user space
  * @events:	has a lock of its own
  * @low_event:	the one low_free_space event
  * @storage:	extended under @lock and snapshots_lock
- * @lock:	serialises append, take and the end; a take lets others have it while
- *		it waits for writes in flight
- * @is_draining: it does so
- * @drained:	woken when it does not any more
+ * @lock:	serialises append, take and the end; a take releases it while it waits
+ *		for writes in flight
+ * @is_draining: a take does so; changed under @lock
+ * @drained:	woken when @is_draining is cleared
  * @storage_devices: of struct storage_device; protected by @lock
  * @is_ending:	no call finds it any more, and those at work give up; set under
  *		snapshots_lock, never cleared

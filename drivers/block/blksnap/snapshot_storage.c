@@ -3,9 +3,9 @@
  * Storage that user space appends to a snapshot
  *
  * A range is checked against its device, against the ranges of all snapshots,
- * and against the origins of the snapshots that are taken.  Then it is cut to
- * the blocks of the engines, if it lies on a member of its own snapshot, and
- * excluded from their images before an engine can write on it:
+ * and against the origins of the snapshots that are taken.  If it lies on a
+ * member of its own snapshot, it is cut to the engine's blocks and excluded from
+ * the image before an engine can write on it:
  *
  *	checked -> cut -> excluded -> part of the storage
  *
@@ -30,7 +30,7 @@
 #include "snapshot_priv.h"
 #include "tracker.h"
 
-/* A device that storage was appended on; one per device and snapshot. */
+/* A device with storage on it; one per device and snapshot. */
 struct storage_device {
 	struct list_head link;
 	dev_t dev;
@@ -38,8 +38,8 @@ struct storage_device {
 };
 
 /*
- * What is read from an image comes in logical blocks of the origin, and so it is
- * read from the storage.
+ * Reads of an image come in logical blocks of the origin, and go on to the storage in
+ * these.
  */
 static bool snapshot_can_store_on(const struct snapshot *snapshot, struct block_device *bdev)
 {
@@ -63,13 +63,9 @@ static int storage_device_check(struct block_device *bdev)
 	return 0;
 }
 
-/**
- * storage_device_open() - open a device to store on
- * @dev:	its number; 0 is one that cannot exist
- *
- * Context: Process context, may wait for the device.
- * Return: the device, for snapshot_add_storage() or storage_device_close(); or an
- *	   ERR_PTR, see snapshot_append_storage().
+/*
+ * For snapshot_add_storage() or storage_device_close(); or an ERR_PTR, see
+ * snapshot_append_storage().  May wait for the device.
  */
 struct storage_device *storage_device_open(dev_t dev)
 {
@@ -107,12 +103,7 @@ void storage_device_close(struct storage_device *device)
 	kfree(device);
 }
 
-/**
- * snapshot_close_storage_devices() - let go of what storage lay on
- * @snapshot:	locked by the caller, its storage is destroyed
- *
- * Context: Process context, sleeps.
- */
+/* The storage has been destroyed. */
 void snapshot_close_storage_devices(struct snapshot *snapshot)
 {
 	struct storage_device *device, *next;
@@ -188,10 +179,10 @@ static bool snapshot_protects_range(struct snapshot *snapshot, const struct diff
 }
 
 /*
- * Nobody else may use the range.  Nor may it lie on the origin of another
- * snapshot that is taken: that one does not copy what our engines overwrite, and
- * whether it needs the old data nobody can tell.  (For its own snapshot user
- * space vouches that it does not.)
+ * No snapshot may have the range already.  Nor may it lie on the origin of another
+ * snapshot that is taken: that snapshot does not copy what our engines overwrite, and
+ * may still need the old data.  (For its own snapshot, user space vouches that the
+ * range holds no data.)
  */
 static int __snapshot_check_place(struct snapshot *snapshot, const struct diff_range *range)
 {
@@ -225,7 +216,7 @@ static int __snapshot_check_places(struct snapshot *snapshot, struct block_devic
 /**
  * struct storage_pieces - what the ranges of an append are cut into
  * @ranges:	room for the pieces, or NULL while they are only counted
- * @nr_ranges:	how many there are
+ * @nr_ranges:	pieces so far
  */
 struct storage_pieces {
 	struct diff_range *ranges;
@@ -246,8 +237,8 @@ static void storage_pieces_add(struct storage_pieces *pieces, struct block_devic
 }
 
 /*
- * Belongs to the storage, so that nobody else can append it, but holds nothing:
- * of a range shorter than the alignment nothing is handed out.
+ * Sectors that belong to the storage, so that they cannot be appended again, but hold
+ * nothing: ranges shorter than the alignment are never handed out.
  */
 static void storage_pieces_add_unused(struct storage_pieces *pieces, struct block_device *bdev,
 				      sector_t start, sector_t end)
@@ -261,10 +252,9 @@ static void storage_pieces_add_unused(struct storage_pieces *pieces, struct bloc
 }
 
 /*
- * Move start and end inwards to the blocks in which the engine of a member
- * copies.  Then no block is storage and live data at the same time, and all of
- * the storage can be excluded from the image.  The ends of the member are ends
- * of blocks.
+ * Moves start and end inwards to borders of the blocks that a member's engine copies.
+ * Then no block holds both storage and live data, and all of the storage can be
+ * excluded from the image.  The ends of the member are borders of blocks, too.
  */
 static void snapshot_member_trim(const struct snapshot_member *member, sector_t *start,
 				 sector_t *end)
@@ -281,10 +271,10 @@ static void snapshot_member_trim(const struct snapshot_member *member, sector_t 
 }
 
 /*
- * A disk and a partition of it may be members both, with blocks that do not
- * match if the partition is not aligned.  Each trims once; a block of the first
- * one that is shared after that is not excluded from the image, and the image
- * may change there in the storage's own part.
+ * A disk and a partition of it may both be members, with blocks that do not match if
+ * the partition is not aligned.  Each member trims once; a block of the first one that
+ * is shared after that is not excluded from its image, which may change there, in the
+ * part that is storage.
  */
 static void snapshot_cut_range(struct snapshot *snapshot, const struct diff_range *range,
 			       struct storage_pieces *pieces)
@@ -334,7 +324,7 @@ static int snapshot_cut_ranges(struct snapshot *snapshot, struct block_device *b
 	return 0;
 }
 
-/* The image of @member has no use for the range, whoever stores in it. */
+/* The image of @member has no use for the range, whichever snapshot stores in it. */
 static int snapshot_member_exclude(struct snapshot_member *member,
 				   const struct diff_range *range)
 {
@@ -347,13 +337,9 @@ static int snapshot_member_exclude(struct snapshot_member *member,
 	return cow_exclude(member->cow, start, end - start);
 }
 
-/**
- * snapshot_exclude_storage() - keep what is storage out of an image
- * @member:	has an engine
- * @storage:	of any snapshot
- *
- * Context: Process context, sleeps; the caller holds snapshots_lock.
- * Return: 0 or -ENOMEM.
+/*
+ * Leaves the @storage of any snapshot out of the image of @member, which has an engine.
+ * Returns 0 or -ENOMEM.
  */
 int snapshot_exclude_storage(struct snapshot_member *member, struct diff_storage *storage)
 {
@@ -369,11 +355,10 @@ int snapshot_exclude_storage(struct snapshot_member *member, struct diff_storage
 }
 
 /*
- * Once a range is part of the storage an engine may write on it at any time, so
- * it is excluded from the images before.  That may have to reclaim memory, hence
- * it is done without snapshots_lock.  Should the append fail after it, the
- * ranges stay excluded: what the images show there is of no use to anybody, as
- * user space vouched by appending them.
+ * An engine may write on a range as soon as that is part of the storage, so it is
+ * excluded from the images before.  That may reclaim memory with I/O, so it is done
+ * without snapshots_lock.  If the append fails after this, the ranges stay excluded:
+ * user space has vouched that the images need nothing there.
  */
 static int snapshot_exclude_pieces(struct snapshot *snapshot, struct block_device *bdev,
 				   const struct blk_snap_block_range *ranges, u32 count,
@@ -419,7 +404,7 @@ static int snapshot_append_ranges(struct snapshot *snapshot, struct block_device
 		goto out_free;
 
 	mutex_lock(&snapshots_lock);
-	/* Other snapshots do not wait until a device has freed memory. */
+	/* Other snapshots must not wait while a device frees memory. */
 	noio = memalloc_noio_save();
 	ret = __snapshot_check_places(snapshot, bdev, ranges, count);
 	if (!ret)
@@ -432,14 +417,10 @@ out_free:
 	return ret;
 }
 
-/**
- * snapshot_add_storage() - check ranges and make them storage
- * @snapshot:	locked by the caller
- * @device:	that the ranges lie on; NULL afterwards if the snapshot has taken it
- * @ranges:	the ranges; all are added or none
- * @count:	how many, not 0
- *
- * Return: see snapshot_append_storage().
+/*
+ * Checks the ranges and makes them storage of a locked snapshot.  @device is NULL
+ * afterwards if the snapshot has taken it.  @count is not 0.  Returns as
+ * snapshot_append_storage() does.
  */
 int snapshot_add_storage(struct snapshot *snapshot, struct storage_device **device,
 			 const struct blk_snap_block_range *ranges, u32 count)

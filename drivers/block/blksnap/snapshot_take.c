@@ -2,7 +2,7 @@
 /*
  * Taking a snapshot: one instant for all its members
  *
- * Writers stand still for one grace period of RCU, whatever is in flight, however
+ * Writers stand still for one grace period of RCU, whatever is in flight and however
  * many devices there are:
  *
  *	open everything, make engines and images, exclude storage
@@ -11,13 +11,13 @@
  *	-> wait, with everything running, until the old epoch has drained
  *	-> add the images
  *
- * A write completed before the switch is on the media and in every image.  One
- * submitted after it meets an engine.  One that was in flight had not been
- * reported as done, so an image may show it, or not, or a part of it; but it may
- * not change any more once it can be read, so the images are added when the last
- * of these writes has landed.  Their marks are in the frozen map.  If a block was
- * copied before such a write landed, that was because of a newer write, and the
- * engine has marked the block in the new interval, too.
+ * A write completed before the switch is in every image.  A write submitted after it
+ * meets an engine.  A write in flight at the switch had not been reported as done, so
+ * an image may show it, or not, or a part of it.  But an image may not change once it
+ * can be read, so the images are added when the last of these writes has landed.
+ * Their marks are in the frozen map.  If a block was copied before such a write
+ * landed, a newer write was the reason, and the engine has marked the block in the
+ * new interval, too.
  *
  * Whatever fails, everything is undone and the snapshot can be taken again.
  * Ending a snapshot undoes the same things in the same way.
@@ -47,9 +47,8 @@
 #include "tracker.h"
 
 /*
- * How long freezing may take.  What was dirty has been written before, so it is
- * short; and it is less than the 30 s after which drivers and clusters give a
- * device up.
+ * How long freezing may take.  Dirty data has been written before, so it is short; and
+ * it is less than the 30 s after which drivers and clusters give a device up.
  */
 #define TAKE_FREEZE_TIMEOUT (10 * HZ)
 
@@ -62,14 +61,14 @@
 /* How long a caller that was killed waits for its engines. */
 #define TAKE_IDLE_TIMEOUT (2 * HZ)
 
-/* How long a wait for writes may be before it looks again less often. */
+/* How long a wait for writes polls at short intervals. */
 #define TAKE_POLL_SOON (HZ / 20)
 
 /**
  * struct take - what one call needs to take a snapshot
  * @snapshot:	has a reference of the caller
- * @refs:	the members' origins; handed over to the members by the take
- * @origins:	the same
+ * @refs:	the members' origins, open; the take hands them over to the members
+ * @origins:	the same block devices
  * @freeze:	everything on the origins
  * @gates:	counters of the members' disks, each once
  * @nr_gates:	how many
@@ -87,7 +86,7 @@ struct take {
  * Opening, without the snapshot's lock
  */
 
-/* The number may by now belong to another device than the tracked one. */
+/* The number may belong to another device by now: tracker_refresh() checks that. */
 static int take_open_origin(struct take *take, u32 i)
 {
 	int ret = bdev_ref_open(&take->refs[i], take->snapshot->members[i].dev, false);
@@ -95,7 +94,7 @@ static int take_open_origin(struct take *take, u32 i)
 	if (ret)
 		return ret;
 	take->origins[i] = take->refs[i].bdev;
-	/* It may lie on something else by now: device mapper changes its tables. */
+	/* The device may have changed: device mapper replaces tables. */
 	return protect_check(take->refs[i].bdev);
 }
 
@@ -117,10 +116,6 @@ static int take_open_all(struct take *take)
 	return ret;
 }
 
-/**
- * take_close() - undo take_open()
- * @take:	not running
- */
 void take_close(struct take *take)
 {
 	u32 i;
@@ -136,12 +131,10 @@ void take_close(struct take *take)
 	kfree(take);
 }
 
-/**
- * take_open() - open what taking a snapshot needs
- * @snapshot:	not locked, because a device may let its opener wait; stays until
- *		take_close()
- *
- * Return: for take_run() and take_close(); or an ERR_PTR, see snapshot_take().
+/*
+ * Opens what taking the snapshot needs, for take_run() and take_close().  The snapshot
+ * is not locked, because opening may wait for a device, and stays until take_close().
+ * An ERR_PTR: see snapshot_take().
  */
 struct take *take_open(struct snapshot *snapshot)
 {
@@ -233,7 +226,7 @@ static void snapshot_clear_members(struct snapshot *snapshot)
 	}
 }
 
-/* From here on image I/O fails, and only then writes pass that no engine sees. */
+/* From here on image I/O fails, so writes may pass that no engine sees. */
 static void snapshot_stop_engines(struct snapshot *snapshot)
 {
 	u32 i;
@@ -248,8 +241,8 @@ static void snapshot_stop_engines(struct snapshot *snapshot)
 }
 
 /*
- * When it returns, no write is held for the snapshot, and its engines touch
- * neither storage nor origins nor events any more.
+ * When this returns, no write is held for the snapshot, and its engines use no storage,
+ * origin or event any more.
  */
 static void snapshot_shut_down_engines(struct snapshot *snapshot)
 {
@@ -260,12 +253,9 @@ static void snapshot_shut_down_engines(struct snapshot *snapshot)
 			cow_shutdown(snapshot->members[i].cow);
 }
 
-/**
- * snapshot_take_down() - end engines and images, in whatever state they are
- * @snapshot:	locked by the caller
- *
- * Context: Process context, sleeps as long as the snapshot's own devices take for
- *	    what the engines have asked them.
+/*
+ * Ends engines and images in whatever state they are.  Sleeps as long as the snapshot's
+ * own devices take to complete the engines' I/O.
  */
 void snapshot_take_down(struct snapshot *snapshot)
 {
@@ -277,9 +267,9 @@ void snapshot_take_down(struct snapshot *snapshot)
 }
 
 /*
- * What was appended on the members so far is nobody's data, also if it was
- * appended to another snapshot.  What is appended to another one from here on
- * may be, so it is refused: __snapshot_check_place() sees the new state.
+ * Storage that lies on the members so far holds nothing that an image needs, whichever
+ * snapshot appended it.  Ranges that other snapshots append from here on may hold data,
+ * so they are refused: __snapshot_check_place() sees the new state.
  */
 static int take_exclude_storage(struct snapshot *snapshot)
 {
@@ -289,7 +279,7 @@ static int take_exclude_storage(struct snapshot *snapshot)
 	u32 i;
 
 	mutex_lock(&snapshots_lock);
-	/* Other snapshots do not wait until a device has freed memory. */
+	/* Other snapshots must not wait while a device frees memory. */
 	noio = memalloc_noio_save();
 	snapshot->state = SNAPSHOT_TAKING;
 	list_for_each_entry(other, &snapshots, link) {
@@ -328,13 +318,13 @@ static void take_list_gates(struct take *take)
 			take->gates[take->nr_gates++] = take->gates[i];
 }
 
-/* Is it not worth waiting any longer? */
+/* Has the caller been killed, or the snapshot destroyed? */
 static bool take_is_given_up(const struct take *take)
 {
 	return fatal_signal_pending(current) || READ_ONCE(take->snapshot->is_ending);
 }
 
-/* Waits for the writes submitted before tracking began that come soon. */
+/* Waits until settle_disk() is done with the writes submitted before tracking began. */
 static int take_wait_settled(const struct take *take)
 {
 	u32 i;
@@ -425,8 +415,8 @@ static void take_note_frozen(const struct take *take)
 }
 
 /*
- * The moment for which writers stand still.  False if another take of one of the
- * disks has begun an epoch since take_drain(), and nothing has been done.
+ * The moment for which writers stand still.  False, with nothing done, if another take
+ * of one of the disks has begun an epoch since take_drain().
  */
 static bool take_switch(const struct take *take)
 {
@@ -434,7 +424,7 @@ static bool take_switch(const struct take *take)
 	unsigned int noio, i;
 	bool has_drained;
 
-	/* Ahead of the gates: what holds the lock may wait for a write. */
+	/* Before the gates: a task that holds the lock may wait for a write. */
 	tracker_lock();
 	has_drained = take_has_drained(take);
 	if (!has_drained)
@@ -483,7 +473,7 @@ static int take_instant(const struct take *take)
 
 /*
  * Waits for the writes that were in flight at the instant, without the lock: the
- * engines are at work, and may need storage to be appended.
+ * engines are working, and may need storage to be appended.
  */
 static int take_drain_unlocked(const struct take *take)
 {
@@ -511,10 +501,7 @@ static int take_add_images(struct snapshot *snapshot)
 	return ret;
 }
 
-/*
- * False if the engines still have I/O under way, and the caller is not to wait for it
- * any longer.
- */
+/* False if engines still have I/O in progress and the caller should not wait for it. */
 static bool take_wait_idle(const struct take *take)
 {
 	unsigned long deadline = jiffies + TAKE_IDLE_TIMEOUT;
@@ -534,8 +521,8 @@ static bool take_wait_idle(const struct take *take)
 
 /**
  * take_run() - take the snapshot
- * @take:	from take_open(); its snapshot is locked by the caller, and not taken
- * @is_stuck:	out: it could not be undone, and the snapshot has to be ended
+ * @take:	from take_open(); the caller has locked its snapshot, which is not taken
+ * @is_stuck:	out: the take could not be undone, so the snapshot has to be ended
  *
  * Return: 0, or an errno, see snapshot_take().
  */
@@ -568,7 +555,7 @@ int take_run(struct take *take, bool *is_stuck)
 		return ret;
 	snapshot_set_state(snapshot, SNAPSHOT_CREATED);
 	snapshot_shut_down_engines(snapshot);
-	/* Their events lie in the engines, which go now. */
+	/* Their events are in the engines, which go now. */
 	event_queue_drop(&snapshot->events, blk_snap_event_code_corrupted);
 	snapshot_clear_members(snapshot);
 	return ret;

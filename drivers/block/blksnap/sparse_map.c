@@ -2,10 +2,9 @@
 /*
  * A large byte array whose pages appear on first use
  *
- * The table of page pointers is allocated at once, a page when somebody needs
- * to write to it.  Whoever needs it first allocates one, and installs it with
- * cmpxchg; if several do at the same time, one wins and the others free theirs
- * and use the winner's.
+ * The table of page pointers is allocated at once, a page before the first write to
+ * it.  Pages are installed with cmpxchg: if several tasks install one at the same
+ * time, one wins, and the others free theirs and use the winner's.
  */
 #include "sparse_map.h"
 
@@ -19,41 +18,28 @@ static void *sparse_map_alloc_page(const void *content, gfp_t gfp)
 	bytes = page_address(page);
 	if (content)
 		/*
-		 * Its bytes may change meanwhile only where the cmpxchg of
-		 * sparse_map_replace() is going to fail: the copy is thrown
-		 * away.
+		 * Its bytes may change during the copy only where the cmpxchg of
+		 * sparse_map_replace() is going to fail: the copy is thrown away.
 		 */
 		data_race(memcpy(bytes, content, PAGE_SIZE));
 	return bytes;
 }
 
-/**
- * sparse_map_free_page() - free a page that was taken out of a map
- * @page:	nobody refers to it any more; may be NULL
- *
- * Context: Any.
- */
+/* A page that was taken out of a map, or NULL. */
 void sparse_map_free_page(void *page)
 {
 	if (page)
 		__free_page(virt_to_page(page));
 }
 
-/**
- * sparse_map_init() - make a map of zeros
- * @map:	memory for the map
- * @nr_bytes:	size of the map, rounded up to whole pages
- *
- * Context: Process context, sleeps.
- * Return: 0, or -ENOMEM, which is also the answer to an absurd size.
- */
+/* A map of zeros; @nr_bytes is rounded up to pages.  -ENOMEM also if that is absurd. */
 int sparse_map_init(struct sparse_map *map, u64 nr_bytes)
 {
 	u64 nr_pages = (nr_bytes >> PAGE_SHIFT) + !!offset_in_page(nr_bytes);
 
 	map->nr_pages = 0;
 	map->pages = NULL;
-	/* What a kvcalloc() may be asked for without a splat. */
+	/* The most that kvcalloc() may be asked for without a splat. */
 	if (nr_pages > INT_MAX / sizeof(*map->pages))
 		return -ENOMEM;
 	map->pages = kvcalloc(nr_pages, sizeof(*map->pages), GFP_KERNEL);
@@ -63,12 +49,7 @@ int sparse_map_init(struct sparse_map *map, u64 nr_bytes)
 	return 0;
 }
 
-/**
- * sparse_map_exit() - free all pages of a map
- * @map:	map that nobody uses any more; also one that failed to initialise
- *
- * Context: Process context, may sleep.
- */
+/* Also after sparse_map_init() has failed. */
 void sparse_map_exit(struct sparse_map *map)
 {
 	unsigned long i;
@@ -87,12 +68,10 @@ void sparse_map_exit(struct sparse_map *map)
  * @old:	page that was seen there, NULL for a missing one
  * @gfp:	how to allocate the new page
  *
- * @old itself is not freed: it belongs to somebody else.  If the map does not
- * hold @old any more, nothing is installed and the other page is returned.
+ * @old itself is not freed: it belongs to the caller or another map.  If the map does
+ * not hold @old any more, nothing is installed and the present page is returned.
  *
- * Context: Any that @gfp allows, concurrently with itself.
- * Return: the page that is installed now, never @old; or NULL if there is no
- *	   memory.
+ * Return: the page that is installed now, never @old; or NULL if there is no memory.
  */
 void *sparse_map_replace(struct sparse_map *map, unsigned long index, const void *old,
 			 gfp_t gfp)
@@ -102,10 +81,7 @@ void *sparse_map_replace(struct sparse_map *map, unsigned long index, const void
 
 	if (!page)
 		return NULL;
-	/*
-	 * Fully ordered if it succeeds: who finds the page by
-	 * sparse_map_page() also sees its content.
-	 */
+	/* Fully ordered if it succeeds: a reader of sparse_map_page() sees the content. */
 	found = cmpxchg(&map->pages[index], (void *)old, page);
 	if (found == old)
 		return page;
@@ -113,15 +89,7 @@ void *sparse_map_replace(struct sparse_map *map, unsigned long index, const void
 	return found;
 }
 
-/**
- * sparse_map_populate() - find a page, or install one of zeros
- * @map:	map that @index is in
- * @index:	number of the page
- * @gfp:	how to allocate a missing page
- *
- * Context: Any that @gfp allows, concurrently with itself.
- * Return: the page, or NULL if it is missing and there is no memory.
- */
+/* The page, installed as zeros if it was missing; NULL if there is no memory for that. */
 void *sparse_map_populate(struct sparse_map *map, unsigned long index, gfp_t gfp)
 {
 	void *page = sparse_map_page(map, index);

@@ -7,8 +7,8 @@
  * page reads as zeros.  A page, once installed, stays until the map's owner
  * replaces it or sparse_map_exit() frees it.
  *
- * Installing is lock-free (cmpxchg), so every function but _init() and _exit()
- * may be called from any context and concurrently with itself.
+ * Installing is lock-free (cmpxchg), so every function but _init() and _exit() may be
+ * called from any context that its gfp flags allow, concurrently with itself.
  */
 #ifndef BLKSNAP_SPARSE_MAP_H
 #define BLKSNAP_SPARSE_MAP_H

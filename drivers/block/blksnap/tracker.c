@@ -2,17 +2,16 @@
 /*
  * Trackers: making, finding, removing
  *
- * Trackers are grouped by disk.  A device that is only tracked is not open and
- * can go away at any moment.  A reference to the inode of its block device keeps
- * the memory, so an address is never used twice, and tells whether the device is
- * still there: a device that is removed is taken out of the inode hash.  A
- * tracker without its device stays as a row until it is removed or its number is
- * tracked anew.
+ * Trackers are grouped by disk.  A device that is only tracked is not open and can go
+ * away at any moment.  A reference to the inode of its block device keeps the memory,
+ * so no other device gets the address.  And a device that is removed is taken out of
+ * the inode hash, which shows that it has gone.  A tracker without its device stays as
+ * a row until it is removed or its number is tracked anew.
  *
- * The filter is installed with the first tracked disk.  It is taken away by a
- * worker some time after the last one has gone, because that takes long.
+ * The filter is installed with the first tracked disk.  Removing it takes long, so a
+ * worker does that some time after the last tracked disk has gone.
  *
- * What is retired is unlinked under tracker_mutex and freed by workers: a tracker
+ * Trackers and disks are unlinked under tracker_mutex and freed by workers: a tracker
  * after a grace period of RCU, a disk when none of its writes is in flight.
  *
  * Lock order: filter_user_mutex and tracker_mutex are not taken inside each other.
@@ -180,13 +179,13 @@ static void tracked_disk_free(struct tracked_disk *tracked_disk)
 	kfree(tracked_disk);
 }
 
-/* It is in no list, and nothing that RCU protects looks at it any more. */
+/* It is in no list, and no reader of RCU looks at it any more. */
 static void tracked_disk_reap(struct work_struct *work)
 {
 	struct tracked_disk *tracked_disk = container_of(to_delayed_work(work),
 							 struct tracked_disk, reap);
 
-	/* It closes the gate, which may hand over bios when it opens. */
+	/* Settling closes the gate, which may hand over bios when it opens. */
 	flush_work(&tracked_disk->settle);
 	resubmit_drain(&tracked_disk->resubmit);
 	if (!inflight_is_idle(&tracked_disk->inflight)) {
@@ -200,7 +199,7 @@ static void tracked_disk_reap(struct work_struct *work)
 	tracker_note_freed();
 }
 
-/* Takes over what the caller has got by filter_use(). */
+/* Takes over the filter_use() of the caller. */
 static struct tracked_disk *tracked_disk_create(struct gendisk *disk)
 {
 	struct tracked_disk *tracked_disk;
@@ -236,7 +235,7 @@ static struct tracked_disk *tracked_disk_create(struct gendisk *disk)
 	return tracked_disk;
 }
 
-/* The tracked disk, which tracker_mutex keeps; or NULL. */
+/* tracker_mutex keeps the disk tracked. */
 static struct tracked_disk *tracked_disk_lookup(struct gendisk *disk)
 {
 	struct tracked_disk *tracked_disk;
@@ -248,7 +247,7 @@ static struct tracked_disk *tracked_disk_lookup(struct gendisk *disk)
 	return tracked_disk;
 }
 
-/* A whole disk with one tracker is judged on a shorter path. */
+/* There is a shorter path for a whole disk with one tracker. */
 static void tracked_disk_find_only(struct tracked_disk *tracked_disk)
 {
 	struct tracker *only = list_first_entry_or_null(&tracked_disk->trackers,
@@ -281,7 +280,6 @@ static struct cbt_map *tracker_map_create(dev_t dev, sector_t nr_sectors)
 	return map;
 }
 
-/* The change map of any row, under tracker_mutex. */
 struct cbt_map *tracker_map(const struct tracker *tracker)
 {
 	return rcu_dereference_protected(tracker->cbt_map, lockdep_is_held(&tracker_mutex));
@@ -291,7 +289,7 @@ static void tracker_free(struct work_struct *work)
 {
 	struct tracker *tracker = container_of(to_rcu_work(work), struct tracker, free);
 
-	/* No bio knows the disk either. */
+	/* No bio on its way knows the disk either. */
 	if (tracker->is_last)
 		queue_delayed_work(tracker_wq, &tracker->tracked_disk->reap, 0);
 	cbt_map_destroy(rcu_dereference_protected(tracker->cbt_map, true));
@@ -300,13 +298,9 @@ static void tracker_free(struct work_struct *work)
 	tracker_note_freed();
 }
 
-/**
- * tracker_destroy() - stop tracking and forget what has changed
- * @tracker:	row that is not claimed
- *
- * Does not wait: memory is freed when no bio can know it any more.
- *
- * Context: tracker_mutex held.
+/*
+ * Ends the tracking of a row that is not claimed, and forgets what has changed.  Does
+ * not wait: memory is freed when no bio can know it any more.
  */
 void tracker_destroy(struct tracker *tracker)
 {
@@ -381,13 +375,7 @@ err_free:
 	return ERR_PTR(ret);
 }
 
-/**
- * tracker_find() - find a tracker by its device's number
- * @dev:	number of the origin
- *
- * Context: tracker_mutex held.
- * Return: the tracker, whether its device still exists or not; or NULL.
- */
+/* The row of this number, whether its device still exists or not; or NULL. */
 struct tracker *tracker_find(dev_t dev)
 {
 	struct tracker *tracker;
@@ -399,13 +387,7 @@ struct tracker *tracker_find(dev_t dev)
 	return NULL;
 }
 
-/**
- * tracker_check_present() - is there still the device that a tracker follows?
- * @tracker:	any row
- *
- * Context: tracker_mutex held.  Looks, and never waits for the device.
- * Return: 0, or -ENODEV if it has gone or has another medium now.
- */
+/* -ENODEV if the device of the row has gone or has another medium.  Never waits for it. */
 int tracker_check_present(const struct tracker *tracker)
 {
 	if (inode_unhashed(compat_bdev_inode(tracker->bdev)) ||
@@ -436,13 +418,10 @@ static int tracker_resize(struct tracker *tracker)
 	return 0;
 }
 
-/**
- * tracker_look() - see whether the device is there, and which size it has now
- * @tracker:	any row; a member of a snapshot keeps its map, it is refreshed at the
- *		take
- *
- * Context: tracker_mutex held.  Never waits for the device.
- * Return: 0; -ENODEV if it has gone; -EOPNOTSUPP if it is too large now; -ENOMEM.
+/*
+ * Checks the device of a row, and its size, without waiting for it.  A member of a
+ * snapshot keeps its map: that is refreshed at the take.  Returns 0; -ENODEV if the
+ * device has gone; -EOPNOTSUPP if it is too large now; -ENOMEM.
  */
 int tracker_look(struct tracker *tracker)
 {
@@ -464,7 +443,7 @@ static struct tracker *tracker_find_or_start(struct block_device *origin, bool *
 	*is_new = !old || old->bdev != origin || tracker_check_present(old);
 	if (*is_new) {
 		tracker = tracker_create(origin, may_add_disk);
-		/* What was tracked under this number is gone. */
+		/* Whatever was tracked under this number is gone. */
 		if (old && !IS_ERR(tracker))
 			tracker_destroy(old);
 		return tracker;
@@ -480,9 +459,10 @@ static struct tracker *tracker_find_or_start(struct block_device *origin, bool *
  * @origin:	open block device, not empty, which protect_check() allows
  * @is_new:	out: it was not tracked before
  *
- * Return: its tracker, claimed until tracker_unclaim().  -EALREADY: in another
- *	   snapshot; -EOPNOTSUPP: too large, or written to past the filter;
- *	   -EBUSY: no filter, see filter_register(); -ENOMEM.
+ * Return: its tracker, claimed until tracker_unclaim(); or ERR_PTR(): -EALREADY if it is
+ *	   in another snapshot; -EOPNOTSUPP if it is too large, or written to past the
+ *	   filter; -ENODEV if it is going away; an error of filter_register() or
+ *	   bypass_watch(); -ENOMEM.
  */
 struct tracker *tracker_claim(struct block_device *origin, bool *is_new)
 {
@@ -505,19 +485,14 @@ struct tracker *tracker_claim(struct block_device *origin, bool *is_new)
 		tracker->is_claimed = true;
 	tracker_unlock();
 	if (may_add_disk) {
-		/* Another call was faster. */
+		/* Another call has added the disk, or there was an error. */
 		filter_unwatch();
 		filter_unuse();
 	}
 	return tracker;
 }
 
-/**
- * tracker_unclaim() - end the membership
- * @tracker:	claimed by the caller
- * @is_undone:	as if the claim had not been made: end the tracking, too, which
- *		goes on otherwise
- */
+/* The tracking goes on, unless @is_undone: then all is as before the claim. */
 void tracker_unclaim(struct tracker *tracker, bool is_undone)
 {
 	tracker_lock();
@@ -527,7 +502,7 @@ void tracker_unclaim(struct tracker *tracker, bool is_undone)
 	tracker_unlock();
 }
 
-/* Has what settle.h waits for come, or been given up? */
+/* Has settle_disk() returned? */
 bool tracker_has_settled(struct tracker *tracker)
 {
 	return completion_done(&tracker->tracked_disk->settled);
@@ -536,12 +511,6 @@ bool tracker_has_settled(struct tracker *tracker)
 struct gendisk *tracker_disk(const struct tracker *tracker)
 {
 	return tracker->tracked_disk->disk;
-}
-
-/* A younger disk has a higher one. */
-u64 tracker_diskseq(const struct tracker *tracker)
-{
-	return tracker->tracked_disk->diskseq;
 }
 
 /* Where the origin begins on its disk, 0 for a whole disk. */
@@ -564,7 +533,7 @@ unsigned int tracker_logical_block_bytes(const struct tracker *tracker)
 /* Valid until the claim ends or tracker_refresh() is called. */
 struct cbt_map *tracker_cbt_map(const struct tracker *tracker)
 {
-	/* Only a claimed tracker's claimant replaces its map. */
+	/* Only the owner of the claim replaces the map of a claimed tracker. */
 	return rcu_dereference_protected(tracker->cbt_map, true);
 }
 
@@ -603,12 +572,9 @@ int tracker_refresh(struct tracker *tracker, const struct block_device *origin)
 	return ret;
 }
 
-/**
- * tracker_publish() - the switch: begin an interval and let an engine work
- * @tracker:	claimed by the caller, its gate closed
- * @cow:	engine; the tracker points to it until tracker_retire()
- *
- * Context: tracker_lock() held.  Neither allocates nor sleeps.
+/*
+ * The switch: begins an interval, and lets an engine work until tracker_retire().  The
+ * gate is closed, and tracker_lock() held.  Neither allocates nor sleeps.
  */
 void tracker_publish(struct tracker *tracker, struct cow *cow)
 {
@@ -621,13 +587,7 @@ void tracker_publish(struct tracker *tracker, struct cow *cow)
 		cow_fail(cow, -EOPNOTSUPP);
 }
 
-/**
- * tracker_retire() - undo the publishing of an engine
- * @tracker:	claimed by the caller
- *
- * A grace period of RCU later no bio on its way through the filter knows the
- * engine.
- */
+/* A grace period of RCU later no bio on its way through the filter knows the engine. */
 void tracker_retire(struct tracker *tracker)
 {
 	RCU_INIT_POINTER(tracker->cow, NULL);
@@ -640,9 +600,9 @@ int tracker_module_init(void)
 }
 
 /*
- * Stops tracking everything; no snapshot is left.  A write in flight comes back
- * through code of this module, so unloading waits for it, however long its
- * device takes.
+ * Stops tracking everything; there is no snapshot.  A write in flight comes back
+ * through the code of this module, so unloading waits for it, however long its device
+ * takes.
  */
 void tracker_module_exit(void)
 {

@@ -4,18 +4,17 @@
  *
  * A tracker is a range of sectors on a disk (the whole disk or a partition)
  * with a change map and, while a snapshot is held, an engine that keeps the old
- * data.  Trackers are found by disk, under RCU: a write is served to every
+ * data.  Trackers are found by disk, under RCU: a write is judged for every
  * tracker whose range it touches, however it was addressed.
  *
- * A tracker stays until it is removed or the module goes, also after its
- * device has vanished.  A snapshot claims its trackers; a claimed one is not
- * removed.  A tracker does not keep its device open.
+ * A tracker stays until it is removed or the module goes, also after its device
+ * has vanished, and does not keep its device open.  A snapshot claims its
+ * trackers; a claimed one is not removed.
  *
- * Context: everything declared here is control path and sleeps.  Functions
- * that take a struct tracker need a claim on it.  tracker_lock() serialises the
- * list of trackers and the control side of their change maps.  It is taken
- * inside a snapshot's lock, held for moments, and never over anything that waits
- * for a device.
+ * Context: everything declared here is control path and sleeps.  Functions with a
+ * struct tracker need a claim on it.  tracker_lock() serialises the list of
+ * trackers and the control side of their change maps.  It is taken inside a
+ * snapshot's lock and held for moments; its holder never waits for a device.
  */
 #ifndef BLKSNAP_TRACKER_H
 #define BLKSNAP_TRACKER_H
@@ -40,7 +39,6 @@ void tracker_unclaim(struct tracker *tracker, bool is_undone);
 bool tracker_has_settled(struct tracker *tracker);
 
 struct gendisk *tracker_disk(const struct tracker *tracker);
-u64 tracker_diskseq(const struct tracker *tracker);
 sector_t tracker_start_sector(const struct tracker *tracker);
 sector_t tracker_nr_sectors(const struct tracker *tracker);
 unsigned int tracker_logical_block_bytes(const struct tracker *tracker);

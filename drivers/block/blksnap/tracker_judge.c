@@ -2,19 +2,18 @@
 /*
  * The verdict on every bio
  *
- * A write is served to every tracker on its disk whose range it touches: one to
- * a partition is seen by the tracker of the whole disk, and the other way round.
- * It is marked in the change maps, held where it would destroy old data, and
- * counted until it completes.
+ * A write is judged for every tracker on its disk whose range it touches: the tracker
+ * of a whole disk sees a write to a partition, and the other way round.  The write is
+ * marked in the change maps, held where it would destroy old data, and counted until
+ * it completes.
  *
- * The verdict takes no lock but a raw one, allocates nothing and touches nothing
- * that may sleep, because preemption may be off on any kernel.  What it cannot do
- * itself (a page of a change map is missing, a block has to be copied) is done by
- * filter_hold() in the context of the submitter, or by a worker; then the bio is
- * submitted again and judged again.
+ * The verdict takes no lock but a raw one, allocates nothing and touches nothing that
+ * may sleep, because preemption may be off on any kernel.  What it cannot do itself (a
+ * page of a change map is missing, a block has to be copied) is done by filter_hold()
+ * in the context of the submitter, or by a worker; then the bio is submitted again and
+ * judged again.
  *
- * Everything here is found under RCU, and readers of RCU are waited for with
- * preemption disabled as well.
+ * Everything here is found under RCU; code with preemption disabled is a reader, too.
  */
 #include "blksnap.h"
 
@@ -43,7 +42,7 @@ static noinline void tracked_disk_fail(struct tracked_disk *tracked_disk, int er
 	}
 }
 
-/* The tracked disk, to whoever RCU lets look; or NULL. */
+/* Or NULL.  The caller is a reader of RCU. */
 struct tracked_disk *tracked_disk_find(struct gendisk *disk)
 {
 	struct tracked_disk *tracked_disk;
@@ -54,7 +53,7 @@ struct tracked_disk *tracked_disk_find(struct gendisk *disk)
 			continue;
 		if (likely(tracked_disk->diskseq == disk->diskseq))
 			return tracked_disk;
-		/* Its medium has been changed. */
+		/* Its medium has changed. */
 		tracked_disk_fail(tracked_disk, -ENOMEDIUM);
 	}
 	return NULL;
@@ -97,7 +96,10 @@ static bool tracker_must_hold(const struct tracker *tracker, const struct bio *b
 	return cow && cow_must_hold(cow, bio, sector);
 }
 
-/* Hands a write to whoever may act for it: nobody may submit or wait here. */
+/*
+ * The callback may neither wait nor submit: the submitter does, or a worker if the
+ * submitter may not either.
+ */
 static enum filter_verdict tracked_disk_take(struct tracked_disk *tracked_disk, struct bio *bio)
 {
 	if (!current->bio_list && !(bio->bi_opf & REQ_NOWAIT))
@@ -143,10 +145,9 @@ static noinline enum filter_verdict tracker_judge(struct bio *bio)
 }
 
 /*
- * The common case: a short write to a disk that is tracked as a whole and first in
- * its chain, over a block whose mark is set or can be set, and which need not be
- * held.  False if anything is otherwise; nothing has been done then that may not
- * be done again.
+ * The common case: a short write to a disk that is tracked as a whole and first in its
+ * chain, over a block whose mark is set or can be set, and which need not be held.
+ * False in any other case; what has been done by then may be done again.
  */
 static __always_inline bool tracked_disk_let_pass(struct tracked_disk *tracked_disk,
 						  struct bio *bio, const struct gendisk *disk)
@@ -171,7 +172,7 @@ static __always_inline bool tracked_disk_let_pass(struct tracked_disk *tracked_d
 	return !tracker_must_hold(tracker, bio, sector) && inflight_count(inflight, bio);
 }
 
-/* Apart from filter_judge(), so that other bios do not pay for saving its registers. */
+/* Not part of filter_judge(), so that other bios do not pay for saving its registers. */
 static noinline enum filter_verdict tracker_judge_quickly(struct bio *bio,
 							  struct gendisk *disk,
 							  struct hlist_head *bucket)
@@ -188,13 +189,6 @@ static noinline enum filter_verdict tracker_judge_quickly(struct bio *bio,
 	return verdict;
 }
 
-/**
- * filter_judge() - decide what becomes of a bio
- * @bio:	any bio, on its way to any disk
- *
- * Context: The filter's callback.
- * Return: see filter.h.
- */
 enum filter_verdict filter_judge(struct bio *bio)
 {
 	struct hlist_head *bucket;
@@ -202,7 +196,7 @@ enum filter_verdict filter_judge(struct bio *bio)
 
 	if (!op_is_write(bio_op(bio)))
 		return FILTER_PASS;
-	/* Most disks are not tracked; nothing is dereferenced for them. */
+	/* Most disks are not tracked, and nothing of theirs is dereferenced. */
 	disk = bio->bi_bdev->bd_disk;
 	bucket = tracked_disk_bucket(disk);
 	if (hlist_empty(bucket))
@@ -211,9 +205,9 @@ enum filter_verdict filter_judge(struct bio *bio)
 }
 
 /*
- * What is to be done for a taken write before it is submitted again: its marks
- * are made, and the engine that wants it held is returned, with a reference.
- * ERR_PTR(-EBUSY): the gate was closed, and the bio is not the caller's any more.
+ * What has to be done for a taken write before it is submitted again: makes its marks
+ * and returns the engine that wants it held, with a reference.  ERR_PTR(-EBUSY): the
+ * gate was closed, and the bio is not the caller's any more.
  */
 static struct cow *tracker_prepare(struct bio *bio)
 {
@@ -242,12 +236,6 @@ out_unlock:
 	return holder;
 }
 
-/**
- * filter_hold() - hold a write that filter_judge() wants held
- * @bio:	the write, which is ours now
- *
- * Context: That of the submitter, who may sleep.
- */
 void filter_hold(struct bio *bio)
 {
 	bool is_sync = op_is_sync(bio->bi_opf);
@@ -263,7 +251,7 @@ void filter_hold(struct bio *bio)
 		cow_put(cow);
 }
 
-/* The same from a worker of resubmit.c, which sleeps for no bio in particular. */
+/* filter_hold() from a worker of resubmit.c, where no submitter has to be throttled. */
 void tracker_submit_again(struct bio *bio)
 {
 	struct cow *cow = tracker_prepare(bio);
@@ -282,7 +270,7 @@ void tracker_submit_again(struct bio *bio)
  * Past the filter
  */
 
-/* A write that could not be held is about to reach this disk. */
+/* A write that cannot be held is about to reach this disk. */
 static void tracker_found_request(struct gendisk *disk)
 {
 	struct tracked_disk *tracked_disk;
@@ -321,8 +309,8 @@ static enum tracker_seen tracked_disk_has_seen(const struct tracked_disk *tracke
 }
 
 /*
- * In a probe.  While a gate is closed the map may be switched, so the mark cannot
- * be made; nor can a page be allocated on PREEMPT_RT with preemption disabled.
+ * In a tracepoint's probe.  While a gate is closed the map may be switched, so the mark
+ * cannot be made.  Nor can a page be allocated on PREEMPT_RT with preemption disabled.
  */
 static void tracker_mark_in_probe(struct tracker *tracker, sector_t sector,
 				  sector_t nr_sectors)
@@ -340,8 +328,8 @@ static void tracker_mark_in_probe(struct tracker *tracker, sector_t sector,
 }
 
 /*
- * A write that was submitted before its disk was tracked.  It is marked, so that
- * the next increment has it, and an image that it may change fails.
+ * A write that was submitted before its disk was tracked.  It is marked for the next
+ * increment, and an image that it may change fails.
  */
 static void tracked_disk_found_uncounted(struct tracked_disk *tracked_disk, struct bio *bio)
 {

@@ -28,10 +28,10 @@
  * struct tracked_disk - a disk with at least one tracker
  * @node:	in tracked_disks, under RCU
  * @disk:	the disk; @inode keeps its memory, not the device
- * @diskseq:	tells whether the disk has still the same medium
+ * @diskseq:	the disk's, which changes with its medium
  * @only:	the one tracker, if it is of the whole disk; under RCU
  * @trackers:	on this disk, under RCU
- * @is_bypassed: written to past the filter by device mapper; never false again
+ * @is_bypassed: device mapper writes to it past the filter; never cleared
  * @is_young:	writes submitted before it was tracked may still arrive
  * @inflight:	writes in flight on the whole disk
  * @resubmit:	writes to it that are to be submitted again
@@ -42,8 +42,7 @@
  * @age:	ends @is_young
  * @reap:	frees it when nothing is in flight any more
  *
- * Owned by its trackers: made with the first one.  With the last one it is
- * handed to @reap.
+ * Made with the first tracker and handed to @reap with the last one.
  */
 struct tracked_disk {
 	struct hlist_node node;
@@ -65,14 +64,14 @@ struct tracked_disk {
 
 /**
  * struct tracker - follows the writes to one range of a disk
- * @link:	in @tracked_disk's trackers, under RCU
+ * @link:	in the trackers of @tracked_disk, under RCU
  * @start:	first sector on the disk
  * @nr_sectors:	length; changes with the capacity of the device
  * @cbt_map:	what changed; replaced when the capacity changes
  * @cow:	engine while a snapshot is held
  * @tracked_disk: the disk the range is on
  * @bdev:	the device; a reference to its inode keeps the memory
- * @dev:	number under which user space knows the origin
+ * @dev:	number of the origin
  * @logical_block_bytes: of the disk
  * @is_claimed:	member of a snapshot, created or taken
  * @is_last:	no other tracker was on the disk when this one was destroyed
@@ -98,7 +97,7 @@ struct tracker {
 	struct rcu_work free;
 };
 
-/* Trackers and disks are added, removed and changed under it. */
+/* Trackers and disks are added, removed and changed under this mutex. */
 extern struct mutex tracker_mutex;
 extern struct list_head tracker_rows;
 extern struct hlist_head tracked_disks[1 << TRACKED_DISK_HASH_BITS];

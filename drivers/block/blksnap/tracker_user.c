@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What user space asks and tells of trackers
+ * What user space asks of trackers
  *
  * One function for each ioctl on trackers and their change maps.
  *
- * Lock order: tracker_mutex only.  User memory is never touched under it: it may
- * take for ever to come, and everybody else would have to wait with it.
+ * Lock order: tracker_mutex only.  User memory is never touched under it: its page
+ * faults may take for ever, and every other task would have to wait.
  */
 #include "blksnap.h"
 
@@ -21,12 +21,7 @@
 #include "cbt_map.h"
 #include "tracker_priv.h"
 
-/**
- * tracker_remove() - stop tracking a device
- * @dev:	number of the origin
- *
- * Return: 0, -ENODATA if it is not tracked, -EBUSY if it is in a snapshot.
- */
+/* 0, -ENODATA if it is not tracked, -EBUSY if it is in a snapshot. */
 int tracker_remove(dev_t dev)
 {
 	struct tracker *tracker;
@@ -53,7 +48,7 @@ static int tracker_fill_info(struct tracker *tracker, struct blk_snap_cbt_info *
 	info->dev_id.mj = MAJOR(tracker->dev);
 	info->dev_id.mn = MINOR(tracker->dev);
 	ret = tracker_look(tracker);
-	/* Without memory nobody can say whether the device is there. */
+	/* -ENOMEM leaves open whether the device is there. */
 	if (ret)
 		return ret == -ENOMEM ? ret : 0;
 	cbt_map_info(tracker_map(tracker), &map_info);
@@ -65,12 +60,10 @@ static int tracker_fill_info(struct tracker *tracker, struct blk_snap_cbt_info *
 	return 0;
 }
 
-/**
- * tracker_collect() - describe every tracked device
- * @infos:	array to fill, or NULL to count only
- * @count:	in: entries of @infos; out: tracked devices
- *
- * Return: 0; -ENOBUFS if @infos is too small, it is untouched then; -ENOMEM.
+/*
+ * Describes every tracked device, or only counts them if @infos is NULL.  @count is the
+ * room in @infos, and then the number of tracked devices.  Returns 0; -ENOBUFS if
+ * @infos is too small, and is untouched; -ENOMEM.
  */
 int tracker_collect(struct blk_snap_cbt_info *infos, u32 *count)
 {
@@ -98,9 +91,9 @@ int tracker_collect(struct blk_snap_cbt_info *infos, u32 *count)
  * @dev:	number of the origin
  * @offset:	first tracking block
  * @length:	tracking blocks to read
- * @done:	so many are with the reader
- * @info:	of the map that they are from
- * @page:	the next ones
+ * @done:	tracking blocks that the reader has already
+ * @info:	of the map that these are from
+ * @page:	the next tracking blocks
  */
 struct map_reader {
 	dev_t dev;
@@ -111,7 +104,7 @@ struct map_reader {
 	u8 *page;
 };
 
-/* Fetches as much as lies on one page of the map and returns how much that is. */
+/* Fetches what is on one page of the map and returns the number of bytes. */
 static int tracker_fetch_map(struct tracker *tracker, struct map_reader *reader)
 {
 	struct cbt_map *map = tracker_map(tracker);
@@ -124,12 +117,12 @@ static int tracker_fetch_map(struct tracker *tracker, struct map_reader *reader)
 		return -EPERM;
 	if (reader->offset > info.nr_blocks)
 		return -EINVAL;
-	/* What is with the reader already has to be of the same take. */
+	/* All tracking blocks have to be of the same take. */
 	if (reader->done && memcmp(&info, &reader->info, sizeof(info)))
 		reader->done = 0;
 	reader->info = info;
 	bytes = cbt_map_frozen_bytes(map, reader->offset + reader->done, &nr_bytes);
-	/* Image writes may be marking it. */
+	/* Image writes may mark it at the same time. */
 	data_race(memcpy(reader->page, bytes, nr_bytes));
 	return nr_bytes;
 }
@@ -141,7 +134,7 @@ static int map_reader_next(struct map_reader *reader)
 
 	tracker_lock();
 	tracker = tracker_find(reader->dev);
-	/* To look for the device once is enough for a reading. */
+	/* Checking the device once is enough for a reading. */
 	if (tracker)
 		ret = reader->done ? 0 : tracker_check_present(tracker);
 	if (!ret)
@@ -159,12 +152,13 @@ static int map_reader_next(struct map_reader *reader)
  * @length:	tracking blocks to copy, one byte each
  * @buffer:	where to
  *
- * All that is copied is of one take: if there is another one meanwhile, the
- * reading starts anew.
+ * All bytes are of one take: if there is another take during the call, the reading
+ * starts again.
  *
- * Return: bytes copied, fewer than @length at the end of the map, 0 behind it.
- *	   -ENODATA: not tracked; -EPERM: no snapshot taken yet; -EINVAL: @offset
- *	   is beyond the end; -EFAULT: nothing could be copied; -ENOMEM.
+ * Return: bytes copied, fewer than @length at the end of the map, 0 if @offset is the
+ *	   end.  -EINVAL: @offset is beyond the end; -ENODATA: not tracked, or gone;
+ *	   -EPERM: no snapshot taken yet, or its marks are lost; -EFAULT: nothing
+ *	   could be copied; -ENOMEM.
  */
 int tracker_read_cbt_map(dev_t dev, u32 offset, u32 length, u8 __user *buffer)
 {
@@ -208,7 +202,7 @@ static bool tracker_ranges_valid(const struct tracker *tracker,
 	return true;
 }
 
-/* The tracker that is to be marked; with ranges that all lie on it. */
+/* The tracker to be marked, if all ranges lie on it. */
 static struct tracker *tracker_find_marked(dev_t dev, const struct blk_snap_block_range *ranges,
 					   u32 count)
 {
@@ -220,7 +214,7 @@ static struct tracker *tracker_find_marked(dev_t dev, const struct blk_snap_bloc
 	return tracker_ranges_valid(tracker, ranges, count) ? tracker : ERR_PTR(-EINVAL);
 }
 
-/* Let others have the mutex, and the caller be killed. */
+/* Lets other tasks have the mutex, and the caller be killed. */
 static int tracker_give_way(void)
 {
 	tracker_unlock();
@@ -235,13 +229,13 @@ static int tracker_give_way(void)
  * @ranges:	what to mark, all or nothing
  * @count:	number of @ranges
  *
- * Marking so many large ranges may take minutes.  Should there be a take
- * meanwhile, the marks before it and those after it end up in the same map.
+ * Many large ranges may take minutes.  If there is a take during the call, the marks
+ * before it and those after it end up in the same map.
  *
- * Return: 0; -ENODEV: not tracked, or gone; -EINVAL: a range is empty or not
- *	   within the device; -ENOMEM: the map could not be marked, and a new
- *	   generation has begun, or none could be made for a new capacity;
- *	   -EINTR: the caller was killed, some ranges are marked.
+ * Return: 0; -ENODEV: not tracked, or gone; -EINVAL: a range is empty or not within the
+ *	   device; -EOPNOTSUPP: the device is too large now; -ENOMEM: a mark could not
+ *	   be made, so a new generation has begun, or there is no memory for the map of
+ *	   a new capacity; -EINTR: the caller was killed, some ranges are marked.
  */
 int tracker_mark_dirty(dev_t dev, const struct blk_snap_block_range *ranges, u32 count)
 {
@@ -260,7 +254,7 @@ int tracker_mark_dirty(dev_t dev, const struct blk_snap_block_range *ranges, u32
 			continue;
 		ret = tracker_give_way();
 		tracker = tracker_find(dev);
-		/* The map has gone, so there is nothing left to be marked. */
+		/* The map has gone, so nothing is left to be marked. */
 		if (!tracker)
 			break;
 		turn_end = jiffies + 1;

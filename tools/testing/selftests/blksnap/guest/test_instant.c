@@ -207,7 +207,8 @@ static unsigned int share(unsigned int percent)
 
 /* Switching takes long where the change map is large. */
 #define QUICK_TAKES "take_drain_limit=8"	/* DRAIN_S, see suites.sh, too */
-#define LARGE_MAPS QUICK_TAKES " tracking_block_minimum_shift=12 tracking_block_maximum_count=268435456"
+#define LARGE_MAPS QUICK_TAKES \
+	" tracking_block_minimum_shift=12 tracking_block_maximum_count=268435456"
 
 static bool has_large_maps;
 
