@@ -30,6 +30,7 @@
 #include <linux/blkdev.h>
 #include <linux/delay.h>
 #include <linux/mempool.h>
+#include <linux/percpu.h>
 #include <linux/slab.h>
 
 #include "cbt_map.h"
@@ -85,13 +86,71 @@ static struct kmem_cache *cow_image_io_cache;
 static mempool_t cow_image_io_pool;
 static struct bio_set cow_split_bios;
 
+/* Free objects that a CPU keeps at hand: to allocate one would cost as much as a read. */
+#define COW_IMAGE_CACHED 64U
+
+struct cow_image_cache {
+	struct cow_image_io *first;	/* linked by @private */
+	unsigned int nr;
+};
+
+static DEFINE_PER_CPU(struct cow_image_cache, cow_image_cache);
+
 static struct cow_image_io *cow_image_io_alloc(struct cow *cow, struct bio *bio)
 {
-	struct cow_image_io *io = mempool_alloc(&cow_image_io_pool, GFP_NOIO);
+	struct cow_image_cache *cache;
+	struct cow_image_io *io;
+	unsigned long flags;
 
+	local_irq_save(flags);
+	cache = this_cpu_ptr(&cow_image_cache);
+	io = cache->first;
+	if (io) {
+		cache->first = io->private;
+		cache->nr--;
+	}
+	local_irq_restore(flags);
+	if (!io)
+		io = mempool_alloc(&cow_image_io_pool, GFP_NOIO);
 	io->cow = cow;
 	io->bio = bio;
 	return io;
+}
+
+static void cow_image_io_free(struct cow_image_io *io)
+{
+	struct cow_image_cache *cache;
+	unsigned long flags;
+
+	/* The reserve comes first: another read may be waiting for it. */
+	if (READ_ONCE(cow_image_io_pool.curr_nr) < COW_IMAGE_RESERVE) {
+		mempool_free(io, &cow_image_io_pool);
+		return;
+	}
+	local_irq_save(flags);
+	cache = this_cpu_ptr(&cow_image_cache);
+	if (cache->nr < COW_IMAGE_CACHED) {
+		io->private = cache->first;
+		cache->first = io;
+		cache->nr++;
+		io = NULL;
+	}
+	local_irq_restore(flags);
+	if (io)
+		mempool_free(io, &cow_image_io_pool);
+}
+
+static void cow_image_free_caches(void)
+{
+	struct cow_image_io *io;
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		while ((io = per_cpu(cow_image_cache, cpu).first)) {
+			per_cpu(cow_image_cache, cpu).first = io->private;
+			kmem_cache_free(cow_image_io_cache, io);
+		}
+	}
 }
 
 /*
@@ -220,7 +279,7 @@ static void cow_image_end_io(struct bio *bio)
 			return;
 		}
 	}
-	mempool_free(io, &cow_image_io_pool);
+	cow_image_io_free(io);
 	/* Until the bio has ended, the image has a reference to the engine. */
 	cow_io_end(cow);
 	/* Once more: the bi_end_io of a chained bio must not be called directly. */
@@ -325,7 +384,7 @@ static void cow_image_read_again(struct work_struct *work)
 	bio->bi_ioprio = io->ioprio;
 	/* It is 0 after a split below, and was 1. */
 	atomic_set(&bio->__bi_remaining, 1);
-	mempool_free(io, &cow_image_io_pool);
+	cow_image_io_free(io);
 	/* Until the bio has ended, the image has a reference to the engine. */
 	cow_io_end(cow);
 	cow_image_read(cow, bio);
@@ -477,7 +536,7 @@ static void cow_image_write(struct work_struct *work)
 	while (!ret && bio_sectors(bio))
 		ret = cow_image_write_piece(cow, bio);
 	bio->bi_status = errno_to_blk_status(ret);
-	mempool_free(io, &cow_image_io_pool);
+	cow_image_io_free(io);
 	cow_io_end(cow);
 	bio_endio(bio);
 }
@@ -558,6 +617,7 @@ void cow_image_module_exit(void)
 	destroy_workqueue(cow_image_write_wq);
 	destroy_workqueue(cow_image_read_wq);
 	bioset_exit(&cow_split_bios);
+	cow_image_free_caches();
 	mempool_exit(&cow_image_io_pool);
 	kmem_cache_destroy(cow_image_io_cache);
 }

@@ -116,13 +116,17 @@ static void dm_remove(const char *name)
 	FAIL("%s cannot be removed", name);
 }
 
-/* Have the module follow the origin, without a snapshot. */
+/*
+ * Have the module follow the origin, without a snapshot.  For some time after that, all
+ * requests cost more, because writes from before are watched for.
+ */
 static void blksnap_start(void)
 {
-	ASSERT_OK(module_load(""));
+	ASSERT_OK(module_load("settle_watch=1"));
 	ctl_set_up();
 	snapshot_create(&snapshot, origin_disk);
 	destroy_all_snapshots();
+	sleep_ms(2500);
 }
 
 void way_start(const struct way *way, const struct disk *origin,
