@@ -158,10 +158,11 @@ static __always_inline bool tracked_disk_let_pass(struct tracked_disk *tracked_d
 
 	if (unlikely(tracked_disk->disk != disk || tracked_disk->diskseq != disk->diskseq))
 		return false;
+	/* The rest of a split comes back to the filter, and is counted already. */
+	if (!inflight_way_fits(inflight_way(inflight, bio), bio))
+		return __inflight_counts(inflight, bio);
 	tracker = rcu_dereference_sched(tracked_disk->only);
 	if (unlikely(!tracker || cow_owns_write(bio)))
-		return false;
-	if (!inflight_way_fits(inflight_way(inflight, bio), bio))
 		return false;
 	/* Pairs with smp_store_release() in inflight_ungate(). */
 	if (unlikely(smp_load_acquire(&inflight->gates)))
