@@ -377,12 +377,12 @@ struct blk_snap_snapshot_take {
  * flight at the instant are done.  Each of these may be in the image or not.
  *
  * Return: 0; -ESRCH if there is no such snapshot, or it was destroyed in the
- * meantime; -EALREADY if it is taken already, or being taken; -EFAULT if no difference storage was appended; -ENODEV or -ENXIO if a
- * device has gone; -EOPNOTSUPP if one cannot be protected any more; -ETIMEDOUT if
- * writes in flight did not complete within the module parameter take_drain_limit (60
- * seconds), or filesystems could not be frozen within 10 seconds; -EINTR if the
- * caller was killed; -ENOMEM.  After any failure the
- * snapshot is as it was before the call, but snap_number may have grown; unless the
+ * meantime; -EALREADY if it is taken already, or being taken; -EFAULT if no difference
+ * storage was appended; -ENODEV or -ENXIO if a device has gone; -EOPNOTSUPP if one
+ * cannot be protected any more; -ETIMEDOUT if writes in flight did not complete within
+ * the module parameter take_drain_limit (60 seconds), filesystems could not be synced
+ * within five times that, or not be frozen within 10 seconds; -EINTR if the caller was
+ * killed; -ENOMEM.  After any failure the snapshot is as it was before the call, but snap_number may have grown; unless the
  * caller was killed and a device does not complete what it was asked: then the
  * snapshot is destroyed.
  */
