@@ -382,9 +382,9 @@ struct blk_snap_snapshot_take {
  * cannot be protected any more; -ETIMEDOUT if writes in flight did not complete within
  * the module parameter take_drain_limit (60 seconds), filesystems could not be synced
  * within five times that, or not be frozen within 10 seconds; -EINTR if the caller was
- * killed; -ENOMEM.  After any failure the snapshot is as it was before the call, but snap_number may have grown; unless the
- * caller was killed and a device does not complete what it was asked: then the
- * snapshot is destroyed.
+ * killed; -ENOMEM.  After any failure the snapshot is as it was before the call, but
+ * snap_number may have grown; unless the caller was killed and a device does not
+ * complete what it was asked: then the snapshot is destroyed.
  */
 #define IOCTL_BLK_SNAP_SNAPSHOT_TAKE                                           \
 	_IOR(BLK_SNAP, blk_snap_ioctl_snapshot_take,                           \
