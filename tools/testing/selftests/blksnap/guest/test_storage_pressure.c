@@ -244,7 +244,7 @@ void pressure_tear_down(void)
 /* More memory is used than there is, round after round. */
 static void swap_on_origin(uint64_t swap_bytes)
 {
-	const uint64_t nr_bytes = memory_bytes("MemAvailable") + swap_bytes * 2 / 3;
+	const uint64_t nr_bytes = memory_bytes("MemAvailable") + swap_bytes / 2;
 	int64_t swapped;
 	pid_t child;
 
