@@ -57,7 +57,7 @@ suite oracle-virtio test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
 suite torture test_torture $null_blk --kmod brd --kmod loop --kmod dm-mod \
 	--kmod dm-delay --kmod ext4 --program mkfs.ext4 --memory 1536 \
 	--arguments '--seconds 300' --arguments-6.12 '--seconds 60' \
-	--also kasan --arguments-kasan '--seconds 120' \
+	--also kasan --arguments-kasan '--seconds 240' \
 	--fast '--seconds 20' --timeout 400
 suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod scsi_debug \
 	--kmod dm-mod --kmod dm-delay --kmod ext4 --program dmsetup --program mkfs.ext4 \
