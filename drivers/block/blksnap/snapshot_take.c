@@ -53,7 +53,7 @@
 #define TAKE_FREEZE_TIMEOUT (10 * HZ)
 
 /*
- * How many times longer than draining syncing may take: it stops nobody, and a slow
+ * Syncing may take this many times as long as draining: it stops no writer, and a slow
  * device may have much to write.
  */
 #define TAKE_SYNC_FACTOR 5

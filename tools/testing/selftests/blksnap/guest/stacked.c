@@ -181,7 +181,7 @@ int mapping_remove(const char *name)
  * mapping_suspend() - keep back all requests from now on
  * @name:	of the mapping
  *
- * Nothing is flushed and no filesystem frozen.  Whoever waits for a request does
+ * Nothing is flushed and no filesystem frozen.  A task that waits for a request does
  * so until mapping_resume().
  *
  * Return: 0 or a negative errno.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Nobody waits for somebody else
+ * One user of a disk does not wait for another
  *
  *	test_kind [--fast] [--seed S] [--filter TEXT]
  *

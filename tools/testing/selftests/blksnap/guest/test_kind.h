@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the tests of "nobody waits for somebody else" share
+ * What the parts of test_kind share
  *
  * Where it can, a test measures the same thing without a snapshot and with one, prints
  * both figures and asserts how they compare.

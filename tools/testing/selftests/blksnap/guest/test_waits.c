@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Who has to wait for whom
+ * Which calls and writers wait for which others
  *
  *	test_waits [--seed S] [--filter TEXT] [--fast]
  *
- * A snapshot involves many who have nothing to do with each other: writers of
+ * A snapshot involves many users that have nothing in common: writers of
  * its disks, containers with little bandwidth, agents that look after other
  * disks, a disk that hangs.  Here some are slow or hang for ever, and the others
  * are watched: they may not wait longer than they would without a snapshot.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Who has to wait: what the parts of test_waits share
+ * What the parts of test_waits share
  *
  * All that a test makes is kept in one place, so that waits_tear_down() can end
  * it, whatever became of the test: hung devices go on, children are killed.
