@@ -267,6 +267,8 @@ uint64_t evidence_instant(const struct evidence *evidence);
 bool evidence_judge(const struct evidence *evidence, uint64_t instant);
 bool sector_is_plausible(const struct medium *medium, uint64_t sector,
 			 const void *data);
+void report_ops(const struct medium *medium, uint64_t sector, uint64_t nr_sectors,
+		uint64_t since);
 void report_sector(const struct medium *medium, const char *label,
 		   const void *data);
 

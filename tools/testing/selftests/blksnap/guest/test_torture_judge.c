@@ -95,6 +95,23 @@ static void report_op(const struct op *op)
 		  op->is_certain ? "certain" : "perhaps");
 }
 
+/* The operations on a range that had not ended by @since. */
+void report_ops(const struct medium *medium, uint64_t sector, uint64_t nr_sectors,
+		uint64_t since)
+{
+	unsigned int i, nr = atomic_load(&medium->nr_ops), nr_told = 0;
+	const struct op *op;
+
+	for (i = 0; i < nr && i < MAX_OPS && nr_told < MAX_HISTORY; i++) {
+		op = &medium->ops[i];
+		if (op->sector >= sector + nr_sectors || op->sector + op->nr_sectors <= sector ||
+		    atomic_load(&op->end) < since)
+			continue;
+		report_op(op);
+		nr_told++;
+	}
+}
+
 void report_sector(const struct medium *medium, const char *label,
 		   const void *data)
 {

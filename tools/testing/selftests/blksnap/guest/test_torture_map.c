@@ -140,6 +140,8 @@ static void tell_block(const struct origin *origin, const struct block *block,
 		  (unsigned long long)last_touch(origin, block),
 		  (unsigned long long)origin->previous_take,
 		  (unsigned long long)origin->last_take);
+	report_ops(origin->medium, origin->start + block->first, block->end - block->first,
+		   origin->previous_take);
 }
 
 static void judge_block(struct origin *origin, const struct block *block,

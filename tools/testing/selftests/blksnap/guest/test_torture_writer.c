@@ -24,13 +24,19 @@
 
 /* --- the log --- */
 
+/* Others write to the same blocks at the same time: the latest of all counts. */
 static void touch(struct medium *medium, const struct op *op, uint64_t when)
 {
 	uint64_t block = op->sector / BLOCK_SECTORS;
 	const uint64_t last = (op->sector + op->nr_sectors - 1) / BLOCK_SECTORS;
+	uint_fast64_t before;
 
-	for (; block <= last; block++)
-		atomic_store(&medium->touched[block], when);
+	for (; block <= last; block++) {
+		before = atomic_load(&medium->touched[block]);
+		while (before < when &&
+		       !atomic_compare_exchange_weak(&medium->touched[block], &before, when))
+			;
+	}
 }
 
 /* Begin an operation; @nr_sectors and so on of @wanted.  NULL if the log is full. */
