@@ -73,6 +73,8 @@ static void load_module(void)
 	else
 		ktap_note("%s", parameters);
 	ctl = ASSERT_OK(blksnap_open());
+	torture.copy_sectors =
+		(1ULL << module_parameter("copy_block_minimum_shift")) / SECTOR_SIZE;
 }
 
 /* --- running --- */

@@ -396,6 +396,7 @@ struct torture {
 	struct disk storage;
 	struct disk slow_storage;	/* the same sectors, if it exists */
 	bool has_mkfs;
+	uint64_t copy_sectors;		/* sectors that are copied together */
 
 	pthread_mutex_t lock;	/* what says so above */
 	pthread_cond_t changed;

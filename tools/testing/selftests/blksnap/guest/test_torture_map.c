@@ -110,20 +110,28 @@ static bool was_marked_on_purpose(const struct origin *origin,
 	return false;
 }
 
-/* The last tick at which somebody did something that marks the block. */
+/*
+ * The last tick at which somebody did something that marks the block.  While writes of
+ * before the take are under way, all that is copied together is marked together.
+ */
 static uint64_t last_touch(const struct origin *origin,
 			   const struct block *block)
 {
 	const struct medium *medium = origin->medium;
+	const uint64_t first = block->first - block->first % torture.copy_sectors;
+	uint64_t end = block->end + torture.copy_sectors - 1;
 	uint64_t b, when, last = 0;
 
+	end -= end % torture.copy_sectors;
+	if (end > origin->nr_used)
+		end = origin->nr_used;
 	for (b = block->first / BLOCK_SECTORS;
 	     b <= (block->end - 1) / BLOCK_SECTORS; b++) {
 		when = atomic_load(&origin->touched[b]);
 		last = when > last ? when : last;
 	}
-	for (b = (origin->start + block->first) / BLOCK_SECTORS;
-	     b <= (origin->start + block->end - 1) / BLOCK_SECTORS; b++) {
+	for (b = (origin->start + first) / BLOCK_SECTORS;
+	     b <= (origin->start + end - 1) / BLOCK_SECTORS; b++) {
 		when = atomic_load(&medium->touched[b]);
 		last = when > last ? when : last;
 	}
