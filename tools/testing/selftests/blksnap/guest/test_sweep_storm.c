@@ -110,9 +110,30 @@ static void verify_writes(const struct disk *slow, struct writer *writers)
 	}
 }
 
+/* More than there are exits (INFLIGHT_EXITS): each disk that is written takes one. */
+#define NR_OTHERS 260
+static struct disk others[NR_OTHERS];
+
+static void use_up_exits(struct blk_snap_uuid *id)
+{
+	const struct null_disk_options hollow = { .is_hollow = true, .queue_depth = 1 };
+	struct blk_snap_dev ids[NR_OTHERS];
+	char name[32];
+	unsigned int i;
+
+	for (i = 0; i < NR_OTHERS; i++) {
+		snprintf(name, sizeof(name), "nullx%u", i);
+		ASSERT_OK(null_disk_create(&others[i], name, 1, &hollow));
+		ids[i] = others[i].id;
+	}
+	ASSERT_OK(blksnap_snapshot_create(ctl, ids, NR_OTHERS, id));
+	for (i = 0; i < NR_OTHERS; i++)
+		EXPECT(fill_direct(others[i].path, 0, BLOCK_BYTES, 0));
+}
+
 /*
- * Writes to a tracked disk are counted while they are in flight, and for that
- * each needs a little memory.
+ * Writes to a tracked disk are counted while they are in flight.  Once more disks have
+ * been written than there are exits, each write needs a little memory for that.
  */
 static void test_many_writes_in_flight_without_memory(void)
 {
@@ -121,29 +142,34 @@ static void test_many_writes_in_flight_without_memory(void)
 		.queue_depth = 2 * NR_WRITERS,
 	};
 	static struct writer writers[NR_WRITERS];
+	struct blk_snap_uuid others_id;
 	pthread_barrier_t start;
 	struct disk slow;
 	unsigned int i;
 
+	use_up_exits(&others_id);
 	ASSERT_OK(null_disk_create(&slow, "nullb8", 1, &options));
 	EXPECT(fill_direct(slow.path, 0, slow.nr_bytes, 0));
 	snapshot_create(&held.snapshot, &slow);
 	pthread_barrier_init(&start, NULL, NR_WRITERS + 1);
-	fault_mark_self(true);
 	start_writers(writers, slow.path, &start);
-	fault_mark_self(false);
 	pthread_barrier_wait(&start);
+	fault_mark_kernel_threads(true);
 	fault_arm_all(FAULT_SLAB, 1000000);
 	pthread_barrier_wait(&start);
 	for (i = 0; i < NR_WRITERS; i++)
 		pthread_join(writers[i].thread, NULL);
-	/* The contexts that a processor has at hand are not allocated. */
+	/* What a processor has at hand is not allocated. */
 	EXPECT(fault_disarm() > 0);
+	fault_mark_kernel_threads(false);
 	verify_writes(&slow, writers);
 	pthread_barrier_destroy(&start);
 	EXPECT_OK(blksnap_snapshot_destroy(ctl, &held.snapshot.id));
+	EXPECT_OK(blksnap_snapshot_destroy(ctl, &others_id));
 	remove_all_trackers();
 	null_disk_destroy(&slow);
+	for (i = 0; i < NR_OTHERS; i++)
+		null_disk_destroy(&others[i]);
 }
 
 /* --- pages, of which the leak detector knows nothing --- */
