@@ -29,17 +29,18 @@
 #include <linux/blk-cgroup.h>
 #include <linux/blkdev.h>
 #include <linux/delay.h>
-#include <linux/mempool.h>
-#include <linux/percpu.h>
-#include <linux/slab.h>
 
 #include "cbt_map.h"
 #include "cow_priv.h"
+#include "cpu_pool.h"
 #include "diff_storage.h"
 #include "trace.h"
 
 /* Image bios, of all images, that can make progress when there is no free memory. */
 #define COW_IMAGE_RESERVE 64
+
+/* Those that a CPU keeps at hand. */
+#define COW_IMAGE_KEPT 64
 
 enum cow_piece_kind {
 	COW_PIECE_FAILED,	/* the engine has an error */
@@ -82,75 +83,16 @@ static struct workqueue_struct *cow_image_read_wq;
 /* Writes sleep until something is stored, so they have a queue of their own. */
 static struct workqueue_struct *cow_image_write_wq;
 
-static struct kmem_cache *cow_image_io_cache;
-static mempool_t cow_image_io_pool;
+static struct cpu_pool cow_image_ios;
 static struct bio_set cow_split_bios;
-
-/* Free objects that a CPU keeps at hand: to allocate one would cost as much as a read. */
-#define COW_IMAGE_CACHED 64U
-
-struct cow_image_cache {
-	struct cow_image_io *first;	/* linked by @private */
-	unsigned int nr;
-};
-
-static DEFINE_PER_CPU(struct cow_image_cache, cow_image_cache);
 
 static struct cow_image_io *cow_image_io_alloc(struct cow *cow, struct bio *bio)
 {
-	struct cow_image_cache *cache;
-	struct cow_image_io *io;
-	unsigned long flags;
+	struct cow_image_io *io = cpu_pool_alloc(&cow_image_ios);
 
-	local_irq_save(flags);
-	cache = this_cpu_ptr(&cow_image_cache);
-	io = cache->first;
-	if (io) {
-		cache->first = io->private;
-		cache->nr--;
-	}
-	local_irq_restore(flags);
-	if (!io)
-		io = mempool_alloc(&cow_image_io_pool, GFP_NOIO);
 	io->cow = cow;
 	io->bio = bio;
 	return io;
-}
-
-static void cow_image_io_free(struct cow_image_io *io)
-{
-	struct cow_image_cache *cache;
-	unsigned long flags;
-
-	/* The reserve comes first: another read may be waiting for it. */
-	if (READ_ONCE(cow_image_io_pool.curr_nr) < COW_IMAGE_RESERVE) {
-		mempool_free(io, &cow_image_io_pool);
-		return;
-	}
-	local_irq_save(flags);
-	cache = this_cpu_ptr(&cow_image_cache);
-	if (cache->nr < COW_IMAGE_CACHED) {
-		io->private = cache->first;
-		cache->first = io;
-		cache->nr++;
-		io = NULL;
-	}
-	local_irq_restore(flags);
-	if (io)
-		mempool_free(io, &cow_image_io_pool);
-}
-
-static void cow_image_free_caches(void)
-{
-	struct cow_image_io *io;
-	int cpu;
-
-	for_each_possible_cpu(cpu) {
-		while ((io = per_cpu(cow_image_cache, cpu).first)) {
-			per_cpu(cow_image_cache, cpu).first = io->private;
-			kmem_cache_free(cow_image_io_cache, io);
-		}
-	}
 }
 
 /*
@@ -279,7 +221,7 @@ static void cow_image_end_io(struct bio *bio)
 			return;
 		}
 	}
-	cow_image_io_free(io);
+	cpu_pool_free(&cow_image_ios, io);
 	/* Until the bio has ended, the image has a reference to the engine. */
 	cow_io_end(cow);
 	/* Once more: the bi_end_io of a chained bio must not be called directly. */
@@ -384,7 +326,7 @@ static void cow_image_read_again(struct work_struct *work)
 	bio->bi_ioprio = io->ioprio;
 	/* It is 0 after a split below, and was 1. */
 	atomic_set(&bio->__bi_remaining, 1);
-	cow_image_io_free(io);
+	cpu_pool_free(&cow_image_ios, io);
 	/* Until the bio has ended, the image has a reference to the engine. */
 	cow_io_end(cow);
 	cow_image_read(cow, bio);
@@ -536,7 +478,7 @@ static void cow_image_write(struct work_struct *work)
 	while (!ret && bio_sectors(bio))
 		ret = cow_image_write_piece(cow, bio);
 	bio->bi_status = errno_to_blk_status(ret);
-	cow_image_io_free(io);
+	cpu_pool_free(&cow_image_ios, io);
 	cow_io_end(cow);
 	bio_endio(bio);
 }
@@ -580,17 +522,15 @@ void cow_submit_image_bio(struct cow *cow, struct bio *bio)
 
 int cow_image_module_init(void)
 {
-	int ret = -ENOMEM;
+	int ret;
 
-	cow_image_io_cache = KMEM_CACHE(cow_image_io, 0);
-	if (!cow_image_io_cache)
-		return ret;
-	ret = mempool_init_slab_pool(&cow_image_io_pool, COW_IMAGE_RESERVE, cow_image_io_cache);
+	ret = cpu_pool_init(&cow_image_ios, "blksnap_image_io", sizeof(struct cow_image_io),
+			    COW_IMAGE_RESERVE, COW_IMAGE_KEPT);
 	if (ret)
-		goto err_destroy_cache;
+		return ret;
 	ret = bioset_init(&cow_split_bios, COW_IMAGE_RESERVE, 0, 0);
 	if (ret)
-		goto err_exit_pool;
+		goto err_exit_ios;
 	ret = -ENOMEM;
 	cow_image_read_wq = alloc_workqueue("blksnap_image_read", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	if (!cow_image_read_wq)
@@ -605,10 +545,8 @@ err_destroy_read_wq:
 	destroy_workqueue(cow_image_read_wq);
 err_exit_split_bios:
 	bioset_exit(&cow_split_bios);
-err_exit_pool:
-	mempool_exit(&cow_image_io_pool);
-err_destroy_cache:
-	kmem_cache_destroy(cow_image_io_cache);
+err_exit_ios:
+	cpu_pool_exit(&cow_image_ios);
 	return ret;
 }
 
@@ -617,7 +555,5 @@ void cow_image_module_exit(void)
 	destroy_workqueue(cow_image_write_wq);
 	destroy_workqueue(cow_image_read_wq);
 	bioset_exit(&cow_split_bios);
-	cow_image_free_caches();
-	mempool_exit(&cow_image_io_pool);
-	kmem_cache_destroy(cow_image_io_cache);
+	cpu_pool_exit(&cow_image_ios);
 }

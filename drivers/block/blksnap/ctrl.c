@@ -59,7 +59,7 @@ static dev_t ctrl_dev(const struct blk_snap_dev *dev)
 	return MKDEV(dev->mj, dev->mn);
 }
 
-static long ctrl_version(struct blk_snap_version __user *arg)
+static long ctrl_version(void __user *arg)
 {
 	static const struct blk_snap_version version = {
 		.major = BLKSNAP_VERSION_MAJOR,
@@ -71,7 +71,7 @@ static long ctrl_version(struct blk_snap_version __user *arg)
 	return copy_to_user(arg, &version, sizeof(version)) ? -EFAULT : 0;
 }
 
-static long ctrl_tracker_remove(const struct blk_snap_tracker_remove __user *arg)
+static long ctrl_tracker_remove(const void __user *arg)
 {
 	struct blk_snap_tracker_remove args;
 
@@ -118,11 +118,10 @@ static struct blk_snap_cbt_info *ctrl_read_infos(u32 room, u32 *count)
 
 static int ctrl_collect_trackers(void __user *array, u32 *count, ctrl_put_infos_fn put_infos)
 {
-	u32 room = array ? *count : 0;
 	struct blk_snap_cbt_info *infos;
 	int ret = 0;
 
-	infos = ctrl_read_infos(room, count);
+	infos = ctrl_read_infos(array ? *count : 0, count);
 	if (IS_ERR(infos))
 		return PTR_ERR(infos);
 	if (infos)
@@ -131,7 +130,7 @@ static int ctrl_collect_trackers(void __user *array, u32 *count, ctrl_put_infos_
 	return ret;
 }
 
-static long ctrl_tracker_collect(struct blk_snap_tracker_collect __user *arg)
+static long ctrl_tracker_collect(void __user *arg)
 {
 	struct blk_snap_tracker_collect args, out;
 	int ret;
@@ -148,7 +147,7 @@ static long ctrl_tracker_collect(struct blk_snap_tracker_collect __user *arg)
 	return copy_to_user(arg, &out, sizeof(out)) ? -EFAULT : ret;
 }
 
-static long ctrl_tracker_read_cbt_map(const struct blk_snap_tracker_read_cbt_bitmap __user *arg)
+static long ctrl_tracker_read_cbt_map(const void __user *arg)
 {
 	struct blk_snap_tracker_read_cbt_bitmap args;
 
@@ -182,8 +181,7 @@ static int ctrl_mark_dirty_blocks(const struct blk_snap_dev *dev_id, const void 
 	return ret;
 }
 
-static long
-ctrl_tracker_mark_dirty_blocks(const struct blk_snap_tracker_mark_dirty_blocks __user *arg)
+static long ctrl_tracker_mark_dirty_blocks(const void __user *arg)
 {
 	struct blk_snap_tracker_mark_dirty_blocks args;
 
@@ -225,7 +223,7 @@ static int ctrl_create_snapshot(const void __user *array, u32 count, uuid_t *id)
 	return ret;
 }
 
-static long ctrl_snapshot_create(struct blk_snap_snapshot_create __user *arg)
+static long ctrl_snapshot_create(void __user *arg)
 {
 	struct blk_snap_snapshot_create args, out;
 	uuid_t id;
@@ -249,7 +247,7 @@ static long ctrl_snapshot_create(struct blk_snap_snapshot_create __user *arg)
 	return 0;
 }
 
-static long ctrl_snapshot_destroy(const struct blk_snap_snapshot_destroy __user *arg)
+static long ctrl_snapshot_destroy(const void __user *arg)
 {
 	struct blk_snap_snapshot_destroy args;
 	uuid_t id;
@@ -277,8 +275,7 @@ static int ctrl_append_storage(const struct blk_snap_uuid *user_id,
 	return ret;
 }
 
-static long
-ctrl_snapshot_append_storage(const struct blk_snap_snapshot_append_storage __user *arg)
+static long ctrl_snapshot_append_storage(const void __user *arg)
 {
 	struct blk_snap_snapshot_append_storage args;
 
@@ -288,7 +285,7 @@ ctrl_snapshot_append_storage(const struct blk_snap_snapshot_append_storage __use
 				   args.count);
 }
 
-static long ctrl_snapshot_take(const struct blk_snap_snapshot_take __user *arg)
+static long ctrl_snapshot_take(const void __user *arg)
 {
 	struct blk_snap_snapshot_take args;
 	uuid_t id;
@@ -299,7 +296,7 @@ static long ctrl_snapshot_take(const struct blk_snap_snapshot_take __user *arg)
 	return snapshot_take(&id);
 }
 
-static long ctrl_snapshot_collect(struct blk_snap_snapshot_collect __user *arg)
+static long ctrl_snapshot_collect(void __user *arg)
 {
 	struct blk_snap_snapshot_collect args, out;
 	int ret;
@@ -315,7 +312,7 @@ static long ctrl_snapshot_collect(struct blk_snap_snapshot_collect __user *arg)
 	return copy_to_user(arg, &out, sizeof(out)) ? -EFAULT : ret;
 }
 
-static long ctrl_snapshot_collect_images(struct blk_snap_snapshot_collect_images __user *arg)
+static long ctrl_snapshot_collect_images(void __user *arg)
 {
 	struct blk_snap_snapshot_collect_images args, out;
 	uuid_t id;
@@ -352,18 +349,16 @@ static struct snapshot *ctrl_watch_snapshot(struct file *file, const struct blk_
 	return snapshot;
 }
 
-static long ctrl_snapshot_wait_event(struct file *file,
-				     struct blk_snap_snapshot_event __user *arg)
+static long ctrl_snapshot_wait_event(struct file *file, void __user *arg)
 {
 	struct blk_snap_snapshot_event *args;
 	struct snapshot *snapshot;
 	struct event *event;
-	long ret;
+	long ret = -ENOMEM;
 
 	/* Everything that can fail comes before an event is fetched. */
 	args = kzalloc(sizeof(*args), GFP_KERNEL);
 	event = event_alloc();
-	ret = -ENOMEM;
 	if (!args || !event)
 		goto out_free;
 	ret = -EFAULT;
@@ -536,7 +531,7 @@ static int ctrl_compat_put_infos(void __user *array, const struct blk_snap_cbt_i
 	return 0;
 }
 
-static long ctrl_compat_tracker_collect(struct ctrl_compat_tracker_collect __user *arg)
+static long ctrl_compat_tracker_collect(void __user *arg)
 {
 	struct ctrl_compat_tracker_collect args;
 	int ret;
@@ -570,7 +565,7 @@ static long ctrl_compat_tracker_mark_dirty_blocks(const void __user *arg)
 				      args.count);
 }
 
-static long ctrl_compat_snapshot_create(struct ctrl_compat_snapshot_create __user *arg)
+static long ctrl_compat_snapshot_create(void __user *arg)
 {
 	struct ctrl_compat_snapshot_create args;
 	uuid_t id;
@@ -599,7 +594,7 @@ static long ctrl_compat_snapshot_append_storage(const void __user *arg)
 	return ctrl_append_storage(&args.id, &args.dev_id, compat_ptr(args.ranges), args.count);
 }
 
-static long ctrl_compat_snapshot_collect(struct ctrl_compat_snapshot_collect __user *arg)
+static long ctrl_compat_snapshot_collect(void __user *arg)
 {
 	struct ctrl_compat_snapshot_collect args;
 	int ret;
@@ -612,8 +607,7 @@ static long ctrl_compat_snapshot_collect(struct ctrl_compat_snapshot_collect __u
 	return copy_to_user(arg, &args, sizeof(args)) ? -EFAULT : ret;
 }
 
-static long
-ctrl_compat_snapshot_collect_images(struct ctrl_compat_snapshot_collect_images __user *arg)
+static long ctrl_compat_snapshot_collect_images(void __user *arg)
 {
 	struct ctrl_compat_snapshot_collect_images args;
 	uuid_t id;

@@ -26,9 +26,8 @@
 #include "blksnap.h"
 
 #include <linux/blkdev.h>
-#include <linux/mempool.h>
-#include <linux/slab.h>
 
+#include "cpu_pool.h"
 #include "inflight.h"
 #include "resubmit.h"
 
@@ -36,7 +35,7 @@
 #define INFLIGHT_CTX_RESERVE 128
 
 /* Free contexts that a CPU keeps: the depth of a usual hardware queue. */
-#define INFLIGHT_CTX_CACHED 128U
+#define INFLIGHT_CTX_KEPT 128
 
 /* Two for each disk and completion function; enough for the disks of most machines. */
 #define INFLIGHT_EXITS 256U
@@ -46,7 +45,7 @@ struct inflight_ctx {
 	long __percpu *count;
 	bio_end_io_t *end_io;
 	void *private;
-	struct inflight_ctx *next;	/* in a list of free ones */
+	struct inflight_ctx *next;	/* in inflight_spares */
 };
 
 /**
@@ -61,18 +60,12 @@ struct inflight_exit {
 	const struct inflight *inflight;
 };
 
-struct inflight_cache {
-	struct inflight_ctx *first;
-	unsigned int nr;
-};
-
 /* Completions that end a parent bio, see inflight_end_chained(). */
 struct inflight_chained {
 	struct bio_list bios;
 	bool is_running;
 };
 
-static DEFINE_PER_CPU(struct inflight_cache, inflight_cache);
 static DEFINE_PER_CPU(struct inflight_chained, inflight_chained);
 
 static struct inflight_exit inflight_exits[INFLIGHT_EXITS];
@@ -80,8 +73,7 @@ static struct inflight_exit inflight_exits[INFLIGHT_EXITS];
 static DEFINE_RAW_SPINLOCK(inflight_lock);
 static struct inflight_ctx *inflight_spares;
 
-static struct kmem_cache *inflight_ctx_cache;
-static mempool_t inflight_ctx_pool;
+static struct cpu_pool inflight_ctx_pool;
 static bio_end_io_t *inflight_chain_end_io;
 
 /*
@@ -240,47 +232,6 @@ static struct inflight_ctx *inflight_pop_spare(void)
 	return ctx;
 }
 
-/* The callback cannot allocate: it takes what completions and workers leave for it. */
-static struct inflight_ctx *inflight_ctx_get(void)
-{
-	struct inflight_cache *cache;
-	struct inflight_ctx *ctx;
-	unsigned long flags;
-
-	local_irq_save(flags);
-	cache = this_cpu_ptr(&inflight_cache);
-	ctx = cache->first;
-	if (ctx) {
-		cache->first = ctx->next;
-		cache->nr--;
-	}
-	local_irq_restore(flags);
-	return ctx ?: inflight_pop_spare();
-}
-
-static void inflight_ctx_put(struct inflight_ctx *ctx)
-{
-	struct inflight_cache *cache;
-	unsigned long flags;
-
-	/* The reserve comes first: a worker may be waiting for it. */
-	if (unlikely(READ_ONCE(inflight_ctx_pool.curr_nr) < INFLIGHT_CTX_RESERVE)) {
-		mempool_free(ctx, &inflight_ctx_pool);
-		return;
-	}
-	local_irq_save(flags);
-	cache = this_cpu_ptr(&inflight_cache);
-	if (likely(cache->nr < INFLIGHT_CTX_CACHED)) {
-		ctx->next = cache->first;
-		cache->first = ctx;
-		cache->nr++;
-		ctx = NULL;
-	}
-	local_irq_restore(flags);
-	if (ctx)
-		mempool_free(ctx, &inflight_ctx_pool);
-}
-
 /*
  * Makes sure that the next bio finds a context, before one is submitted again.  If
  * another bio takes the context, that one makes progress.  Sleeps until there is memory
@@ -292,7 +243,7 @@ void inflight_make_spare(void)
 
 	if (READ_ONCE(inflight_spares))
 		return;
-	ctx = mempool_alloc(&inflight_ctx_pool, GFP_NOIO);
+	ctx = cpu_pool_alloc(&inflight_ctx_pool);
 	raw_spin_lock_irq(&inflight_lock);
 	ctx->next = inflight_spares;
 	inflight_spares = ctx;
@@ -306,7 +257,7 @@ static void inflight_end_io(struct bio *bio)
 
 	bio->bi_end_io = ctx->end_io;
 	bio->bi_private = ctx->private;
-	inflight_ctx_put(ctx);
+	cpu_pool_free(&inflight_ctx_pool, ctx);
 	/* From here on the counter may be freed. */
 	this_cpu_dec(*count);
 	inflight_end_original(bio);
@@ -374,7 +325,8 @@ bool __inflight_count(struct inflight *inflight, struct bio *bio)
 	if (bio->bi_end_io != inflight_end_io && !inflight_find_exit(bio->bi_end_io) &&
 	    inflight_add_way(inflight, bio))
 		return inflight_count(inflight, bio);
-	ctx = inflight_ctx_get();
+	/* What completions and workers leave: the callback cannot allocate. */
+	ctx = cpu_pool_alloc_kept(&inflight_ctx_pool) ?: inflight_pop_spare();
 	if (unlikely(!ctx))
 		return false;
 	ctx->inflight = inflight;
@@ -511,41 +463,22 @@ static void inflight_learn_chain_end_io(void)
 
 int inflight_module_init(void)
 {
-	int ret = -ENOMEM;
-
-	inflight_ctx_cache = KMEM_CACHE(inflight_ctx, 0);
-	if (!inflight_ctx_cache)
-		return ret;
-	ret = mempool_init_slab_pool(&inflight_ctx_pool, INFLIGHT_CTX_RESERVE,
-				     inflight_ctx_cache);
-	if (ret)
-		kmem_cache_destroy(inflight_ctx_cache);
 	inflight_learn_chain_end_io();
 	inflight_learn_exits();
-	return ret;
-}
-
-static void inflight_free_list(struct inflight_ctx *ctx)
-{
-	struct inflight_ctx *next;
-
-	for (; ctx; ctx = next) {
-		next = ctx->next;
-		kmem_cache_free(inflight_ctx_cache, ctx);
-	}
+	return cpu_pool_init(&inflight_ctx_pool, "blksnap_inflight_ctx",
+			     sizeof(struct inflight_ctx), INFLIGHT_CTX_RESERVE,
+			     INFLIGHT_CTX_KEPT);
 }
 
 /* Every counter is gone, so no bio comes back through the code of this module. */
 void inflight_module_exit(void)
 {
-	int cpu;
+	struct inflight_ctx *ctx;
 
 	/* The last instructions of an exit, after its count. */
 	synchronize_rcu();
 	synchronize_rcu_tasks();
-	for_each_possible_cpu(cpu)
-		inflight_free_list(per_cpu_ptr(&inflight_cache, cpu)->first);
-	inflight_free_list(inflight_spares);
-	mempool_exit(&inflight_ctx_pool);
-	kmem_cache_destroy(inflight_ctx_cache);
+	while ((ctx = inflight_pop_spare()))
+		cpu_pool_free(&inflight_ctx_pool, ctx);
+	cpu_pool_exit(&inflight_ctx_pool);
 }

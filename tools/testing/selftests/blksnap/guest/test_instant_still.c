@@ -12,7 +12,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/aio_abi.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
 #include <stdlib.h>
@@ -20,7 +19,6 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "test_instant.h"
@@ -308,60 +306,6 @@ static bool join_slow_cgroup(const struct disk *disk)
 	return false;
 }
 
-/* --- no memory for counting writes --- */
-
-#define FAILSLAB "/sys/kernel/debug/failslab/"
-#define FAILING_CACHE "/sys/kernel/slab/inflight_ctx/failslab"
-#define NR_HOARDERS 640U		/* more than all contexts in reserve */
-
-static aio_context_t hoard;
-
-static void end_failing(void)
-{
-	write_text(FAILING_CACHE, "0");
-	write_text(FAILSLAB "probability", "0");
-	if (hoard)
-		syscall(SYS_io_destroy, hoard);
-	hoard = 0;
-}
-
-/* Let as many writes be in flight as take every context that is there. */
-static void hoard_contexts(void)
-{
-	unsigned int i;
-
-	ASSERT_OK(syscall(SYS_io_setup, NR_HOARDERS, &hoard));
-	for (i = 0; i < NR_HOARDERS; i++) {
-		struct iocb iocb = {
-			.aio_lio_opcode = IOCB_CMD_PWRITE,
-			.aio_fildes = still.fd,
-			.aio_buf = (uintptr_t)still.data,
-			.aio_nbytes = SECTOR_SIZE,
-			.aio_offset = STILL_BYTES + i * SECTOR_SIZE,
-		};
-		struct iocb *list = &iocb;
-
-		ASSERT_OK(syscall(SYS_io_submit, hoard, 1, &list));
-	}
-}
-
-/* Allocations that may sleep go on to succeed, so nothing hangs. */
-static bool fail_counting(const struct disk *member)
-{
-	(void)member;
-	if (write_text(FAILING_CACHE, "1") &&
-	    write_text(FAILSLAB "cache-filter", "Y") &&
-	    write_text(FAILSLAB "ignore-gfp-wait", "Y") &&
-	    write_text(FAILSLAB "verbose", "0") &&
-	    write_text(FAILSLAB "times", "-1") &&
-	    write_text(FAILSLAB "probability", "100")) {
-		hoard_contexts();
-		return true;
-	}
-	ktap_skip("this kernel cannot let allocations fail");
-	return false;
-}
-
 /* --- the take --- */
 
 /* Returns how many were still in flight when the last one had been submitted. */
@@ -493,7 +437,6 @@ void still_tear_down(void)
 {
 	join_threads();
 	leave_cgroup();
-	end_failing();
 	if (still.async)
 		async_close(still.async);
 	if (still.fd > 0)
@@ -575,20 +518,6 @@ static void test_writes_in_flight_in_dm_crypt_are_in_the_image(void)
 		take_amid_slow_writes(&slow, &stack.uppers[0], &stack.uppers[0]);
 }
 
-/* A write that waits for its count may meet the gate, but then it stays out. */
-static void test_image_stays_without_memory_for_counting(void)
-{
-	static const struct slow slow = {
-		.pace_ms = 400,
-		.is_below = true,
-		.set_up = fail_counting,
-	};
-
-	make_disks(1, NULL);
-	if (make_delay(800))
-		take_amid_slow_writes(&slow, &stack.uppers[0], &stack.uppers[0]);
-}
-
 /* A cgroup delays requests of any kind, also where nothing else could. */
 static void test_writes_in_flight_in_a_cgroup_are_in_the_image(void)
 {
@@ -610,6 +539,5 @@ const struct ktap_test still_tests[] = {
 	KTAP_TEST(test_writes_in_flight_on_a_slow_disk_are_in_the_image),
 	KTAP_SLOW_TEST(test_writes_in_flight_in_dm_crypt_are_in_the_image),
 	KTAP_TEST(test_writes_in_flight_in_a_cgroup_are_in_the_image),
-	KTAP_SLOW_TEST(test_image_stays_without_memory_for_counting),
 	KTAP_END
 };

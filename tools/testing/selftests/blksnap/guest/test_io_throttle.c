@@ -109,7 +109,7 @@ static bool transfer_was_slow(pid_t child)
 	return false;
 }
 
-/* Whoever reads an image has no say in how fast the origin is. */
+/* A program that reads an image has no say in how fast the origin is. */
 static void test_write_does_not_wait_for_image_read(void)
 {
 	struct snapshot snapshot;
