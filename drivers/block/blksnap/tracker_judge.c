@@ -88,12 +88,19 @@ static void tracker_mark(struct tracker *tracker, sector_t sector, sector_t nr_s
 	cbt_map_mark(map, sector - tracker->start, nr_sectors);
 }
 
-static bool tracker_must_hold(const struct tracker *tracker, const struct bio *bio,
-			      sector_t sector)
+/* The engine that wants the write held, or NULL.  It is read once: a retired one goes. */
+static struct cow *tracker_find_holder(const struct tracker *tracker, const struct bio *bio,
+				       sector_t sector)
 {
 	struct cow *cow = rcu_dereference_check(tracker->cow, rcu_read_lock_any_held());
 
-	return cow && cow_must_hold(cow, bio, sector);
+	return cow && cow_must_hold(cow, bio, sector) ? cow : NULL;
+}
+
+static bool tracker_must_hold(const struct tracker *tracker, const struct bio *bio,
+			      sector_t sector)
+{
+	return tracker_find_holder(tracker, bio, sector);
 }
 
 /*
@@ -229,8 +236,12 @@ static struct cow *tracker_prepare(struct bio *bio)
 		if (!tracker_is_touched(tracker, sector, bio_sectors(bio)))
 			continue;
 		tracker_mark(tracker, sector, bio_sectors(bio));
-		if (!holder && tracker_must_hold(tracker, bio, sector))
-			holder = cow_get(rcu_dereference(tracker->cow));
+		if (holder)
+			continue;
+		/* The snapshot puts its reference a grace period after it has retired it. */
+		holder = tracker_find_holder(tracker, bio, sector);
+		if (holder)
+			cow_get(holder);
 	}
 out_unlock:
 	rcu_read_unlock();
