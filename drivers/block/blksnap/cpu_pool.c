@@ -48,7 +48,7 @@ void cpu_pool_free(struct cpu_pool *pool, void *object)
 	unsigned long flags;
 	bool is_kept;
 
-	/* The reserve comes first: somebody may be waiting for it. */
+	/* The reserve comes first: an allocation may be waiting for it. */
 	if (unlikely(READ_ONCE(pool->reserve.curr_nr) < pool->reserve.min_nr)) {
 		mempool_free(object, &pool->reserve);
 		return;

@@ -111,7 +111,7 @@ static bool was_marked_on_purpose(const struct origin *origin,
 }
 
 /*
- * The last tick at which somebody did something that marks the block.  While writes of
+ * The last tick at which a write or a call touched the block.  While writes of
  * before the take are under way, all that is copied together is marked together.
  */
 static uint64_t last_touch(const struct origin *origin,
