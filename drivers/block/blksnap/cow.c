@@ -316,5 +316,6 @@ void cow_module_exit(void)
 {
 	wait_event(cow_live_wait, !atomic_read(&cow_live));
 	cow_image_module_exit();
+	cow_stop_spare_pages();
 	cow_state_module_exit();
 }

@@ -24,9 +24,17 @@
 /* 1 MiB with pages of 4 KiB: what the longest run has. */
 #define COW_SPARE_PAGES 256
 
+/* Pages that nobody wanted for this long go back to the system. */
+#define COW_SPARE_TIMEOUT HZ
+
+static void cow_spare_look(struct work_struct *work);
+
 static struct page *cow_spare_pages[COW_SPARE_PAGES];
 static unsigned int nr_cow_spare_pages;
-static DEFINE_SPINLOCK(cow_spare_lock);	/* both */
+static bool cow_spare_is_used;		/* since the worker has looked */
+static bool cow_spare_is_watched;	/* the worker will look */
+static DEFINE_SPINLOCK(cow_spare_lock);	/* all of these */
+static DECLARE_DELAYED_WORK(cow_spare_work, cow_spare_look);
 
 /* The first copy of one of these blocks, or NULL. */
 struct cow_copy *cow_find_copy(struct cow *cow, u64 first, u64 last)
@@ -64,6 +72,7 @@ static unsigned int cow_keep_pages(struct cow *cow, const struct bio_vec *bvecs,
 				   unsigned int nr_pages)
 {
 	unsigned int nr = 0;
+	bool must_watch;
 	unsigned long flags;
 
 	if (cow_block_bytes(cow) != PAGE_SIZE ||
@@ -72,7 +81,12 @@ static unsigned int cow_keep_pages(struct cow *cow, const struct bio_vec *bvecs,
 	spin_lock_irqsave(&cow_spare_lock, flags);
 	while (nr < nr_pages && nr_cow_spare_pages < COW_SPARE_PAGES)
 		cow_spare_pages[nr_cow_spare_pages++] = bvecs[nr++].bv_page;
+	cow_spare_is_used = true;
+	must_watch = !cow_spare_is_watched;
+	cow_spare_is_watched = true;
 	spin_unlock_irqrestore(&cow_spare_lock, flags);
+	if (must_watch)
+		queue_delayed_work(cow_wq, &cow_spare_work, COW_SPARE_TIMEOUT);
 	return nr;
 }
 
@@ -90,6 +104,28 @@ void cow_free_spare_pages(void)
 		if (page)
 			__free_page(page);
 	} while (page);
+}
+
+static void cow_spare_look(struct work_struct *work)
+{
+	bool is_used;
+
+	spin_lock_irq(&cow_spare_lock);
+	is_used = cow_spare_is_used;
+	cow_spare_is_used = false;
+	cow_spare_is_watched = is_used;
+	spin_unlock_irq(&cow_spare_lock);
+	if (is_used)
+		queue_delayed_work(cow_wq, &cow_spare_work, COW_SPARE_TIMEOUT);
+	else
+		cow_free_spare_pages();
+}
+
+/* No engine is left. */
+void cow_stop_spare_pages(void)
+{
+	cancel_delayed_work_sync(&cow_spare_work);
+	cow_free_spare_pages();
 }
 
 static void cow_free_blocks(struct cow *cow, const struct bio_vec *bvecs, unsigned int nr_blocks)

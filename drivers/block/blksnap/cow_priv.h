@@ -239,6 +239,7 @@ void cow_forget_copy(struct cow *cow, struct cow_copy *copy, struct list_head *f
 void cow_put_copies(struct list_head *copies);
 void cow_drop_copies(struct cow *cow, struct list_head *copies);
 void cow_free_spare_pages(void);
+void cow_stop_spare_pages(void);
 
 /* For cow.c: workers, and what all images share. */
 void cow_starved_work(struct work_struct *work);
