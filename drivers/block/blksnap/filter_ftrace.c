@@ -48,17 +48,15 @@ static void notrace filter_callback(unsigned long ip, unsigned long parent_ip,
 				    struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
 	struct bio *bio = (struct bio *)ftrace_regs_get_argument(fregs, 0);
+	enum filter_verdict verdict;
+	void (*diverted)(struct bio *bio);
 
-	switch (filter_judge(bio)) {
-	case FILTER_PASS:
-		break;
-	case FILTER_TAKEN:
-		ftrace_regs_set_instruction_pointer(fregs, (unsigned long)filter_taken);
-		break;
-	case FILTER_HOLD:
-		ftrace_regs_set_instruction_pointer(fregs, (unsigned long)filter_held);
-		break;
-	}
+	/* No switch: every bio would pay for it. */
+	verdict = filter_judge(bio);
+	if (likely(verdict == FILTER_PASS))
+		return;
+	diverted = verdict == FILTER_TAKEN ? filter_taken : filter_held;
+	ftrace_regs_set_instruction_pointer(fregs, (unsigned long)diverted);
 }
 
 static struct ftrace_ops filter_ftrace_ops = {
