@@ -114,6 +114,8 @@ const char *way_image(void);
 
 /* --- the disks, and tests in files of their own --- */
 
+#define WATCH_MS 2500U		/* with settle_watch=1, until requests cost less */
+#define KEPT_MS 2500U		/* until pages kept for copies are free again */
 #define BENCH_MIB 1024U
 
 extern struct disk bench_origin, bench_other, bench_storage;

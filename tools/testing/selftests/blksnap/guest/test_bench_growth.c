@@ -80,6 +80,7 @@ static void create(const struct growth_point *point, struct snapshot *snapshot,
 	meter_start(&meter);
 	snapshot_create(snapshot, point->disk);
 	call_note(times, CREATE, &meter);
+	sleep_ms(WATCH_MS);
 }
 
 static void append_and_take(const struct growth_point *point,
@@ -134,7 +135,7 @@ static void added_row(const struct growth_point *point, const char *figure)
 
 static void memory_row(const struct growth_point *point, const char *figure)
 {
-	settle();
+	sleep_ms(KEPT_MS);
 	growth_row(point, "bytes", point->free_bytes - free_bytes(), figure);
 }
 

@@ -57,7 +57,7 @@ static void growth_start(void)
 	storage_need();
 	if (module_is_loaded())
 		ASSERT_EQ(module_unload(), 0);
-	ASSERT_OK(module_load(""));
+	ASSERT_OK(module_load("settle_watch=1"));
 	ctl_set_up();
 }
 
@@ -261,6 +261,7 @@ static void growth_devices(void)
 		if (nr > 1) {
 			/* Given up, it leaves them tracked. */
 			disks_create(&id, 1, nr - 1);
+			sleep_ms(WATCH_MS);
 			ASSERT_OK(blksnap_snapshot_destroy(ctl, &id));
 		}
 		growth_measure(&point);

@@ -9,7 +9,6 @@
 #define FIRST_REQUESTS 1024U
 #define SCATTERED_BLOCKS 32768U
 #define SCATTERED_STRIDE (32 * KIB)	/* none has a neighbour */
-#define KEPT_MS 2500			/* nobody has wanted such a page for 1 s */
 #define LARGE_MIB (1024 * 1024U)
 #define LARGE_BLOCKS 4096U
 

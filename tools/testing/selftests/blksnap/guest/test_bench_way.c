@@ -126,7 +126,7 @@ static void blksnap_start(void)
 	ctl_set_up();
 	snapshot_create(&snapshot, origin_disk);
 	destroy_all_snapshots();
-	sleep_ms(2500);
+	sleep_ms(WATCH_MS);
 }
 
 void way_start(const struct way *way, const struct disk *origin,
