@@ -307,6 +307,25 @@ static const char *judge_sector(const struct evidence *evidence,
 	return reason;
 }
 
+/* What was seen that began at the instant: if it must not be there, all else is right. */
+static void report_instant(uint64_t instant)
+{
+	unsigned int m, i;
+
+	for (m = 0; m < torture.nr_media; m++) {
+		const struct medium *medium = &torture.media[m];
+		const unsigned int nr = atomic_load(&medium->nr_ops);
+
+		for (i = 0; i < nr && i < MAX_OPS; i++) {
+			if (atomic_load(&medium->ops[i].start) != instant)
+				continue;
+			ktap_note("  no earlier than the instant, for this was seen of %s:",
+				  medium->disk.path);
+			report_op(&medium->ops[i]);
+		}
+	}
+}
+
 static void report(const struct evidence *evidence, uint64_t sector,
 		   const uint8_t *data, const char *reason, uint64_t instant)
 {
@@ -330,6 +349,7 @@ static void report(const struct evidence *evidence, uint64_t sector,
 		  (long long)evidence->take_end, (unsigned long long)instant,
 		  (unsigned long long)ktap_options.seed,
 		  (unsigned long long)torture.nr_cycles);
+	report_instant(instant);
 }
 
 /* --- all of it --- */
