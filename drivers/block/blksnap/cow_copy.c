@@ -24,7 +24,7 @@
 /* 1 MiB with pages of 4 KiB: what the longest run has. */
 #define COW_SPARE_PAGES 256
 
-/* Pages that nobody wanted for this long go back to the system. */
+/* If no page was added for so long, all of them are freed. */
 #define COW_SPARE_TIMEOUT HZ
 
 static void cow_spare_look(struct work_struct *work);

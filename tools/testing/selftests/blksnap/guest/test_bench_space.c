@@ -192,7 +192,8 @@ const struct ktap_test space_tests[] = {
 	{ "dm8_moved", space_moved, false, &way_dm8 },
 	{ "dm128_moved", space_moved, false, &way_dm128 },
 	{ "dm512_moved", space_moved, false, &way_dm512 },
-	{ "blksnap_memory", space_memory, false, &way_blksnap },
+	/* A name that the step of costs asks for. */
+	{ "blksnap.cost_memory", space_memory, false, &way_blksnap },
 	{ "dm8_memory", space_memory, false, &way_dm8 },
 	{ "blksnap_large", large_blksnap, false, NULL },
 	{ "dm8_large", large_dm, false, &way_dm8 },
