@@ -477,7 +477,8 @@ out_put:
  *	   zoned, or has larger logical blocks than a member, or if a range is empty,
  *	   beyond the end, not aligned to the logical blocks, or overlaps another range
  *	   of any snapshot; -EBUSY if a range lies on a device of which another snapshot
- *	   is taken; -ENOMEM; -EINTR if the caller was killed.
+ *	   is taken, or belongs to one that is still ending; -ENOMEM; -EINTR if the
+ *	   caller was killed.
  */
 int snapshot_append_storage(const uuid_t *id, dev_t dev,
 			    const struct blk_snap_block_range *ranges, u32 count)

@@ -190,8 +190,9 @@ static int __snapshot_check_place(struct snapshot *snapshot, const struct diff_r
 
 	lockdep_assert_held(&snapshots_lock);
 	list_for_each_entry(other, &snapshots, link) {
+		/* Of one that is ending, it will be free. */
 		if (diff_storage_overlaps(other->storage, range))
-			return -EINVAL;
+			return other->is_ending ? -EBUSY : -EINVAL;
 		if (other != snapshot && snapshot_protects_range(other, range))
 			return -EBUSY;
 	}

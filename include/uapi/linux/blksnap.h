@@ -352,7 +352,8 @@ struct blk_snap_snapshot_append_storage {
  * of the snapshot, or if a range is empty, reaches beyond the end of the device,
  * is not aligned to its logical block size, or overlaps with another range of
  * any snapshot; -EBUSY if a range lies on a device of which another snapshot is
- * taken; -E2BIG for more than 262144 ranges; -ENOMEM.  All ranges are added or
+ * taken, or belongs to a snapshot that was destroyed and still writes to it: try
+ * again; -E2BIG for more than 262144 ranges; -ENOMEM.  All ranges are added or
  * none.
  */
 #define IOCTL_BLK_SNAP_SNAPSHOT_APPEND_STORAGE                                 \

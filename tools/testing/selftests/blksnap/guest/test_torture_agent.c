@@ -90,6 +90,22 @@ static unsigned int make_ranges(const unsigned int *cells, unsigned int nr,
 	return nr_ranges;
 }
 
+/* A snapshot that was destroyed may still write to it, if the machine is busy. */
+static int append_when_free(struct shot *shot, const struct disk *disk,
+			    const struct blk_snap_block_range *ranges, unsigned int nr_ranges)
+{
+	unsigned int tries = 0;
+	int ret;
+
+	do {
+		ret = blksnap_snapshot_append_storage(ctl, &shot->id, disk->id, ranges,
+						      nr_ranges);
+		if (ret == -EBUSY)
+			sleep_ms(20);
+	} while (ret == -EBUSY && ++tries < 1000);
+	return ret;
+}
+
 /**
  * storage_append() - append some of the storage disk to a snapshot
  * @shot:	the snapshot
@@ -111,8 +127,7 @@ bool storage_append(struct shot *shot, struct random *random,
 		nr_mib = STORAGE_CELLS;
 	nr = take_cells(shot, random, cells, nr_mib);
 	nr_ranges = make_ranges(cells, nr, random, ranges);
-	ret = blksnap_snapshot_append_storage(ctl, &shot->id, disk->id, ranges,
-					      nr_ranges);
+	ret = append_when_free(shot, disk, ranges, nr_ranges);
 	if (ret && !(ret == -ESRCH && atomic_load(&shot->is_going)))
 		fault_add(FAULT_CALL, "appending storage: %s", strerror(-ret));
 	torture.nr_appends++;
