@@ -219,7 +219,7 @@ static const char *rival_append(int fd, struct random *random,
 	return CHECK("append",
 		     blksnap_snapshot_append_storage(fd, id, storage.id, &range,
 						     1),
-		     ESRCH, EINVAL);
+		     ESRCH, EINVAL, EBUSY);
 }
 
 /* Whatever the image shows, it shows it twice, or fails. */
