@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Commands: snapshot
+ * Commands: snapshot, except for its events
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "blksnap_ioctl.h"
@@ -16,10 +15,8 @@
 #include "output.h"
 #include "parse.h"
 #include "storage.h"
+#include "tracking.h"
 #include "util.h"
-
-#define NSEC_PER_SEC 1000000000LL
-#define NSEC_PER_MSEC 1000000LL
 
 /* The options that name difference storage, of "create" and "append". */
 struct storage_options {
@@ -41,8 +38,6 @@ enum {
 	OPT_SIZE,
 	OPT_FORCE,
 	OPT_TAKE,
-	OPT_TIMEOUT,
-	OPT_FOLLOW,
 };
 
 #define STORAGE_HELP \
@@ -72,17 +67,32 @@ static int parse_id(const char *text, struct blk_snap_uuid *id)
 	return EXIT_OK;
 }
 
-/* Arguments of a command whose only argument is a snapshot. */
-static int take_id_argument(struct cmdline *cl, struct blk_snap_uuid *id)
+/**
+ * take_id_argument() - find the snapshot that is the only argument of a command
+ * @cl:		the options are taken off
+ * @id:		the snapshot
+ *
+ * Return: EXIT_OK, or EXIT_USAGE after a message.
+ */
+int take_id_argument(struct cmdline *cl, struct blk_snap_uuid *id)
 {
 	int ret = cmdline_check_args(cl, 1, 1);
 
 	return ret ? ret : parse_id(cl->argv[0], id);
 }
 
-/* There is no call for this; to ask for the number of images does nothing. */
-static int check_snapshot_exists(int fd, const struct blk_snap_uuid *id,
-				 const char *doing)
+/**
+ * check_snapshot_exists() - is there such a snapshot?
+ * @fd:		control node
+ * @id:		the snapshot
+ * @doing:	what fails if there is none
+ *
+ * There is no call for this; to ask for the number of images does nothing.
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int check_snapshot_exists(int fd, const struct blk_snap_uuid *id,
+			  const char *doing)
 {
 	struct blk_snap_image_info *images;
 	unsigned int nr_images;
@@ -252,25 +262,33 @@ static int parse_create_options(struct cmdline *cl, struct create_options *co)
 	return ret;
 }
 
-/* The module's errno does not tell which device it is about. */
-static int fail_create(int ret, const struct blk_snap_dev *devs,
-		       unsigned int nr_devs)
+/* Of the devices that cannot be protected one is named, if it shows which. */
+static int check_obstacles(const struct blk_snap_dev *devs, unsigned int nr_devs)
 {
 	char number[DEVICE_NUMBER_SIZE];
+	const char *obstacle = NULL;
 	unsigned int i;
 
-	for (i = 0; ret == -EOPNOTSUPP && i < nr_devs; i++) {
-		const char *obstacle = device_obstacle(devs[i]);
+	for (i = 0; i < nr_devs && !obstacle; i++)
+		obstacle = device_obstacle(devs[i]);
+	if (!obstacle)
+		return EXIT_OK;
+	device_format_number(devs[i - 1], number);
+	return fail(EXIT_FAILED,
+		    "cannot create the snapshot: device %s cannot be protected: %s",
+		    number, obstacle);
+}
 
-		if (!obstacle)
-			continue;
-		device_format_number(devs[i], number);
-		return fail(EXIT_FAILED,
-			    "cannot create the snapshot: device %s cannot be protected: %s",
-			    number, obstacle);
-	}
-	return fail_call(blk_snap_ioctl_snapshot_create, ret,
-			 "cannot create the snapshot");
+static int append_and_take(int fd, const struct create_options *co,
+			   const struct blk_snap_uuid *id)
+{
+	int ret = EXIT_OK;
+
+	if (has_storage(&co->so))
+		ret = append_storage(fd, id, &co->so);
+	if (!ret && co->take)
+		ret = take_snapshot(fd, id);
+	return ret;
 }
 
 /* What belongs to the creation is done as a whole or not at all. */
@@ -278,16 +296,25 @@ static int create_snapshot(int fd, const struct blk_snap_dev *devs,
 			   unsigned int nr_devs, const struct create_options *co,
 			   struct blk_snap_uuid *id)
 {
-	int ret = blksnap_snapshot_create(fd, devs, nr_devs, id);
+	struct tracking before = { 0 };
+	int ret = tracking_read(&before, fd);
 
 	if (ret)
-		return fail_create(ret, devs, nr_devs);
-	if (has_storage(&co->so))
-		ret = append_storage(fd, id, &co->so);
-	if (!ret && co->take)
-		ret = take_snapshot(fd, id);
-	if (ret)
+		return ret;
+	ret = blksnap_snapshot_create(fd, devs, nr_devs, id);
+	if (ret) {
+		ret = fail_call(blk_snap_ioctl_snapshot_create, ret,
+				"cannot create the snapshot");
+		goto out_free;
+	}
+	ret = append_and_take(fd, co, id);
+	if (ret) {
 		blksnap_snapshot_destroy(fd, id);
+		tracking_restore(&before, fd, devs, nr_devs);
+	}
+
+out_free:
+	tracking_free(&before);
 	return ret;
 }
 
@@ -300,7 +327,8 @@ static int create_with_devices(struct cmdline *cl, struct create_options *co,
 	ret = open_module(&fd);
 	if (ret)
 		return ret;
-	if (has_storage(&co->so))
+	ret = check_obstacles(devs, cl->argc);
+	if (!ret && has_storage(&co->so))
 		ret = prepare_storage(&co->so);
 	if (!ret)
 		ret = create_snapshot(fd, devs, cl->argc, co, &id);
@@ -338,7 +366,8 @@ const struct command command_snapshot_create = {
 		"\n"
 		"With STORAGE, difference storage is appended at once, and with --take the\n"
 		"snapshot is taken, too.  If one of these fails, the snapshot is destroyed\n"
-		"again, and only a reserved file is left.\n"
+		"again, devices that were not tracked before are not tracked after it, and\n"
+		"only a reserved file is left.\n"
 		"\n"
 		STORAGE_HELP,
 	.run = run_create,
@@ -640,203 +669,4 @@ const struct command command_snapshot_images = {
 	.summary = "List the images of a snapshot",
 	.help = "",
 	.run = run_images,
-};
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
-}
-
-/*
- * Waits until @deadline_ns, or for ever if it is negative.  A signal that does
- * not end the process, as of a stop and a continuation, only ends the call.
- */
-static int wait_event(int fd, const struct blk_snap_uuid *id,
-		      int64_t deadline_ns, struct blk_snap_snapshot_event *event)
-{
-	int64_t left_ms = UINT32_MAX;
-	int ret;
-
-	do {
-		if (deadline_ns >= 0)
-			left_ms = (deadline_ns - now_ns() + NSEC_PER_MSEC - 1) /
-				  NSEC_PER_MSEC;
-		if (left_ms < 0)
-			left_ms = 0;
-		ret = blksnap_snapshot_wait_event(fd, id, left_ms, event);
-	} while (ret == -EINTR || (ret == -ENOENT && deadline_ns < 0));
-	return ret;
-}
-
-static void describe_low_free_space(const struct blk_snap_snapshot_event *event,
-				    struct json_object *object, bool json)
-{
-	struct blk_snap_event_low_free_space data;
-	char size[SIZE_TEXT_SIZE];
-
-	memcpy(&data, event->data, sizeof(data));
-	add_number(object, "requested_sectors", data.requested_nr_sect);
-	if (json)
-		return;
-	format_size(data.requested_nr_sect << BLKSNAP_SECTOR_SHIFT, size);
-	printf("low_free_space  append %llu sectors (%s)\n",
-	       (unsigned long long)data.requested_nr_sect, size);
-}
-
-static void describe_corrupted(const struct blk_snap_snapshot_event *event,
-			       struct json_object *object, bool json)
-{
-	struct blk_snap_event_corrupted data;
-	char number[DEVICE_NUMBER_SIZE];
-	const char *name;
-	char *path;
-
-	memcpy(&data, event->data, sizeof(data));
-	name = strerrorname_np(data.err_code);
-	add_dev(object, "origin", "origin_number", data.orig_dev_id);
-	add_number(object, "errno", data.err_code);
-	add_text(object, "error", name);
-	if (json)
-		return;
-	path = device_path(data.orig_dev_id);
-	device_format_number(data.orig_dev_id, number);
-	printf("corrupted       %s: image lost: %s\n", path ? path : number,
-	       strerror(data.err_code));
-	free(path);
-}
-
-static void print_event(const struct blk_snap_snapshot_event *event, bool json)
-{
-	struct json_object *object = json_object_new_object();
-
-	if (!json)
-		printf("%lld.%06lld  ",
-		       (long long)(event->time_label / NSEC_PER_SEC),
-		       (long long)(event->time_label % NSEC_PER_SEC / 1000));
-	add_number(object, "time_ns", event->time_label);
-	switch (event->code) {
-	case blk_snap_event_code_low_free_space:
-		add_text(object, "event", "low_free_space");
-		describe_low_free_space(event, object, json);
-		break;
-	case blk_snap_event_code_corrupted:
-		add_text(object, "event", "corrupted");
-		describe_corrupted(event, object, json);
-		break;
-	default:
-		add_text(object, "event", "unknown");
-		add_number(object, "code", event->code);
-		if (!json)
-			printf("unknown         code %u\n", event->code);
-	}
-	if (json)
-		output_json_line(object);
-	json_object_put(object);
-	fflush(stdout);
-}
-
-struct events_options {
-	bool follow;
-	bool has_timeout;
-	uint64_t timeout_ms;
-};
-
-static int print_events(int fd, const struct blk_snap_uuid *id,
-			const struct events_options *eo, bool json)
-{
-	struct blk_snap_snapshot_event event;
-	int64_t deadline_ns;
-	int ret;
-
-	ret = check_snapshot_exists(fd, id, "cannot wait for events");
-	if (ret)
-		return ret;
-	do {
-		deadline_ns = -1;
-		if (eo->has_timeout)
-			deadline_ns = now_ns() + eo->timeout_ms * NSEC_PER_MSEC;
-		ret = wait_event(fd, id, deadline_ns, &event);
-		if (!ret)
-			print_event(&event, json);
-	} while (!ret && eo->follow && !ferror(stdout));
-
-	if (ret == -ENOENT)
-		return EXIT_NO_EVENT;
-	/* To be destroyed is how a snapshot that is followed ends. */
-	if (ret == -ESRCH && eo->follow)
-		return EXIT_OK;
-	if (ret)
-		return fail_call(blk_snap_ioctl_snapshot_wait_event, ret,
-				 "cannot wait for events");
-	return EXIT_OK;
-}
-
-static int parse_events_options(struct cmdline *cl, struct events_options *eo,
-				struct blk_snap_uuid *id)
-{
-	static const struct option options[] = {
-		{ "timeout", required_argument, NULL, OPT_TIMEOUT },
-		{ "follow", no_argument, NULL, OPT_FOLLOW },
-		{ 0 }
-	};
-	int option;
-
-	while ((option = cmdline_next(cl, options)) != CMDLINE_END) {
-		switch (option) {
-		case OPT_TIMEOUT:
-			if (!parse_u64(optarg, UINT32_MAX, &eo->timeout_ms))
-				return fail(EXIT_USAGE,
-					    "--timeout '%s': must be a number of milliseconds, 0 to 4294967295",
-					    optarg);
-			eo->has_timeout = true;
-			break;
-		case OPT_FOLLOW:
-			eo->follow = true;
-			break;
-		default:
-			return CMDLINE_STOP;
-		}
-	}
-	return take_id_argument(cl, id);
-}
-
-static int run_events(struct cmdline *cl)
-{
-	struct events_options eo = { 0 };
-	struct blk_snap_uuid id;
-	int fd, ret;
-
-	ret = parse_events_options(cl, &eo, &id);
-	if (ret == CMDLINE_STOP)
-		return cl->exit_code;
-	if (!ret)
-		ret = open_module(&fd);
-	if (ret)
-		return ret;
-	ret = print_events(fd, &id, &eo, cl->json);
-	close(fd);
-	return ret;
-}
-
-const struct command command_snapshot_events = {
-	.group = "snapshot",
-	.name = "events",
-	.args = "ID [--timeout MS] [--follow]",
-	.summary = "Wait for an event of a snapshot and print it",
-	.help =
-		"Prints when the event arose, in seconds since the boot, and what it is:\n"
-		"\n"
-		"  low_free_space  the difference storage runs short; append some more\n"
-		"  corrupted       the image of a device is lost\n"
-		"\n"
-		"Each event is given out once: to this command, or to another program that\n"
-		"waits.\n"
-		"\n"
-		"  --timeout MS  wait at most so many milliseconds for an event; exit code 4 if\n"
-		"                none arises.  Without it, wait for ever\n"
-		"  --follow      print event after event, until the snapshot is destroyed\n",
-	.run = run_events,
 };

@@ -160,12 +160,15 @@ test_extents()
 
 test_snapshots()
 {
-	expect "create" 0 "$id" "" LOG="snapshot_create 4000:1 4000:2" -- \
+	expect "create" 0 "$id" "" LOG="tracker_collect room 0
+tracker_collect room 2
+snapshot_create 4000:1 4000:2" -- \
 		snapshot create 4000:1 4000:2
 	json_is "create, JSON" "d == {'id': '$id', 'taken': False}" \
 		-- snapshot create 4000:1 --json
 	expect "create with storage and take" 0 "$id" "" \
-		LOG="snapshot_create 4000:1
+		LOG=".*
+snapshot_create 4000:1
 snapshot_append_storage $plain_id 4000:3 8\+16 64\+8
 snapshot_take $plain_id" -- \
 		snapshot create 4000:1 --take --device 4000:3 \
@@ -175,11 +178,29 @@ snapshot_take $plain_id" -- \
 		--take --device 4000:3 --range 8:8 --json
 	expect "create, storage is refused" 1 "" "cannot append '4000:3': .*" \
 		FAKE_FAIL=snapshot_append_storage:EINVAL \
-		LOG=".*snapshot_destroy $plain_id" -- \
-		snapshot create 4000:1 --device 4000:3 --range 8:8
+		LOG=".*snapshot_append_storage[^
+]*
+snapshot_destroy $plain_id
+tracker_remove 4000:5
+tracker_remove 4000:6" -- \
+		snapshot create 4000:5 4000:1 4000:6 --device 4000:3 --range 8:8
 	expect "create, take is refused" 1 "" "cannot take the snapshot: .*" \
-		FAKE_FAIL=snapshot_take:EIO LOG=".*snapshot_destroy $plain_id" -- \
-		snapshot create 4000:1 --take --device 4000:3 --range 8:8
+		FAKE_FAIL=snapshot_take:EIO LOG=".*snapshot_take $plain_id
+snapshot_destroy $plain_id
+tracker_remove 4000:5" -- \
+		snapshot create 4000:5 --take --device 4000:3 --range 8:8
+	expect "create, take of tracked devices is refused" 1 "" \
+		"cannot take the snapshot: .*" FAKE_FAIL=snapshot_take:EIO \
+		LOG=".*snapshot_take $plain_id
+snapshot_destroy $plain_id" -- snapshot create 4000:1 4000:2 --take \
+		--device 4000:3 --range 8:8
+	expect "create is refused" 1 "" "cannot create the snapshot: .*" \
+		FAKE_FAIL=snapshot_create:EALREADY LOG=".*
+snapshot_create 4000:5" -- snapshot create 4000:5
+	expect "create, trackers cannot be listed" 1 "" \
+		"cannot list the tracked devices: .*" \
+		FAKE_FAIL=tracker_collect:EIO LOG="tracker_collect room 0" -- \
+		snapshot create 4000:5
 	expect "create, device of the storage does not exist" 1 "" \
 		"'4000:3': there is no such device" LOG="" -- \
 		snapshot create 4000:1 --device 4000:3

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Command: snapshot events
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "blksnap_ioctl.h"
+#include "commands.h"
+#include "device.h"
+#include "message.h"
+#include "output.h"
+#include "parse.h"
+
+#define NSEC_PER_SEC 1000000000LL
+#define NSEC_PER_MSEC 1000000LL
+
+enum {
+	OPT_TIMEOUT = OPT_OWN,
+	OPT_FOLLOW,
+};
+
+static int64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
+}
+
+/*
+ * Waits until @deadline_ns, or for ever if it is negative.  A signal that does
+ * not end the process, as of a stop and a continuation, only ends the call.
+ */
+static int wait_event(int fd, const struct blk_snap_uuid *id,
+		      int64_t deadline_ns, struct blk_snap_snapshot_event *event)
+{
+	int64_t left_ms = UINT32_MAX;
+	int ret;
+
+	do {
+		if (deadline_ns >= 0)
+			left_ms = (deadline_ns - now_ns() + NSEC_PER_MSEC - 1) /
+				  NSEC_PER_MSEC;
+		if (left_ms < 0)
+			left_ms = 0;
+		ret = blksnap_snapshot_wait_event(fd, id, left_ms, event);
+	} while (ret == -EINTR || (ret == -ENOENT && deadline_ns < 0));
+	return ret;
+}
+
+static void describe_low_free_space(const struct blk_snap_snapshot_event *event,
+				    struct json_object *object, bool json)
+{
+	struct blk_snap_event_low_free_space data;
+	char size[SIZE_TEXT_SIZE];
+
+	memcpy(&data, event->data, sizeof(data));
+	add_number(object, "requested_sectors", data.requested_nr_sect);
+	if (json)
+		return;
+	format_size(data.requested_nr_sect << BLKSNAP_SECTOR_SHIFT, size);
+	printf("low_free_space  append %llu sectors (%s)\n",
+	       (unsigned long long)data.requested_nr_sect, size);
+}
+
+static void describe_corrupted(const struct blk_snap_snapshot_event *event,
+			       struct json_object *object, bool json)
+{
+	struct blk_snap_event_corrupted data;
+	char number[DEVICE_NUMBER_SIZE];
+	const char *name;
+	char *path;
+
+	memcpy(&data, event->data, sizeof(data));
+	name = strerrorname_np(data.err_code);
+	add_dev(object, "origin", "origin_number", data.orig_dev_id);
+	add_number(object, "errno", data.err_code);
+	add_text(object, "error", name);
+	if (json)
+		return;
+	path = device_path(data.orig_dev_id);
+	device_format_number(data.orig_dev_id, number);
+	printf("corrupted       %s: image lost: %s\n", path ? path : number,
+	       strerror(data.err_code));
+	free(path);
+}
+
+static void print_event(const struct blk_snap_snapshot_event *event, bool json)
+{
+	struct json_object *object = json_object_new_object();
+
+	if (!json)
+		printf("%lld.%06lld  ",
+		       (long long)(event->time_label / NSEC_PER_SEC),
+		       (long long)(event->time_label % NSEC_PER_SEC / 1000));
+	add_number(object, "time_ns", event->time_label);
+	switch (event->code) {
+	case blk_snap_event_code_low_free_space:
+		add_text(object, "event", "low_free_space");
+		describe_low_free_space(event, object, json);
+		break;
+	case blk_snap_event_code_corrupted:
+		add_text(object, "event", "corrupted");
+		describe_corrupted(event, object, json);
+		break;
+	default:
+		add_text(object, "event", "unknown");
+		add_number(object, "code", event->code);
+		if (!json)
+			printf("unknown         code %u\n", event->code);
+	}
+	if (json)
+		output_json_line(object);
+	json_object_put(object);
+	fflush(stdout);
+}
+
+struct events_options {
+	bool follow;
+	bool has_timeout;
+	uint64_t timeout_ms;
+};
+
+static int print_events(int fd, const struct blk_snap_uuid *id,
+			const struct events_options *eo, bool json)
+{
+	struct blk_snap_snapshot_event event;
+	int64_t deadline_ns;
+	int ret;
+
+	ret = check_snapshot_exists(fd, id, "cannot wait for events");
+	if (ret)
+		return ret;
+	do {
+		deadline_ns = -1;
+		if (eo->has_timeout)
+			deadline_ns = now_ns() + eo->timeout_ms * NSEC_PER_MSEC;
+		ret = wait_event(fd, id, deadline_ns, &event);
+		if (!ret)
+			print_event(&event, json);
+	} while (!ret && eo->follow && !ferror(stdout));
+
+	if (ret == -ENOENT)
+		return EXIT_NO_EVENT;
+	/* To be destroyed is how a snapshot that is followed ends. */
+	if (ret == -ESRCH && eo->follow)
+		return EXIT_OK;
+	if (ret)
+		return fail_call(blk_snap_ioctl_snapshot_wait_event, ret,
+				 "cannot wait for events");
+	return EXIT_OK;
+}
+
+static int parse_events_options(struct cmdline *cl, struct events_options *eo,
+				struct blk_snap_uuid *id)
+{
+	static const struct option options[] = {
+		{ "timeout", required_argument, NULL, OPT_TIMEOUT },
+		{ "follow", no_argument, NULL, OPT_FOLLOW },
+		{ 0 }
+	};
+	int option;
+
+	while ((option = cmdline_next(cl, options)) != CMDLINE_END) {
+		switch (option) {
+		case OPT_TIMEOUT:
+			if (!parse_u64(optarg, UINT32_MAX, &eo->timeout_ms))
+				return fail(EXIT_USAGE,
+					    "--timeout '%s': must be a number of milliseconds, 0 to 4294967295",
+					    optarg);
+			eo->has_timeout = true;
+			break;
+		case OPT_FOLLOW:
+			eo->follow = true;
+			break;
+		default:
+			return CMDLINE_STOP;
+		}
+	}
+	return take_id_argument(cl, id);
+}
+
+static int run_events(struct cmdline *cl)
+{
+	struct events_options eo = { 0 };
+	struct blk_snap_uuid id;
+	int fd, ret;
+
+	ret = parse_events_options(cl, &eo, &id);
+	if (ret == CMDLINE_STOP)
+		return cl->exit_code;
+	if (!ret)
+		ret = open_module(&fd);
+	if (ret)
+		return ret;
+	ret = print_events(fd, &id, &eo, cl->json);
+	close(fd);
+	return ret;
+}
+
+const struct command command_snapshot_events = {
+	.group = "snapshot",
+	.name = "events",
+	.args = "ID [--timeout MS] [--follow]",
+	.summary = "Wait for an event of a snapshot and print it",
+	.help =
+		"Prints when the event arose, in seconds since the boot, and what it is:\n"
+		"\n"
+		"  low_free_space  the difference storage runs short; append some more\n"
+		"  corrupted       the image of a device is lost\n"
+		"\n"
+		"Each event is given out once: to this command, or to another program that\n"
+		"waits.\n"
+		"\n"
+		"  --timeout MS  wait at most so many milliseconds for an event; exit code 4 if\n"
+		"                none arises.  Without it, wait for ever\n"
+		"  --follow      print event after event, until the snapshot is destroyed\n",
+	.run = run_events,
+};
