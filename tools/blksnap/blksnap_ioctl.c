@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
@@ -370,4 +371,48 @@ int blksnap_snapshot_wait_event(int fd, const struct blk_snap_uuid *id,
 		.timeout_ms = timeout_ms,
 	};
 	return call(fd, IOCTL_BLK_SNAP_SNAPSHOT_WAIT_EVENT, event);
+}
+
+/**
+ * blksnap_snapshot_info() - ask what a snapshot holds, since when, and for whom
+ * @fd:		control node
+ * @id:		the snapshot
+ * @info:	filled in, but for the address of the array
+ * @devs:	array of as many devices as @info tells, to be freed by the caller,
+ *		NULL on failure
+ *
+ * The devices of a snapshot never change, so the count is asked for once.
+ *
+ * Return: 0 or a negative errno.
+ */
+int blksnap_snapshot_info(int fd, const struct blk_snap_uuid *id,
+			  struct blk_snap_snapshot_info *info,
+			  struct blk_snap_dev **devs)
+{
+	__u32 room;
+	int ret;
+
+	*devs = NULL;
+	*info = (struct blk_snap_snapshot_info) { .id = *id };
+	ret = call(fd, IOCTL_BLK_SNAP_SNAPSHOT_INFO, info);
+	if (ret)
+		return ret;
+	room = info->count;
+	*devs = calloc(room, sizeof(**devs));
+	if (!*devs)
+		return -ENOMEM;
+	*info = (struct blk_snap_snapshot_info) {
+		.id = *id,
+		.count = room,
+		.dev_id_array = (uintptr_t)*devs,
+	};
+	ret = call(fd, IOCTL_BLK_SNAP_SNAPSHOT_INFO, info);
+	if (!ret && info->count != room)
+		ret = -EPROTO;
+	if (ret) {
+		free(*devs);
+		*devs = NULL;
+	}
+	info->dev_id_array = 0;
+	return ret;
 }

@@ -48,5 +48,8 @@ int blksnap_snapshot_collect_images(int fd, const struct blk_snap_uuid *id,
 int blksnap_snapshot_wait_event(int fd, const struct blk_snap_uuid *id,
 				unsigned int timeout_ms,
 				struct blk_snap_snapshot_event *event);
+int blksnap_snapshot_info(int fd, const struct blk_snap_uuid *id,
+			  struct blk_snap_snapshot_info *info,
+			  struct blk_snap_dev **devs);
 
 #endif /* BLKSNAP_IOCTL_H */

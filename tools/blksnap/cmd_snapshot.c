@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Commands: snapshot, except for its events
+ * Commands that change snapshots
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,6 +11,7 @@
 #include "blksnap_ioctl.h"
 #include "commands.h"
 #include "device.h"
+#include "holder.h"
 #include "message.h"
 #include "output.h"
 #include "parse.h"
@@ -262,21 +263,34 @@ static int parse_create_options(struct cmdline *cl, struct create_options *co)
 	return ret;
 }
 
-/* Of the devices that cannot be protected one is named, if it shows which. */
-static int check_obstacles(const struct blk_snap_dev *devs, unsigned int nr_devs)
+/* The module's errno does not tell which device it is about, nor who has it. */
+static int check_device(int fd, struct blk_snap_dev dev)
 {
+	const char *obstacle = device_obstacle(dev);
 	char number[DEVICE_NUMBER_SIZE];
-	const char *obstacle = NULL;
-	unsigned int i;
+	char holder[HOLDER_TEXT_SIZE];
 
-	for (i = 0; i < nr_devs && !obstacle; i++)
-		obstacle = device_obstacle(devs[i]);
-	if (!obstacle)
-		return EXIT_OK;
-	device_format_number(devs[i - 1], number);
-	return fail(EXIT_FAILED,
-		    "cannot create the snapshot: device %s cannot be protected: %s",
-		    number, obstacle);
+	device_format_number(dev, number);
+	if (obstacle)
+		return fail(EXIT_FAILED,
+			    "cannot create the snapshot: device %s cannot be protected: %s",
+			    number, obstacle);
+	if (find_holder(fd, dev, holder))
+		return fail(EXIT_FAILED,
+			    "cannot create the snapshot: device %s is held by %s",
+			    number, holder);
+	return EXIT_OK;
+}
+
+static int check_devices(int fd, const struct blk_snap_dev *devs,
+			 unsigned int nr_devs)
+{
+	unsigned int i;
+	int ret = EXIT_OK;
+
+	for (i = 0; i < nr_devs && !ret; i++)
+		ret = check_device(fd, devs[i]);
+	return ret;
 }
 
 static int append_and_take(int fd, const struct create_options *co,
@@ -327,7 +341,7 @@ static int create_with_devices(struct cmdline *cl, struct create_options *co,
 	ret = open_module(&fd);
 	if (ret)
 		return ret;
-	ret = check_obstacles(devs, cl->argc);
+	ret = check_devices(fd, devs, cl->argc);
 	if (!ret && has_storage(&co->so))
 		ret = prepare_storage(&co->so);
 	if (!ret)
@@ -519,154 +533,4 @@ const struct command command_snapshot_destroy = {
 	.help =
 		"The images disappear, even if they are mounted.  The devices stay tracked.\n",
 	.run = run_destroy,
-};
-
-static struct json_object *images_to_json(const struct blk_snap_image_info *images,
-					  unsigned int nr_images)
-{
-	struct json_object *rows = json_object_new_array();
-	struct json_object *row;
-	char image[64], number[DEVICE_NUMBER_SIZE];
-	unsigned int i;
-
-	for (i = 0; i < nr_images; i++) {
-		row = json_object_new_object();
-		add_dev(row, "origin", "origin_number", images[i].orig_dev_id);
-		/* udev may be late, but the name follows from the number. */
-		snprintf(image, sizeof(image), "/dev/%s%u", BLK_SNAP_IMAGE_NAME,
-			 images[i].image_dev_id.mn);
-		device_format_number(images[i].image_dev_id, number);
-		add_text(row, "image", image);
-		add_text(row, "image_number", number);
-		json_object_array_add(rows, row);
-	}
-	return rows;
-}
-
-/* Returns NULL if the snapshot was destroyed meanwhile. */
-static struct json_object *snapshot_to_json(int fd,
-					    const struct blk_snap_uuid *id)
-{
-	struct blk_snap_image_info *images;
-	struct json_object *row;
-	unsigned int nr_images;
-	int ret;
-
-	ret = blksnap_snapshot_collect_images(fd, id, &images, &nr_images);
-	if (ret == -ESRCH)
-		return NULL;
-	row = json_object_new_object();
-	add_uuid(row, "id", id);
-	add_text(row, "state", ret ? "created" : "taken");
-	add_number(row, "image_count", nr_images);
-	json_object_object_add(row, "images", images_to_json(images, nr_images));
-	free(images);
-	return row;
-}
-
-static void print_snapshots(int fd, const struct blk_snap_uuid *ids,
-			    unsigned int nr_ids, const struct cmdline *cl)
-{
-	static const struct column columns[] = {
-		{ "ID", "id", COLUMN_TEXT },
-		{ "STATE", "state", COLUMN_TEXT },
-		{ "IMAGES", "image_count", COLUMN_NUMBER },
-	};
-	struct json_object *result = json_object_new_object();
-	struct json_object *rows = json_object_new_array();
-	struct json_object *row;
-	unsigned int i;
-
-	for (i = 0; i < nr_ids; i++) {
-		row = snapshot_to_json(fd, &ids[i]);
-		if (row)
-			json_object_array_add(rows, row);
-	}
-	json_object_object_add(result, "snapshots", rows);
-	output_result(cl, result, rows, columns, ARRAY_SIZE(columns));
-	json_object_put(result);
-}
-
-static int run_list(struct cmdline *cl)
-{
-	struct blk_snap_uuid *ids;
-	unsigned int nr_ids;
-	int fd, ret;
-
-	if (cmdline_no_options(cl) == CMDLINE_STOP)
-		return cl->exit_code;
-	ret = cmdline_check_args(cl, 0, 0);
-	if (!ret)
-		ret = open_module(&fd);
-	if (ret)
-		return ret;
-	ret = blksnap_snapshot_collect(fd, &ids, &nr_ids);
-	if (ret)
-		ret = fail_call(blk_snap_ioctl_snapshot_collect, ret,
-				"cannot list the snapshots");
-	else
-		print_snapshots(fd, ids, nr_ids, cl);
-	free(ids);
-	close(fd);
-	return ret;
-}
-
-const struct command command_snapshot_list = {
-	.group = "snapshot",
-	.name = "list",
-	.args = "",
-	.summary = "List the snapshots",
-	.help =
-		"STATE is 'created' before the take and 'taken' after it.\n",
-	.run = run_list,
-};
-
-static void print_images(const struct blk_snap_image_info *images,
-			 unsigned int nr_images, const struct cmdline *cl)
-{
-	static const struct column columns[] = {
-		{ "ORIGIN", "origin", COLUMN_TEXT },
-		{ "MAJ:MIN", "origin_number", COLUMN_TEXT },
-		{ "IMAGE", "image", COLUMN_TEXT },
-		{ "MAJ:MIN", "image_number", COLUMN_TEXT },
-	};
-	struct json_object *result = json_object_new_object();
-	struct json_object *rows = images_to_json(images, nr_images);
-
-	json_object_object_add(result, "images", rows);
-	output_result(cl, result, rows, columns, ARRAY_SIZE(columns));
-	json_object_put(result);
-}
-
-static int run_images(struct cmdline *cl)
-{
-	struct blk_snap_image_info *images;
-	struct blk_snap_uuid id;
-	unsigned int nr_images;
-	int fd, ret;
-
-	if (cmdline_no_options(cl) == CMDLINE_STOP)
-		return cl->exit_code;
-	ret = take_id_argument(cl, &id);
-	if (!ret)
-		ret = open_module(&fd);
-	if (ret)
-		return ret;
-	ret = blksnap_snapshot_collect_images(fd, &id, &images, &nr_images);
-	close(fd);
-	if (ret)
-		return fail_call(blk_snap_ioctl_snapshot_collect_images, ret,
-				 "cannot list the images");
-	print_images(images, nr_images, cl);
-	free(images);
-	return EXIT_OK;
-}
-
-const struct command command_snapshot_images = {
-	.group = "snapshot",
-	.name = "images",
-	.args = "ID",
-	.summary = "List the images of a snapshot",
-	.help = "",
-	.run = run_images,
 };

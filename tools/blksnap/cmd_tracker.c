@@ -2,6 +2,7 @@
 /*
  * Commands: version, tracker
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include "blksnap_ioctl.h"
 #include "commands.h"
 #include "device.h"
+#include "holder.h"
 #include "message.h"
 #include "output.h"
 #include "util.h"
@@ -159,6 +161,18 @@ const struct command command_tracker_list = {
 	.run = run_tracker_list,
 };
 
+static int fail_remove(int fd, const char *name, struct blk_snap_dev dev, int ret)
+{
+	char holder[HOLDER_TEXT_SIZE];
+
+	if (ret == -EBUSY && find_holder(fd, dev, holder))
+		return fail(EXIT_FAILED,
+			    "cannot stop tracking '%s': the device is held by %s",
+			    name, holder);
+	return fail_call(blk_snap_ioctl_tracker_remove, ret,
+			 "cannot stop tracking '%s'", name);
+}
+
 static int run_tracker_remove(struct cmdline *cl)
 {
 	struct blk_snap_dev dev;
@@ -174,11 +188,10 @@ static int run_tracker_remove(struct cmdline *cl)
 	if (ret)
 		return ret;
 	ret = blksnap_tracker_remove(fd, dev);
-	close(fd);
 	if (ret)
-		return fail_call(blk_snap_ioctl_tracker_remove, ret,
-				 "cannot stop tracking '%s'", cl->argv[0]);
-	return EXIT_OK;
+		ret = fail_remove(fd, cl->argv[0], dev, ret);
+	close(fd);
+	return ret;
 }
 
 const struct command command_tracker_remove = {

@@ -24,8 +24,11 @@
 #include <linux/lockdep.h>
 #include <linux/module.h>
 #include <linux/overflow.h>
+#include <linux/pid.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/uaccess.h>
+#include <linux/timekeeping.h>
 
 #include "diff_storage.h"
 #include "protect.h"
@@ -59,7 +62,10 @@ struct snapshot *snapshot_get(struct snapshot *snapshot)
 
 static void snapshot_release(struct kref *kref)
 {
-	kvfree(container_of(kref, struct snapshot, kref));
+	struct snapshot *snapshot = container_of(kref, struct snapshot, kref);
+
+	put_pid(snapshot->creator);
+	kvfree(snapshot);
 }
 
 void snapshot_put(struct snapshot *snapshot)
@@ -139,6 +145,9 @@ static struct snapshot *snapshot_alloc(u32 nr_members)
 	}
 	kref_init(&snapshot->kref);
 	uuid_gen(&snapshot->id);
+	snapshot->creator = get_pid(task_tgid(current));
+	get_task_comm(snapshot->creator_comm, current->group_leader);
+	snapshot->created_ns = ktime_get_boottime_ns();
 	event_queue_init(&snapshot->events);
 	event_init(&snapshot->low_event, blk_snap_event_code_low_free_space);
 	mutex_init(&snapshot->lock);
@@ -511,146 +520,8 @@ out_put:
 }
 
 /*
- * Listing
+ * Events
  */
-
-static u32 __snapshot_count(void)
-{
-	struct snapshot *snapshot;
-	u32 nr = 0;
-
-	lockdep_assert_held(&snapshots_lock);
-	list_for_each_entry(snapshot, &snapshots, link)
-		nr += !snapshot->is_ending;
-	return nr;
-}
-
-static void __snapshot_fill_ids(struct blk_snap_uuid *ids)
-{
-	struct snapshot *snapshot;
-
-	lockdep_assert_held(&snapshots_lock);
-	list_for_each_entry(snapshot, &snapshots, link)
-		if (!snapshot->is_ending)
-			export_uuid((ids++)->b, &snapshot->id);
-}
-
-/* All identifiers, for @room of them in @ids; -ENODATA if there are more. */
-static int snapshot_read_ids(struct blk_snap_uuid *ids, u32 room, u32 *count)
-{
-	int ret = 0;
-
-	mutex_lock(&snapshots_lock);
-	*count = __snapshot_count();
-	if (ids && *count <= room)
-		__snapshot_fill_ids(ids);
-	else if (*count > room)
-		ret = -ENODATA;
-	mutex_unlock(&snapshots_lock);
-	return ret;
-}
-
-/**
- * snapshot_collect() - list the snapshots
- * @ids:	array to fill, or NULL to ask for the number alone
- * @count:	in: room in @ids, 0 to ask for the number alone; out: number of
- *		snapshots, also with -ENODATA
- *
- * Return: 0; -ENODATA if there is not enough room, and @ids is untouched; -EFAULT;
- *	   -ENOMEM.
- */
-int snapshot_collect(struct blk_snap_uuid __user *ids, u32 *count)
-{
-	u32 room = ids ? *count : 0, nr_array;
-	struct blk_snap_uuid *array = NULL;
-	int ret;
-
-	/* The array has the size of what there is, whatever room the caller claims. */
-	ret = snapshot_read_ids(NULL, room ?: U32_MAX, &nr_array);
-	while (!ret && room && nr_array) {
-		array = kvcalloc(nr_array, sizeof(*array), GFP_KERNEL);
-		if (!array)
-			return -ENOMEM;
-		ret = snapshot_read_ids(array, nr_array, count);
-		if (!ret)
-			break;
-		/* Another snapshot was created in between. */
-		kvfree(array);
-		array = NULL;
-		ret = *count > room ? -ENODATA : 0;
-		nr_array = *count;
-	}
-	if (!array)
-		*count = nr_array;
-	else if (copy_to_user(ids, array, array_size(*count, sizeof(*array))))
-		ret = -EFAULT;
-	kvfree(array);
-	return ret;
-}
-
-static struct blk_snap_dev snapshot_user_dev(dev_t dev)
-{
-	return (struct blk_snap_dev){ .mj = MAJOR(dev), .mn = MINOR(dev) };
-}
-
-/* @infos has room for all members. */
-static int snapshot_fill_image_infos(struct snapshot *snapshot,
-				     struct blk_snap_image_info *infos)
-{
-	int ret = -ENODEV;
-	u32 i;
-
-	mutex_lock(&snapshots_lock);
-	if (snapshot->is_ending) {
-		ret = -ESRCH;
-	} else if (snapshot->state == SNAPSHOT_TAKEN) {
-		for (i = 0; i < snapshot->nr_members; i++) {
-			infos[i].orig_dev_id = snapshot_user_dev(snapshot->members[i].dev);
-			infos[i].image_dev_id =
-				snapshot_user_dev(snapimage_dev(snapshot->members[i].image));
-		}
-		ret = 0;
-	}
-	mutex_unlock(&snapshots_lock);
-	return ret;
-}
-
-/*
- * Like snapshot_collect() for the images of one snapshot.  Also -ESRCH if there is no
- * such snapshot, and -ENODEV if it is not taken.
- */
-int snapshot_collect_images(const uuid_t *id, struct blk_snap_image_info __user *infos,
-			    u32 *count)
-{
-	struct blk_snap_image_info *array;
-	struct snapshot *snapshot;
-	u32 room = infos ? *count : 0;
-	int ret;
-
-	snapshot = snapshot_find(id);
-	if (!snapshot)
-		return -ESRCH;
-	array = kvcalloc(snapshot->nr_members, sizeof(*array), GFP_KERNEL);
-	if (!array) {
-		ret = -ENOMEM;
-		goto out_put;
-	}
-	ret = snapshot_fill_image_infos(snapshot, array);
-	if (ret)
-		goto out_free;
-
-	*count = snapshot->nr_members;
-	if (room && *count > room)
-		ret = -ENODATA;
-	else if (room && copy_to_user(infos, array, array_size(*count, sizeof(*array))))
-		ret = -EFAULT;
-
-out_free:
-	kvfree(array);
-out_put:
-	snapshot_put(snapshot);
-	return ret;
-}
 
 /* See event_queue_wait(); -ESRCH if the snapshot is destroyed. */
 int snapshot_wait_event(struct snapshot *snapshot, u32 timeout_ms, struct event *copy)

@@ -44,6 +44,8 @@ int snapshot_take(const uuid_t *id);
 int snapshot_collect(struct blk_snap_uuid __user *ids, u32 *count);
 int snapshot_collect_images(const uuid_t *id, struct blk_snap_image_info __user *infos,
 			    u32 *count);
+int snapshot_info(const uuid_t *id, struct blk_snap_dev __user *devs,
+		  struct blk_snap_snapshot_info *info);
 
 struct snapshot *snapshot_find(const uuid_t *id);
 struct snapshot *snapshot_get(struct snapshot *snapshot);

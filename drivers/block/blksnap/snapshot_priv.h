@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A snapshot's inside, shared by snapshot.c, snapshot_storage.c, snapshot_take.c
+ * A snapshot's inside, shared by snapshot.c, snapshot_list.c, snapshot_storage.c,
+ * snapshot_take.c
  *
- * snapshot.c is the entrance: it makes, finds, locks, lists and ends snapshots, and
- * calls the other two.  snapshot_storage.c checks what is appended and cuts it to
- * the engines' blocks; snapshot_take.c gives the members engines and images, and
- * takes them away again.
+ * snapshot.c is the entrance: it makes, finds, locks and ends snapshots, and calls the
+ * last two.  snapshot_list.c tells what there is, and finds snapshots through it.
+ * snapshot_storage.c checks what is appended and cuts it to the engines' blocks;
+ * snapshot_take.c gives the members engines and images, and takes them away again.
  *
  * A snapshot's lock is held while the snapshot is taken, for as long as its devices
  * need, but by no call about another snapshot.  snapshots_lock is held for moments,
@@ -34,6 +35,7 @@
 
 struct cow;
 struct diff_storage;
+struct pid;
 struct snapimage;
 struct storage_device;
 struct take;
@@ -76,6 +78,9 @@ struct snapshot_member {
  * @kref:	held by the list until the snapshot has ended, by each ioctl that works
  *		on it, and by each open control file that watches it
  * @id:		known to user space
+ * @creator:	the process that made it, with a reference
+ * @creator_comm: its name then, padded with zeros
+ * @created_ns:	when, since the boot, suspended time included
  * @events:	has a lock of its own
  * @low_event:	the one low_free_space event
  * @storage:	extended under @lock and snapshots_lock
@@ -99,6 +104,9 @@ struct snapshot_member {
 struct snapshot {
 	struct kref kref;
 	uuid_t id;
+	struct pid *creator;
+	char creator_comm[BLK_SNAP_COMM_LEN];
+	u64 created_ns;
 	struct event_queue events;
 	struct event low_event;
 	struct diff_storage *storage;

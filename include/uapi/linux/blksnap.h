@@ -55,6 +55,7 @@
  * @blk_snap_ioctl_snapshot_collect_images: see
  *	IOCTL_BLK_SNAP_SNAPSHOT_COLLECT_IMAGES
  * @blk_snap_ioctl_snapshot_wait_event: see IOCTL_BLK_SNAP_SNAPSHOT_WAIT_EVENT
+ * @blk_snap_ioctl_snapshot_info: see IOCTL_BLK_SNAP_SNAPSHOT_INFO
  */
 enum blk_snap_ioctl {
 	blk_snap_ioctl_version = 0,
@@ -68,7 +69,8 @@ enum blk_snap_ioctl {
 	blk_snap_ioctl_snapshot_take = 8,
 	blk_snap_ioctl_snapshot_collect = 9,
 	blk_snap_ioctl_snapshot_collect_images = 10,
-	blk_snap_ioctl_snapshot_wait_event = 11
+	blk_snap_ioctl_snapshot_wait_event = 11,
+	blk_snap_ioctl_snapshot_info = 25
 };
 
 /**
@@ -522,6 +524,67 @@ struct blk_snap_event_corrupted {
 	__s32 err_code;
 };
 
+/**
+ * enum blk_snap_snapshot_state - how far a snapshot is
+ * @blk_snap_snapshot_state_created: it holds its devices and has no images
+ * @blk_snap_snapshot_state_taking: a take is in progress
+ * @blk_snap_snapshot_state_taken: it has images
+ */
+enum blk_snap_snapshot_state {
+	blk_snap_snapshot_state_created = 0,
+	blk_snap_snapshot_state_taking = 1,
+	blk_snap_snapshot_state_taken = 2
+};
+
+/* Size of the name of a process, with the final zero. */
+#define BLK_SNAP_COMM_LEN 16
+
+/* Bits of flags in struct blk_snap_snapshot_info. */
+#define BLK_SNAP_INFO_CREATOR_ENDED 1U /* there is no such process any more */
+
+/**
+ * struct blk_snap_snapshot_info - argument of IOCTL_BLK_SNAP_SNAPSHOT_INFO
+ * @id: in: the snapshot
+ * @count: in: number of entries that @dev_id_array has room for;
+ *	out: number of devices
+ * @flags: in: must be 0;
+ *	out: bits BLK_SNAP_INFO_...; ignore those that are not known
+ * @dev_id_array: address of an array of struct blk_snap_dev to fill, in the order in
+ *	which they were named, or 0 to ask for the rest alone
+ * @state: out: one of enum blk_snap_snapshot_state
+ * @pid: out: the process that created the snapshot, as the caller's PID namespace
+ *	sees it; 0 if it does not see it
+ * @age_ms: out: how long ago that was, in milliseconds, with the time for which the
+ *	machine was suspended
+ * @comm: out: the name that the process had then, padded with zeros
+ *
+ * The layout is the same for 32-bit programs.
+ */
+struct blk_snap_snapshot_info {
+	struct blk_snap_uuid id;
+	__u32 count;
+	__u32 flags;
+	__u64 dev_id_array;
+	__u32 state;
+	__u32 pid;
+	__u64 age_ms;
+	char comm[BLK_SNAP_COMM_LEN];
+};
+
+/**
+ * define IOCTL_BLK_SNAP_SNAPSHOT_INFO - tell what a snapshot holds, and for whom
+ *
+ * Description: Data goes in and out.  Works before and after the take, and waits for
+ * neither.  With an array address or a count of 0 everything but the array is filled.
+ *
+ * Return: 0; -EINVAL if @flags is not 0; -ESRCH if there is no such snapshot; -ENODATA
+ * if the array is too small: the array is untouched then, and the argument tells all
+ * else, the count that is needed among it; -ENOMEM.
+ */
+#define IOCTL_BLK_SNAP_SNAPSHOT_INFO                                           \
+	_IOWR(BLK_SNAP, blk_snap_ioctl_snapshot_info,                          \
+	      struct blk_snap_snapshot_info)
+
 /*
  * The sizes are part of the ioctl numbers, so no compiler may see others.  The
  * second one is that of 32-bit programs.  This is a static_assert() that C90
@@ -558,6 +621,7 @@ __BLK_SNAP_ASSERT_SIZE(snapshot_collect_images, 32, 24);
 __BLK_SNAP_ASSERT_SIZE(snapshot_event, 4096, 4096);
 __BLK_SNAP_ASSERT_SIZE(event_low_free_space, 8, 8);
 __BLK_SNAP_ASSERT_SIZE(event_corrupted, 12, 12);
+__BLK_SNAP_ASSERT_SIZE(snapshot_info, 64, 64);
 
 #undef __BLK_SNAP_ASSERT_SIZE
 #undef __BLK_SNAP_ASSERT

@@ -158,9 +158,18 @@ test_extents()
 		cbt mark 4000:1 0:8 16:1
 }
 
+# What is refused is refused before a file is made for it.
+held_device_needs_no_file()
+{
+	run_tool FAKE_HELD=4000:5 -- snapshot create 4000:5 --take \
+		--file "$temp/never" --size 1M
+	[[ $code == 1 && $message == *"is held by"* && ! -e $temp/never ]]
+}
+
 test_snapshots()
 {
-	expect "create" 0 "$id" "" LOG="tracker_collect room 0
+	expect "create" 0 "$id" "" LOG=".*
+tracker_collect room 0
 tracker_collect room 2
 snapshot_create 4000:1 4000:2" -- \
 		snapshot create 4000:1 4000:2
@@ -199,11 +208,30 @@ snapshot_destroy $plain_id" -- snapshot create 4000:1 4000:2 --take \
 snapshot_create 4000:5" -- snapshot create 4000:5
 	expect "create, trackers cannot be listed" 1 "" \
 		"cannot list the tracked devices: .*" \
-		FAKE_FAIL=tracker_collect:EIO LOG="tracker_collect room 0" -- \
+		FAKE_FAIL=tracker_collect:EIO LOG=".*
+tracker_collect room 0" -- \
 		snapshot create 4000:5
 	expect "create, device of the storage does not exist" 1 "" \
-		"'4000:3': there is no such device" LOG="" -- \
+		"'4000:3': there is no such device" LOG="snapshot_[^
+]*(
+snapshot_[^
+]* room [^
+]*)*" -- \
 		snapshot create 4000:1 --device 4000:3
+	expect "create, device is held" 1 "" \
+		"cannot create the snapshot: device 4000:5 is held by snapshot $second_id, created 3 h ago by backup-agent\[1234\], which has ended" \
+		FAKE_HELD=4000:4,4000:5 LOG=".*
+snapshot_info [^
+]* room 2" -- snapshot create 4000:1 4000:5 --device 4000:3 --range 8:8
+	expect "create, device is held by a young snapshot" 1 "" \
+		".*: device 4000:200 is held by snapshot $id, created 12 s ago by \?\?x\[77\]" \
+		FAKE_COMM=$'\n\xffx' -- snapshot create 4000:200
+	check "create, device is held, no file is reserved" \
+		held_device_needs_no_file
+	expect "tracker remove, device is held" 1 "" \
+		"cannot stop tracking '4000:5': the device is held by snapshot $second_id, created 3 h .*" \
+		FAKE_HELD=4000:5 FAKE_FAIL=tracker_remove:EBUSY -- \
+		tracker remove 4000:5
 	expect "append" 0 "" "" \
 		LOG="snapshot_append_storage $plain_id 4000:3 8\+8" -- \
 		snapshot append "$id" --device 4000:3 --range 8:8
@@ -214,12 +242,22 @@ snapshot_create 4000:5" -- snapshot create 4000:5
 		snapshot take "$id"
 	expect "destroy" 0 "" "" LOG="snapshot_destroy $plain_id" -- \
 		snapshot destroy "$id"
-	expect "list before the take" 0 "ID                                    STATE    IMAGES
-$id  created       0
-$second_id  created       0" "" -- snapshot list
+	expect "list before the take" 0 "ID                                    STATE    IMAGES  AGE   CREATOR             DEVICES
+$id  created       0  12 s  backup-agent\[77\]    4000:200
+$second_id  created       0  3 h   backup-agent\[1234\]  4000:3,4000:4" "" \
+		FAKE_HELD=4000:3,4000:4 -- snapshot list
 	expect "list after the take" 0 ".*
-$id  taken       2
-.*" "" FAKE_IMAGES=4000:1,4000:2 -- snapshot list
+$id  taken       2  12 s .*" "" FAKE_IMAGES=4000:1,4000:2 -- snapshot list
+	expect "list, module does not tell who holds what" 0 ".*
+$id  created       0  -    -        -
+.*" "" FAKE_FAIL=snapshot_info:ENOTTY -- snapshot list
+	json_is "list of what is held, JSON" "d['snapshots'][1] == {
+		'id': '$second_id', 'state': 'created', 'image_count': 0,
+		'images': [], 'age_ms': 10812345, 'devices':
+			[{'device': None, 'device_number': '4000:100'}],
+		'creator': {'name': 'backup-agent', 'pid': 1234,
+			'ended': True}} and
+		not d['snapshots'][0]['creator']['ended']" -- snapshot list --json
 	json_is "list, JSON" "[s['id'] for s in d['snapshots']] ==
 		['$id', '$second_id'] and
 		d['snapshots'][1]['state'] == 'taken' and
@@ -228,7 +266,7 @@ $id  taken       2
 			'image': '/dev/blksnap-image0',
 			'image_number': '3999:0'}]" FAKE_IMAGES=4000:5 \
 		-- snapshot list --json
-	expect "list, snapshot is destroyed meanwhile" 0 "ID +STATE +IMAGES" "" \
+	expect "list, snapshot is destroyed meanwhile" 0 "ID +STATE +IMAGES +AGE +CREATOR +DEVICES" "" \
 		FAKE_FAIL=snapshot_collect_images:ESRCH FAKE_IMAGES=4000:1 -- \
 		snapshot list
 	expect "images" 0 "ORIGIN  MAJ:MIN  IMAGE                MAJ:MIN

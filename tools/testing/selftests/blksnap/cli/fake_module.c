@@ -23,6 +23,10 @@
  *	FAKE_TAKES=N		the last snapshot changes with each of the first N
  *				lists of trackers
  *	FAKE_IMAGES=DEV,...	origins of the snapshot, which is taken then
+ *	FAKE_HELD=DEV,...	devices of the second snapshot, which was created
+ *				three hours ago; 4000:100 without it.  The first one
+ *				has 4000:200 and is 12 s old
+ *	FAKE_COMM=NAME		what the process that created them calls itself
  *	FAKE_EVENTS=E,...	what the waits end with: low, corrupted, other,
  *				timeout, signal, destroyed; at last timeout
  */
@@ -30,6 +34,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -393,6 +398,46 @@ static int fake_collect_images(struct blk_snap_snapshot_collect_images *arg)
 	return ret < 0 ? ret : 0;
 }
 
+static unsigned int parse_devs(const char *text, struct blk_snap_dev *devs,
+			       unsigned int room)
+{
+	unsigned int nr = 0;
+
+	while (*text && nr < room) {
+		devs[nr].mj = strtoul(text, (char **)&text, 10);
+		devs[nr++].mn = strtoul(text + 1, (char **)&text, 10);
+		if (*text)
+			text++;
+	}
+	return nr;
+}
+
+static int fake_info(struct blk_snap_snapshot_info *arg)
+{
+	int is_second = arg->id.b[0] == 0xb0;
+	const char *comm = setting("FAKE_COMM", "backup-agent");
+	struct blk_snap_dev devs[8];
+	unsigned int nr;
+
+	note("snapshot_info");
+	note_id(&arg->id);
+	note(" room %u\n", arg->count);
+	if (outcome("snapshot_info"))
+		return -1;
+	nr = parse_devs(is_second ? setting("FAKE_HELD", "4000:100") : "4000:200",
+			devs, 8);
+	if (arg->dev_id_array && arg->count >= nr)
+		memcpy((void *)(uintptr_t)arg->dev_id_array, devs,
+		       nr * sizeof(*devs));
+	arg->count = nr;
+	arg->state = blk_snap_snapshot_state_created;
+	arg->pid = is_second ? 1234 : 77;
+	arg->flags = is_second ? BLK_SNAP_INFO_CREATOR_ENDED : 0;
+	arg->age_ms = is_second ? 3 * 3600 * 1000 + 12345 : 12345;
+	memcpy(arg->comm, comm, strnlen(comm, sizeof(arg->comm)));
+	return 0;
+}
+
 static int event_is(const char *name, const char *text)
 {
 	return !strncmp(text, name, strlen(name));
@@ -479,6 +524,8 @@ static int fake_ioctl(unsigned int request, void *arg)
 		return fake_collect_images(arg);
 	case IOCTL_BLK_SNAP_SNAPSHOT_WAIT_EVENT:
 		return fake_wait_event(arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_INFO:
+		return fake_info(arg);
 	default:
 		errno = ENOTTY;
 		return -1;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "test_hostile.h"
 
@@ -450,6 +451,40 @@ static void compare_images(struct caller *caller, const struct call *call,
 		free(infos);
 }
 
+static bool info_is_right(const struct model_snapshot *snapshot,
+			  const struct blk_snap_snapshot_info *info,
+			  const struct blk_snap_dev *devs)
+{
+	unsigned int targets_told = 0, i;
+	int target;
+
+	for (i = 0; i < info->count; i++) {
+		target = target_of_dev(devs[i]);
+		if (target >= 0)
+			targets_told |= 1U << target;
+	}
+	return targets_told == snapshot->members && !info->flags &&
+	       info->count == (uint32_t)__builtin_popcount(snapshot->members) &&
+	       info->pid == (uint32_t)getpid() &&
+	       info->state == (snapshot->is_taken ?
+			       blk_snap_snapshot_state_taken :
+			       blk_snap_snapshot_state_created);
+}
+
+static void compare_info(struct caller *caller, const struct call *call,
+			 const struct model_snapshot *snapshot)
+{
+	struct blk_snap_snapshot_info info;
+	struct blk_snap_dev *devs;
+	int ret;
+
+	ret = blksnap_snapshot_info(ctl, &snapshot->id, &info, &devs);
+	if (ret || !info_is_right(snapshot, &info, devs))
+		complain(caller, call, "what is told of a snapshot is wrong: %d",
+			 ret);
+	free(devs);
+}
+
 static void compare_snapshots(struct caller *caller, const struct call *call)
 {
 	struct blk_snap_uuid *ids;
@@ -468,6 +503,7 @@ static void compare_snapshots(struct caller *caller, const struct call *call)
 			nr_found += !memcmp(&ids[j], &snapshot->id,
 					    sizeof(ids[j]));
 		compare_images(caller, call, snapshot);
+		compare_info(caller, call, snapshot);
 	}
 	if (nr != model_nr_live() || nr_found != nr)
 		complain(caller, call, "%u snapshots, %u of them of the model's %u",

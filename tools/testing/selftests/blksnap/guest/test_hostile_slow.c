@@ -51,6 +51,7 @@ union argument {
 	struct blk_snap_snapshot_collect snapshots;
 	struct blk_snap_snapshot_collect_images images;
 	struct blk_snap_snapshot_event event;
+	struct blk_snap_snapshot_info info;
 };
 
 struct slow_call {
@@ -69,6 +70,7 @@ static struct slow_call slow_calls[] = {
 	{ .request = IOCTL_BLK_SNAP_SNAPSHOT_APPEND_STORAGE, .is_array = true },
 	{ .request = IOCTL_BLK_SNAP_SNAPSHOT_COLLECT, .is_array = true },
 	{ .request = IOCTL_BLK_SNAP_SNAPSHOT_COLLECT_IMAGES, .is_array = true },
+	{ .request = IOCTL_BLK_SNAP_SNAPSHOT_INFO, .is_array = true },
 	{ .request = IOCTL_BLK_SNAP_VERSION },
 	{ .request = IOCTL_BLK_SNAP_TRACKER_REMOVE },
 	{ .request = IOCTL_BLK_SNAP_TRACKER_COLLECT },
@@ -81,6 +83,7 @@ static struct slow_call slow_calls[] = {
 	{ .request = IOCTL_BLK_SNAP_SNAPSHOT_COLLECT },
 	{ .request = IOCTL_BLK_SNAP_SNAPSHOT_COLLECT_IMAGES },
 	{ .request = IOCTL_BLK_SNAP_SNAPSHOT_WAIT_EVENT },
+	{ .request = IOCTL_BLK_SNAP_SNAPSHOT_INFO },
 };
 
 #define NR_SLOW_CALLS ARRAY_SIZE(slow_calls)
@@ -126,6 +129,11 @@ static void fill_argument(struct slow_call *call)
 		arg->images.id = held.id;
 		arg->images.count = 8;
 		arg->images.image_info_array = call->page;
+		break;
+	case IOCTL_BLK_SNAP_SNAPSHOT_INFO:
+		arg->info.id = held.id;
+		arg->info.count = 8;
+		arg->info.dev_id_array = (uintptr_t)call->page;
 		break;
 	}
 }

@@ -23,13 +23,14 @@ extern const struct blk_snap_dev unknown_dev;
 extern void *bad_page;
 extern void *readonly_page;
 
-/* The twelve calls. */
+/* The calls: the twelve that are as old as the interface, then the others. */
 struct ioctl_number {
 	unsigned long request;
 	const char *name;
 };
 
-#define NR_IOCTLS 12
+#define NR_OLD_IOCTLS 12
+#define NR_IOCTLS 13
 extern const struct ioctl_number ioctl_numbers[NR_IOCTLS];
 
 unsigned int nr_tracked(void);
@@ -45,5 +46,6 @@ extern const struct ktap_test take_tests[];
 extern const struct ktap_test destroy_tests[];
 extern const struct ktap_test collect_tests[];
 extern const struct ktap_test event_tests[];
+extern const struct ktap_test info_tests[];
 
 #endif /* TEST_IOCTL_H */
