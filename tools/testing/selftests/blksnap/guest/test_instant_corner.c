@@ -19,6 +19,7 @@
 
 #define OLD 0x11
 #define NEW 0x22
+#define LATER 0x33
 
 /* What a busy host may need beside the times that the module waits. */
 #define SLACK_S 20U
@@ -475,6 +476,82 @@ static void test_chain_of_thousands_of_requests_completes(void)
 	EXPECT(reads_as(member->path, 0, SLOW_BYTES, 0));
 }
 
+/* --- a page that changes while it is being written --- */
+
+#define FLIGHT_MS 3000U
+
+static void *take_in_background(void *data)
+{
+	return (void *)(uintptr_t)!!blksnap_snapshot_take(ctl, &((struct snapshot *)data)->id);
+}
+
+/* Writes one page to a page cache, and nothing waits until it is on the disk. */
+static void write_page(int fd, int byte)
+{
+	char page[4096];
+
+	memset(page, byte, sizeof(page));
+	ASSERT_EQ(pwrite(fd, page, sizeof(page), 0), sizeof(page));
+}
+
+static bool wait_for_switch(const struct disk *disk)
+{
+	struct blk_snap_cbt_info info = { 0 };
+	unsigned int ms;
+
+	for (ms = 0; ms < FLIGHT_MS && !info.snap_number; ms += 10) {
+		sleep_ms(10);
+		ASSERT(tracker_info(disk, &info));
+	}
+	return info.snap_number;
+}
+
+/* A page cache above a slow member, which a take does not sync.  A node, or -1. */
+static int make_cache(void)
+{
+	if (!dm_create(&stack.uppers[1], "upper1", "0 %llu delay %s 0 0 %s 0 %u",
+		       (unsigned long long)stack.disks[0].nr_bytes / SECTOR_SIZE,
+		       stack.disks[0].path, stack.disks[0].path, FLIGHT_MS) ||
+	    !dm_create(&stack.uppers[0], "upper0", "0 %llu linear %s 0",
+		       (unsigned long long)stack.disks[0].nr_bytes / SECTOR_SIZE,
+		       stack.uppers[1].path))
+		return -1;
+	return ASSERT_OK(open(stack.uppers[0].path, O_RDWR | O_CLOEXEC));
+}
+
+/*
+ * A cached page may be changed while a bio that was submitted before the take is
+ * carrying it to the disk.  Then an image shows what was written after the take had
+ * begun, but it does not change any more.
+ */
+static void test_image_shows_a_page_as_its_bio_left_it(void)
+{
+	const struct disk *members[2] = { &stack.uppers[1], &stack.disks[1] };
+	struct snapshot snapshot;
+	int fd;
+
+	make_disks(2, NULL);
+	fd = make_cache();
+	if (fd < 0)
+		return;
+	ASSERT(fill_direct(members[0]->path, OLD, 4096, 0));
+	ASSERT(fill_direct(members[1]->path, OLD, 4096, 0));
+	create_with_storage(&snapshot, members, 2);
+	write_page(fd, NEW);
+	ASSERT_OK(sync_file_range(fd, 0, 4096, SYNC_FILE_RANGE_WRITE));
+	start_helper(take_in_background, &snapshot);
+	ASSERT(wait_for_switch(members[1]));
+	ASSERT(fill_direct(members[1]->path, NEW, 4096, 0));
+	write_page(fd, LATER);
+	EXPECT(!join_helper());
+	snapshot_find_images(&snapshot);
+	EXPECT(reads_as(image_of(&snapshot, members[1]), OLD, 4096, 0));
+	EXPECT(reads_as(image_of(&snapshot, members[0]), LATER, 4096, 0));
+	EXPECT(fill_direct(members[0]->path, OLD, 4096, 0));
+	EXPECT(reads_as(image_of(&snapshot, members[0]), LATER, 4096, 0));
+	close(fd);
+}
+
 const struct ktap_test corner_tests[] = {
 	KTAP_SLOW_TEST(test_take_of_a_suspended_device_times_out),
 	KTAP_SLOW_TEST(test_take_of_a_dead_device_does_not_keep_others_frozen),
@@ -482,5 +559,6 @@ const struct ktap_test corner_tests[] = {
 	KTAP_TEST(test_member_removed_during_a_take_hangs_nobody),
 	KTAP_TEST(test_member_that_fails_during_a_take_hangs_nobody),
 	KTAP_SLOW_TEST(test_chain_of_thousands_of_requests_completes),
+	KTAP_TEST(test_image_shows_a_page_as_its_bio_left_it),
 	KTAP_END
 };

@@ -444,6 +444,7 @@ static const struct ktap_test tests[] = {
 };
 
 static const struct ktap_suite suites[] = {
+	{ "judge", judge_set_up, judge_tear_down, judge_tests },
 	{ "torture", NULL, NULL, tests },
 	{ NULL, NULL, NULL, NULL }
 };

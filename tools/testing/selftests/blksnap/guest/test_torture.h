@@ -272,6 +272,12 @@ void report_ops(const struct medium *medium, uint64_t sector, uint64_t nr_sector
 void report_sector(const struct medium *medium, const char *label,
 		   const void *data);
 
+/* --- what the judge makes of logs made up: test_torture_paper.c --- */
+
+extern const struct ktap_test judge_tests[];
+void judge_set_up(void);
+void judge_tear_down(void);
+
 /* --- writers: test_torture_writer.c --- */
 
 void writer_work(struct worker *worker);

@@ -14,6 +14,13 @@
  * I.  That holds for all members together, so it is the test for one instant as
  * well.
  *
+ * A write through a page cache may be seen although it began after the instant: what
+ * is cached may be changed while it is being written to the disk.  So a bio that was
+ * on its way at the instant may carry what is written to its page later.  That bio was
+ * submitted for an earlier write to the page, which does not end before the bio does.
+ * So what such a write says of the instant is when the first of the writes to the page
+ * began that had not ended when it began itself.
+ *
  * One more thing is legal.  An operation that makes zeros may throw pages out of
  * the page cache of its node before it begins.  A write through that cache which
  * had not ended by then may be lost with them, however well its sync ends: what
@@ -354,12 +361,38 @@ static void report(const struct evidence *evidence, uint64_t sector,
 
 /* --- all of it --- */
 
+/* May the page cache have sent what @op wrote to a sector with a bio of @earlier? */
+static bool may_carry(const struct op *earlier, const struct op *op, uint64_t sector)
+{
+	return earlier->is_cached && !earlier->makes_zeros && earlier->way == op->way &&
+	       sector >= earlier->sector && sector < earlier->sector + earlier->nr_sectors &&
+	       atomic_load(&earlier->end) > atomic_load(&op->start);
+}
+
+/* The earliest that what is seen of an operation can have been submitted. */
+static uint64_t earliest_bio(const struct medium *medium, const struct op *op,
+			     uint64_t sector)
+{
+	const unsigned int nr = atomic_load(&medium->nr_ops);
+	uint64_t start, earliest = atomic_load(&op->start);
+	unsigned int i;
+
+	if (!op->is_cached)
+		return earliest;
+	for (i = 0; i < nr && i < MAX_OPS; i++) {
+		start = atomic_load(&medium->ops[i].start);
+		if (start < earliest && may_carry(&medium->ops[i], op, sector))
+			earliest = start;
+	}
+	return earliest;
+}
+
 /**
  * evidence_instant() - the earliest that the instant can have been
  * @evidence:	one image
  *
- * Return: the latest start of what is in the image, @evidence->take_start at
- *	   least.
+ * Return: the latest start of what is in the image, or of what may have brought it
+ *	   there; @evidence->take_start at least.
  */
 uint64_t evidence_instant(const struct evidence *evidence)
 {
@@ -376,7 +409,10 @@ uint64_t evidence_instant(const struct evidence *evidence)
 		if (!word || !op)
 			continue;
 		start = atomic_load(&op->start);
-		if (start > instant && start < evidence->take_end)
+		if (start <= instant || start >= evidence->take_end)
+			continue;
+		start = earliest_bio(evidence->medium, op, evidence->start + s);
+		if (start > instant)
 			instant = start;
 	}
 	return instant;
