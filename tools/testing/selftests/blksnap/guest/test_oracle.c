@@ -361,6 +361,7 @@ static const struct ktap_test shadow_tests[] = {
 static const struct ktap_test instant_tests[] = {
 	KTAP_TEST(test_take_amid_writes_is_one_instant),
 	KTAP_TEST(test_take_of_two_disks_amid_writes_is_one_instant),
+	KTAP_TEST(test_buffered_write_tells_when_its_batch_began),
 	KTAP_END
 };
 

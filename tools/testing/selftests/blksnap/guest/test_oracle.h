@@ -124,6 +124,7 @@ void chaos_choose_styles(struct chaos *chaos, struct random *random);
 
 void test_take_amid_writes_is_one_instant(void);
 void test_take_of_two_disks_amid_writes_is_one_instant(void);
+void test_buffered_write_tells_when_its_batch_began(void);
 void instant_tear_down(void);
 void test_files_in_image_are_those_of_the_take(void);
 void files_tear_down(void);
