@@ -261,6 +261,21 @@ int blksnap_snapshot_append_storage(int fd, const struct blk_snap_uuid *id,
 }
 
 /**
+ * blksnap_snapshot_pin_file() - keep a file in its place for a snapshot
+ * @fd:		control node
+ * @id:		the snapshot
+ * @file_fd:	the file; it may be closed after the call
+ *
+ * Return: 0 or a negative errno.
+ */
+int blksnap_snapshot_pin_file(int fd, const struct blk_snap_uuid *id, int file_fd)
+{
+	struct blk_snap_snapshot_pin_file arg = { .id = *id, .fd = file_fd };
+
+	return call(fd, IOCTL_BLK_SNAP_SNAPSHOT_PIN_FILE, &arg);
+}
+
+/**
  * blksnap_snapshot_take() - take a snapshot
  * @fd:		control node
  * @id:		the snapshot

@@ -39,6 +39,7 @@ int blksnap_snapshot_append_storage(int fd, const struct blk_snap_uuid *id,
 				    struct blk_snap_dev dev,
 				    const struct blk_snap_block_range *ranges,
 				    unsigned int nr_ranges);
+int blksnap_snapshot_pin_file(int fd, const struct blk_snap_uuid *id, int file_fd);
 int blksnap_snapshot_take(int fd, const struct blk_snap_uuid *id);
 int blksnap_snapshot_collect(int fd, struct blk_snap_uuid **ids,
 			     unsigned int *nr_ids);

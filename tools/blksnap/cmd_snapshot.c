@@ -185,13 +185,20 @@ static int prepare_storage(struct storage_options *so)
 }
 
 static int append_storage(int fd, const struct blk_snap_uuid *id,
-			  const struct storage_options *so)
+			  struct storage_options *so)
 {
 	const struct storage *storage = &so->storage;
-	int ret = blksnap_snapshot_append_storage(fd, id, storage->dev,
-						  storage->ranges,
-						  storage->nr_ranges);
+	int ret = EXIT_OK;
 
+	if (so->file)
+		ret = storage_pin_file(so->file, fd, id, &so->storage,
+				       so->offset_bytes, so->size_bytes,
+				       so->force);
+	if (ret)
+		return ret;
+	ret = blksnap_snapshot_append_storage(fd, id, storage->dev,
+					      storage->ranges,
+					      storage->nr_ranges);
 	if (ret)
 		return fail_call(blk_snap_ioctl_snapshot_append_storage, ret,
 				 "cannot append '%s'",
@@ -293,7 +300,7 @@ static int check_devices(int fd, const struct blk_snap_dev *devs,
 	return ret;
 }
 
-static int append_and_take(int fd, const struct create_options *co,
+static int append_and_take(int fd, struct create_options *co,
 			   const struct blk_snap_uuid *id)
 {
 	int ret = EXIT_OK;
@@ -307,7 +314,7 @@ static int append_and_take(int fd, const struct create_options *co,
 
 /* What belongs to the creation is done as a whole or not at all. */
 static int create_snapshot(int fd, const struct blk_snap_dev *devs,
-			   unsigned int nr_devs, const struct create_options *co,
+			   unsigned int nr_devs, struct create_options *co,
 			   struct blk_snap_uuid *id)
 {
 	struct tracking before = { 0 };

@@ -70,6 +70,12 @@ static const struct {
 	{ blk_snap_ioctl_snapshot_append_storage, E2BIG,
 	  "too many ranges for one call; append in smaller pieces" },
 
+	{ blk_snap_ioctl_snapshot_pin_file, ESRCH, UNKNOWN_SNAPSHOT },
+	{ blk_snap_ioctl_snapshot_pin_file, EBUSY,
+	  "it is storage of another snapshot; use another file, or destroy that snapshot first" },
+	{ blk_snap_ioctl_snapshot_pin_file, EOPNOTSUPP,
+	  "its filesystem may move it; use a file on ext4 or XFS, or a device" },
+
 	{ blk_snap_ioctl_snapshot_take, ESRCH, UNKNOWN_SNAPSHOT },
 	{ blk_snap_ioctl_snapshot_take, EALREADY,
 	  "the snapshot is taken already" },

@@ -15,6 +15,7 @@
 #include <blkid.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -315,6 +316,41 @@ static int file_map_check(const struct file_map *map, const char *path,
 	return EXIT_OK;
 }
 
+/* Names in /proc/swaps have spaces and the like as three octal digits. */
+static void unescape(char *text)
+{
+	char *to = text;
+
+	for (; *text; text++, to++) {
+		unsigned int code;
+
+		*to = *text;
+		if (*text == '\\' && sscanf(text + 1, "%3o", &code) == 1) {
+			*to = code;
+			text += 3;
+		}
+	}
+	*to = 0;
+}
+
+static bool is_swap_file(const struct stat *file)
+{
+	FILE *swaps = fopen("/proc/swaps", "re");
+	char line[PATH_MAX * 4];
+	bool found = false;
+	struct stat st;
+
+	while (swaps && !found && fgets(line, sizeof(line), swaps)) {
+		line[strcspn(line, " \t\n")] = 0;
+		unescape(line);
+		found = !stat(line, &st) && st.st_dev == file->st_dev &&
+			st.st_ino == file->st_ino;
+	}
+	if (swaps)
+		fclose(swaps);
+	return found;
+}
+
 /* Is it a file whose blocks can be found and stay where they are? */
 static int check_file(int fd, const char *path, struct stat *st)
 {
@@ -332,6 +368,9 @@ static int check_file(int fd, const char *path, struct stat *st)
 		return fail(EXIT_FAILED,
 			    "'%s' is not on ext4 or XFS; other filesystems move the blocks of a file or do not tell where they are",
 			    path);
+	if (is_swap_file(st))
+		return fail(EXIT_FAILED,
+			    "'%s' is an active swap file; use another file", path);
 	if (!ioctl(fd, FS_IOC_FSGETXATTR, &attr) &&
 	    attr.fsx_xflags & FS_XFLAG_REALTIME)
 		return fail(EXIT_FAILED,
@@ -416,6 +455,10 @@ static int allocate_file(int fd, const char *path, uint64_t size_bytes)
 	do {
 		err = fallocate(fd, 0, 0, size_bytes) ? errno : 0;
 	} while (err == EINTR);
+	if (err == ETXTBSY)
+		return fail(EXIT_FAILED,
+			    "'%s' is storage of a snapshot already, and stays as it is until that is destroyed; use another file, or reserve enough before",
+			    path);
 	if (err == EOPNOTSUPP)
 		return fail(EXIT_FAILED,
 			    "'%s': the filesystem cannot reserve blocks, as ext2 and ext3 cannot",
@@ -527,6 +570,43 @@ static int use_open_file(struct storage *storage, int fd, const char *path,
 	return ret;
 }
 
+/* What an administrator can do where the module does not know how. */
+static bool is_immutable(int fd)
+{
+	struct fsxattr attr;
+
+	return !ioctl(fd, FS_IOC_FSGETXATTR, &attr) &&
+	       attr.fsx_xflags & FS_XFLAG_IMMUTABLE;
+}
+
+static int pin_open_file(int fd, const char *path, int module,
+			 const struct blk_snap_uuid *id)
+{
+	int ret = blksnap_snapshot_pin_file(module, id, fd);
+
+	if (!ret || (ret == -ENOTTY && is_immutable(fd)))
+		return EXIT_OK;
+	if (ret == -ENOTTY)
+		return fail(EXIT_FAILED,
+			    "'%s': the loaded module cannot keep a file in its place; load that of this tool, or set 'chattr +i' on the file until the snapshot is destroyed",
+			    path);
+	return fail_call(blk_snap_ioctl_snapshot_pin_file, ret,
+			 "cannot keep '%s' in its place", path);
+}
+
+static struct file_map piece_of_file(uint64_t offset_bytes, uint64_t size_bytes)
+{
+	return (struct file_map) {
+		.start = offset_bytes,
+		.end = size_bytes ? offset_bytes + size_bytes : 0,
+	};
+}
+
+static int open_storage_file(const char *path)
+{
+	return open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
 /**
  * storage_use_file() - find the ranges of a reserved file
  * @storage:		gets the device and the ranges
@@ -543,16 +623,47 @@ static int use_open_file(struct storage *storage, int fd, const char *path,
 int storage_use_file(struct storage *storage, const char *path,
 		     uint64_t offset_bytes, uint64_t size_bytes, bool force)
 {
-	struct file_map map = {
-		.start = offset_bytes,
-		.end = size_bytes ? offset_bytes + size_bytes : 0,
-	};
+	struct file_map map = piece_of_file(offset_bytes, size_bytes);
 	int fd, ret;
 
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	fd = open_storage_file(path);
 	if (fd < 0)
 		return fail_errno(errno, "cannot open '%s'", path);
 	ret = use_open_file(storage, fd, path, &map, force);
+	file_map_free(&map);
+	close(fd);
+	return ret;
+}
+
+/**
+ * storage_pin_file() - keep a reserved file in its place for a snapshot
+ * @path:		the file
+ * @module:		control node
+ * @id:			the snapshot
+ * @storage:		gets the device and the ranges
+ * @offset_bytes:	as for storage_use_file()
+ * @size_bytes:		likewise
+ * @force:		likewise
+ *
+ * Only what is found after the file was pinned is sure to stay there, so the
+ * ranges that were found before are forgotten.
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int storage_pin_file(const char *path, int module, const struct blk_snap_uuid *id,
+		     struct storage *storage, uint64_t offset_bytes,
+		     uint64_t size_bytes, bool force)
+{
+	struct file_map map = piece_of_file(offset_bytes, size_bytes);
+	int fd, ret;
+
+	fd = open_storage_file(path);
+	if (fd < 0)
+		return fail_errno(errno, "cannot open '%s'", path);
+	ret = pin_open_file(fd, path, module, id);
+	storage_free(storage);
+	if (!ret)
+		ret = use_open_file(storage, fd, path, &map, force);
 	file_map_free(&map);
 	close(fd);
 	return ret;

@@ -9,7 +9,7 @@
  *
  * - They must have belonged to the file before a snapshot of the same disk was
  *   taken.  Blocks that became free later hold data of the snapshot.
- * - The file must be left alone until the snapshot is destroyed.
+ * - The file must be left alone until the snapshot is destroyed: the module pins it.
  */
 #ifndef STORAGE_H
 #define STORAGE_H
@@ -38,5 +38,8 @@ int storage_use_device(struct storage *storage, const char *text, bool force);
 int storage_reserve_file(const char *path, uint64_t size_bytes, bool force);
 int storage_use_file(struct storage *storage, const char *path,
 		     uint64_t offset_bytes, uint64_t size_bytes, bool force);
+int storage_pin_file(const char *path, int module, const struct blk_snap_uuid *id,
+		     struct storage *storage, uint64_t offset_bytes,
+		     uint64_t size_bytes, bool force);
 
 #endif /* STORAGE_H */

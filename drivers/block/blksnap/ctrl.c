@@ -275,6 +275,19 @@ static long ctrl_snapshot_append_storage(const void __user *arg)
 				   args.count);
 }
 
+static long ctrl_snapshot_pin_file(const void __user *arg)
+{
+	struct blk_snap_snapshot_pin_file args;
+	uuid_t id;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	if (args.reserved)
+		return -EINVAL;
+	import_uuid(&id, args.id.b);
+	return snapshot_pin_file(&id, args.fd);
+}
+
 static long ctrl_snapshot_take(const void __user *arg)
 {
 	struct blk_snap_snapshot_take args;
@@ -414,6 +427,8 @@ long ctrl_ioctl_common(struct file *file, unsigned int cmd, void __user *arg)
 		return ctrl_snapshot_take(arg);
 	case IOCTL_BLK_SNAP_SNAPSHOT_WAIT_EVENT:
 		return ctrl_snapshot_wait_event(file, arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_PIN_FILE:
+		return ctrl_snapshot_pin_file(arg);
 	case IOCTL_BLK_SNAP_SNAPSHOT_INFO:
 		return ctrl_snapshot_info(arg);
 	default:

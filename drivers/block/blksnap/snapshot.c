@@ -20,6 +20,7 @@
 
 #include <linux/blkdev.h>
 #include <linux/err.h>
+#include <linux/file.h>
 #include <linux/kdev_t.h>
 #include <linux/lockdep.h>
 #include <linux/module.h>
@@ -34,6 +35,7 @@
 #include "protect.h"
 #include "snapimage.h"
 #include "snapshot_priv.h"
+#include "storage_pin.h"
 #include "tracker.h"
 
 /*
@@ -153,6 +155,7 @@ static struct snapshot *snapshot_alloc(u32 nr_members)
 	mutex_init(&snapshot->lock);
 	init_waitqueue_head(&snapshot->drained);
 	INIT_LIST_HEAD(&snapshot->storage_devices);
+	INIT_LIST_HEAD(&snapshot->pins);
 	INIT_WORK(&snapshot->end, snapshot_end_work);
 	init_completion(&snapshot->ended);
 	INIT_LIST_HEAD(&snapshot->link);
@@ -327,9 +330,10 @@ static void snapshot_end_work(struct work_struct *work)
 	mutex_lock(&snapshots_lock);
 	list_del_init(&snapshot->link);
 	mutex_unlock(&snapshots_lock);
-	/* 5. Storage, then the devices that it lies on. */
+	/* 5. Storage, then the devices and files that it lies on. */
 	diff_storage_destroy(snapshot->storage);
 	snapshot_close_storage_devices(snapshot);
+	storage_pin_remove_all(&snapshot->pins);
 	mutex_unlock(&snapshot->lock);
 
 	/* Of snapshot_create(); unloading waits for the workqueue. */
@@ -513,6 +517,42 @@ int snapshot_append_storage(const uuid_t *id, dev_t dev,
 	/* Kept by the caller after an error, or if the snapshot has it already. */
 	if (device)
 		storage_device_close(device);
+
+out_put:
+	snapshot_put(snapshot);
+	return ret;
+}
+
+/**
+ * snapshot_pin_file() - keep a file in its place until the snapshot has ended
+ * @id:		identifier of the snapshot
+ * @fd:		the file, open in any way
+ *
+ * Return: 0, also if it is pinned for this snapshot already; -ESRCH if there is no such
+ *	   snapshot; an error of storage_pin_open(), storage_pin_add() or
+ *	   storage_pin_settle().
+ */
+int snapshot_pin_file(const uuid_t *id, int fd)
+{
+	struct snapshot *snapshot = snapshot_find(id);
+	struct file *file;
+	int ret;
+
+	if (!snapshot)
+		return -ESRCH;
+	file = storage_pin_open(fd);
+	if (IS_ERR(file)) {
+		ret = PTR_ERR(file);
+		goto out_put;
+	}
+	ret = snapshot_lock(snapshot, -ESRCH);
+	if (!ret) {
+		ret = storage_pin_add(&snapshot->pins, file);
+		mutex_unlock(&snapshot->lock);
+	}
+	if (!ret)
+		ret = storage_pin_settle(file);
+	fput(file);
 
 out_put:
 	snapshot_put(snapshot);

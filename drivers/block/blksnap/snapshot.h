@@ -40,6 +40,7 @@ int snapshot_destroy(const uuid_t *id);
 void snapshot_undo(const uuid_t *id);
 int snapshot_append_storage(const uuid_t *id, dev_t dev,
 			    const struct blk_snap_block_range *ranges, u32 count);
+int snapshot_pin_file(const uuid_t *id, int fd);
 int snapshot_take(const uuid_t *id);
 int snapshot_collect(struct blk_snap_uuid __user *ids, u32 *count);
 int snapshot_collect_images(const uuid_t *id, struct blk_snap_image_info __user *infos,

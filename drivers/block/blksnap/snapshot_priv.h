@@ -89,6 +89,7 @@ struct snapshot_member {
  * @is_draining: a take does so; changed under @lock
  * @drained:	woken when @is_draining is cleared
  * @storage_devices: of struct storage_device; protected by @lock
+ * @pins:	files that the storage lies in, see storage_pin.h; protected by @lock
  * @is_ending:	no call finds it any more, and those at work give up; set under
  *		snapshots_lock, never cleared
  * @is_waiting_io: the end waits for what the engines have asked their devices
@@ -115,6 +116,7 @@ struct snapshot {
 	bool is_draining;
 	wait_queue_head_t drained;
 	struct list_head storage_devices;
+	struct list_head pins;
 
 	bool is_ending;
 	bool is_waiting_io;

@@ -56,6 +56,7 @@
  *	IOCTL_BLK_SNAP_SNAPSHOT_COLLECT_IMAGES
  * @blk_snap_ioctl_snapshot_wait_event: see IOCTL_BLK_SNAP_SNAPSHOT_WAIT_EVENT
  * @blk_snap_ioctl_snapshot_info: see IOCTL_BLK_SNAP_SNAPSHOT_INFO
+ * @blk_snap_ioctl_snapshot_pin_file: see IOCTL_BLK_SNAP_SNAPSHOT_PIN_FILE
  */
 enum blk_snap_ioctl {
 	blk_snap_ioctl_version = 0,
@@ -70,6 +71,7 @@ enum blk_snap_ioctl {
 	blk_snap_ioctl_snapshot_collect = 9,
 	blk_snap_ioctl_snapshot_collect_images = 10,
 	blk_snap_ioctl_snapshot_wait_event = 11,
+	blk_snap_ioctl_snapshot_pin_file = 24,
 	blk_snap_ioctl_snapshot_info = 25
 };
 
@@ -585,6 +587,39 @@ struct blk_snap_snapshot_info {
 	_IOWR(BLK_SNAP, blk_snap_ioctl_snapshot_info,                          \
 	      struct blk_snap_snapshot_info)
 
+/**
+ * struct blk_snap_snapshot_pin_file - argument of IOCTL_BLK_SNAP_SNAPSHOT_PIN_FILE
+ * @id: the snapshot
+ * @fd: the file, open in any way
+ * @reserved: 0
+ */
+struct blk_snap_snapshot_pin_file {
+	struct blk_snap_uuid id;
+	__s32 fd;
+	__u32 reserved;
+};
+
+/**
+ * define IOCTL_BLK_SNAP_SNAPSHOT_PIN_FILE - keep a storage file in its place
+ *
+ * Description: Data goes in.  Until the snapshot has ended, the file keeps its blocks,
+ * and nobody changes what is in them: the file cannot be written, truncated, punched,
+ * deleted, replaced, shared by reflink or defragmented, and its filesystem cannot be
+ * unmounted.  It can be read and made longer.  So a client pins a file, asks for its
+ * blocks, and appends them with IOCTL_BLK_SNAP_SNAPSHOT_APPEND_STORAGE.  The caller may
+ * close the file after the call.  The call is allowed before and after the take, for
+ * any number of files.
+ *
+ * Return: 0, also if the file is pinned for this snapshot already; -EINVAL if
+ * @reserved is not 0 or the file is not a regular one; -EBADF; -ESRCH if there is no
+ * such snapshot; -EBUSY if the file is an active swap file or pinned for another
+ * snapshot; -EOPNOTSUPP if its filesystem is not ext4 or XFS; -ENOMEM; an error of
+ * writing out what the file had in memory, with which the file stays pinned.
+ */
+#define IOCTL_BLK_SNAP_SNAPSHOT_PIN_FILE                                       \
+	_IOW(BLK_SNAP, blk_snap_ioctl_snapshot_pin_file,                       \
+	     struct blk_snap_snapshot_pin_file)
+
 /*
  * The sizes are part of the ioctl numbers, so no compiler may see others.  The
  * second one is that of 32-bit programs.  This is a static_assert() that C90
@@ -622,6 +657,7 @@ __BLK_SNAP_ASSERT_SIZE(snapshot_event, 4096, 4096);
 __BLK_SNAP_ASSERT_SIZE(event_low_free_space, 8, 8);
 __BLK_SNAP_ASSERT_SIZE(event_corrupted, 12, 12);
 __BLK_SNAP_ASSERT_SIZE(snapshot_info, 64, 64);
+__BLK_SNAP_ASSERT_SIZE(snapshot_pin_file, 24, 24);
 
 #undef __BLK_SNAP_ASSERT_SIZE
 #undef __BLK_SNAP_ASSERT

@@ -126,7 +126,9 @@ test_reserve()
 
 test_append()
 {
-	local append="snapshot_append_storage $plain_id $device"
+	local pin="snapshot_pin_file $plain_id"
+	local append="$pin
+snapshot_append_storage $plain_id $device"
 
 	expect "a new file is appended" 0 "" "" \
 		LOG=".*$append( [0-9]+\+[0-9]+)+" -- \
@@ -162,6 +164,8 @@ snapshot_take $plain_id" -- snapshot create 4000:1 --take \
 
 test_unsuitable_files()
 {
+	local pinned="snapshot_pin_file .*snapshot_append_storage .*"
+
 	expect "no such file" 1 "" \
 		"cannot open '$file.none': No such file or directory" -- \
 		snapshot append "$id" --file "$file.none"
@@ -192,7 +196,7 @@ test_unsuitable_files()
 		"'$file.data' holds data, .*" LOG="" -- \
 		snapshot append "$id" --file "$file.data"
 	expect "a file with data is appended by force" 0 "" "" \
-		LOG="snapshot_append_storage .*" -- \
+		LOG="$pinned" -- \
 		snapshot append "$id" --file "$file.data" --force
 	prepare fallocate -l 16K "$file.end"
 	prepare truncate -s 64K "$file.end"
@@ -209,13 +213,44 @@ test_unsuitable_files()
 		"'$file.holes' is not reserved all over; 'blksnap storage reserve' does it" \
 		LOG="" -- snapshot append "$id" --file "$file.holes"
 	expect "a piece without holes is appended" 0 "" "" \
-		LOG="snapshot_append_storage .*" -- snapshot append "$id" \
+		LOG="$pinned" -- snapshot append "$id" \
 		--file "$file.holes" --offset 32K --size 16K
 	expect "a file with holes is reserved" 0 ".*" "" -- \
 		storage reserve "$file.holes" --size 64K
 	expect "the file has no holes any more" 0 "" "" \
-		LOG="snapshot_append_storage .*" -- \
+		LOG="$pinned" -- \
 		snapshot append "$id" --file "$file.holes"
+}
+
+test_file_that_cannot_be_pinned()
+{
+	local pin="snapshot_pin_file $plain_id"
+	local append=(-- snapshot append "$id" --file "$file")
+
+	expect "a file of another snapshot is not appended" 1 "" \
+		"cannot keep '$file' in its place: it is storage of another snapshot; .*" \
+		FAKE_FAIL=snapshot_pin_file:EBUSY LOG="$pin" "${append[@]}"
+	expect "a file that its filesystem may move is not appended" 1 "" \
+		"cannot keep '$file' in its place: its filesystem may move it; .*" \
+		FAKE_FAIL=snapshot_pin_file:EOPNOTSUPP LOG="$pin" "${append[@]}"
+	expect "an old module cannot keep a file in its place" 1 "" \
+		"'$file': the loaded module cannot keep a file in its place; load .* or set 'chattr \+i' .*" \
+		FAKE_FAIL=snapshot_pin_file:ENOTTY LOG="$pin" "${append[@]}"
+	expect "a snapshot whose file cannot be pinned is destroyed" 1 "" ".*" \
+		FAKE_FAIL=snapshot_pin_file:EBUSY \
+		LOG=".*snapshot_create 4000:1
+$pin
+.*snapshot_destroy $plain_id.*" -- \
+		snapshot create 4000:1 --take --file "$file"
+	if ! [[ $counting ]] && ! chattr +i "$file" 2>/dev/null; then
+		skip "an immutable file is appended on an old module" "no chattr"
+		return
+	fi
+	expect "an immutable file is appended on an old module" 0 "" "" \
+		FAKE_FAIL=snapshot_pin_file:ENOTTY \
+		LOG="$pin
+snapshot_append_storage .*" "${append[@]}"
+	prepare chattr -i "$file"
 }
 
 test_snapshot_is_taken()
@@ -245,6 +280,7 @@ all_tests()
 	test_reserve
 	test_append
 	test_unsuitable_files
+	test_file_that_cannot_be_pinned
 	test_snapshot_is_taken
 }
 

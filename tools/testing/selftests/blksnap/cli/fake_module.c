@@ -360,6 +360,14 @@ static int fake_append(const struct blk_snap_snapshot_append_storage *arg)
 	return outcome("snapshot_append_storage");
 }
 
+static int fake_pin(const struct blk_snap_snapshot_pin_file *arg)
+{
+	note("snapshot_pin_file");
+	note_id(&arg->id);
+	note("%s\n", arg->reserved ? " reserved" : "");
+	return outcome("snapshot_pin_file");
+}
+
 static int fake_collect(struct blk_snap_snapshot_collect *arg)
 {
 	int ret = begin_collect("snapshot_collect", &arg->count, arg->ids,
@@ -516,6 +524,8 @@ static int fake_ioctl(unsigned int request, void *arg)
 		return fake_destroy(arg);
 	case IOCTL_BLK_SNAP_SNAPSHOT_APPEND_STORAGE:
 		return fake_append(arg);
+	case IOCTL_BLK_SNAP_SNAPSHOT_PIN_FILE:
+		return fake_pin(arg);
 	case IOCTL_BLK_SNAP_SNAPSHOT_TAKE:
 		return fake_take(arg);
 	case IOCTL_BLK_SNAP_SNAPSHOT_COLLECT:

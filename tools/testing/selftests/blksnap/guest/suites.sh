@@ -91,8 +91,9 @@ suite cost test_bench $null_blk --icount --memory 1500 \
 	--arguments '--filter blksnap.cost_ --budgets /run/budgets' --timeout 600 \
 	--skip '!(6.1) the budgets are those of 6.1'
 suite storage test_storage $null_blk --kmod dm-mod --kmod dm-delay \
-	--kmod scsi_debug --kmod sd_mod --kmod ext4 --program dmsetup \
-	--program mkfs.ext4 --program e2fsck \
+	--kmod scsi_debug --kmod sd_mod --kmod ext4 --kmod-if xfs --program dmsetup \
+	--program mkfs.ext4 --program e2fsck --program mkswap --program mkfs.xfs \
+	--program xfs_repair --memory 1280 \
 	--file Documentation/block/blksnap.rst:/run/blksnap.rst \
 	--arguments '--table /run/blksnap.rst' --fast '--fast' --timeout 600
 suite storage-pressure test_storage $null_blk --kmod dm-mod --kmod dm-delay \

@@ -30,7 +30,7 @@ struct ioctl_number {
 };
 
 #define NR_OLD_IOCTLS 12
-#define NR_IOCTLS 13
+#define NR_IOCTLS 14
 extern const struct ioctl_number ioctl_numbers[NR_IOCTLS];
 
 unsigned int nr_tracked(void);
@@ -42,6 +42,7 @@ extern const struct ktap_test map_tests[];
 extern const struct ktap_test mark_tests[];
 extern const struct ktap_test create_tests[];
 extern const struct ktap_test append_tests[];
+extern const struct ktap_test pin_tests[];
 extern const struct ktap_test take_tests[];
 extern const struct ktap_test destroy_tests[];
 extern const struct ktap_test collect_tests[];

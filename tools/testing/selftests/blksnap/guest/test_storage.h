@@ -168,6 +168,19 @@ void expect_job_waits(struct io_job *job);
 void expect_job_ends(struct io_job *job, int error);
 int io_error(const char *path, bool is_write, uint64_t nr_bytes, uint64_t at);
 
+/* --- files --- */
+
+#define MAX_EXTENTS 256U
+
+/* Where the blocks of a file are on its device. */
+struct file_extents {
+	struct blk_snap_block_range ranges[MAX_EXTENTS];
+	unsigned int nr;
+};
+
+void file_find_extents(const char *path, struct file_extents *extents);
+bool file_reserve(const char *path, uint64_t nr_bytes);
+
 /* --- what the module tells --- */
 
 /**
@@ -211,6 +224,7 @@ void row(const char *text);
 void fill_set_up(void);
 void fill_tear_down(void);
 void own_tear_down(void);
+void pin_tear_down(void);
 void slow_tear_down(void);
 void error_tear_down(void);
 void row_tear_down(void);
@@ -221,6 +235,7 @@ extern const struct ktap_test full_tests[];
 extern const struct ktap_test low_tests[];
 extern const struct ktap_test fill_tests[];
 extern const struct ktap_test own_tests[];
+extern const struct ktap_test pin_tests[];
 extern const struct ktap_test slow_tests[];
 extern const struct ktap_test error_tests[];
 extern const struct ktap_test image_tests[];

@@ -9,11 +9,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fiemap.h>
-#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -254,34 +251,8 @@ static void test_range_in_an_unaligned_partition(void)
 #define ORIGIN_DIR "/tmp/storage-origin"
 #define IMAGE_DIR "/tmp/storage-image"
 #define STORE_FILE ORIGIN_DIR "/blksnap.store"
-#define MAX_EXTENTS 256U
 
-static struct blk_snap_block_range extents[MAX_EXTENTS];
-static unsigned int nr_extents;
-
-/* Where the blocks of a file are, as the filesystem says. */
-static void find_extents(const char *path)
-{
-	struct fiemap *map = calloc(1, sizeof(*map) +
-				    MAX_EXTENTS * sizeof(struct fiemap_extent));
-	unsigned int i;
-	int fd;
-
-	ASSERT(map);
-	fd = ASSERT_OK(open(path, O_RDONLY | O_CLOEXEC));
-	map->fm_length = FIEMAP_MAX_OFFSET;
-	map->fm_flags = FIEMAP_FLAG_SYNC;
-	map->fm_extent_count = MAX_EXTENTS;
-	ASSERT_OK(ioctl(fd, FS_IOC_FIEMAP, map));
-	close(fd);
-	ASSERT(map->fm_mapped_extents > 0 && map->fm_mapped_extents < MAX_EXTENTS);
-	nr_extents = map->fm_mapped_extents;
-	for (i = 0; i < nr_extents; i++) {
-		extents[i].sector_offset = map->fm_extents[i].fe_physical / SECTOR_SIZE;
-		extents[i].sector_count = map->fm_extents[i].fe_length / SECTOR_SIZE;
-	}
-	free(map);
-}
+static struct file_extents extents;
 
 /* Content that is known by the file's number and version. */
 static void write_file(unsigned int nr, unsigned int version)
@@ -320,15 +291,6 @@ static void expect_file(const char *dir, unsigned int nr, unsigned int version)
 #define FILLER_BYTES (48 * KIB)
 #define MAX_FILLERS (ORIGIN_BYTES / FILLER_BYTES)
 
-static bool reserve_file(const char *path, uint64_t nr_bytes)
-{
-	int fd = ASSERT_OK(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-	bool ok = !fallocate(fd, 0, 0, nr_bytes);
-
-	close(fd);
-	return ok;
-}
-
 /* Leave free space only in pieces: what is allocated after that has many extents. */
 static void make_fragments(void)
 {
@@ -337,7 +299,7 @@ static void make_fragments(void)
 
 	for (nr = 0; nr < MAX_FILLERS; nr++) {
 		snprintf(path, sizeof(path), ORIGIN_DIR "/filler%u", nr);
-		if (!reserve_file(path, FILLER_BYTES))
+		if (!file_reserve(path, FILLER_BYTES))
 			break;
 	}
 	for (i = 0; i < nr; i += 2) {
@@ -360,17 +322,17 @@ static void make_filesystem(void)
 		write_file(i, 1);
 	sync();
 	make_fragments();
-	ASSERT(reserve_file(STORE_FILE, 4 * MIB));
+	ASSERT(file_reserve(STORE_FILE, 4 * MIB));
 	sync();
-	find_extents(STORE_FILE);
-	ktap_note("the file has %u extents", nr_extents);
-	EXPECT(nr_extents > 20);
+	file_find_extents(STORE_FILE, &extents);
+	ktap_note("the file has %u extents", extents.nr);
+	EXPECT(extents.nr > 20);
 }
 
 static int append_extents(unsigned int from, unsigned int to)
 {
 	return blksnap_snapshot_append_storage(ctl, &rig.snapshot.id, rig.origin->id,
-					       extents + from, to - from);
+					       extents.ranges + from, to - from);
 }
 
 /* Zeros where whole blocks of the engine are in an extent, else as it was. */
@@ -379,8 +341,8 @@ static void expect_image_without_extents(uint8_t *first, unsigned int nr)
 	unsigned int i;
 
 	for (i = 0; i < nr; i++) {
-		uint64_t from = extents[i].sector_offset * SECTOR_SIZE;
-		uint64_t to = from + extents[i].sector_count * SECTOR_SIZE;
+		uint64_t from = extents.ranges[i].sector_offset * SECTOR_SIZE;
+		uint64_t to = from + extents.ranges[i].sector_count * SECTOR_SIZE;
 
 		from = (from + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
 		to = to / BLOCK_BYTES * BLOCK_BYTES;
@@ -416,15 +378,15 @@ static void test_own_file_of_a_mounted_filesystem(void)
 
 	make_filesystem();
 	snapshot_create(&rig.snapshot, rig.origin);
-	ASSERT_OK(append_extents(0, nr_extents / 2));
+	ASSERT_OK(append_extents(0, extents.nr / 2));
 	snapshot_take(&rig.snapshot);
 	ASSERT(read_direct(image_of(&rig.snapshot, rig.origin), first, ORIGIN_BYTES, 0));
-	expect_image_without_extents(first, nr_extents / 2);
+	expect_image_without_extents(first, extents.nr / 2);
 	change_files(2);
-	ASSERT_OK(append_extents(nr_extents / 2, nr_extents));
+	ASSERT_OK(append_extents(extents.nr / 2, extents.nr));
 	change_files(3);
 	wait_until_stored();
-	expect_image_without_extents(first, nr_extents);
+	expect_image_without_extents(first, extents.nr);
 	expect_files(image_of(&rig.snapshot, rig.origin), IMAGE_DIR, 1);
 	/* While it is mounted, the filesystem writes when it likes. */
 	umount(ORIGIN_DIR);
@@ -446,7 +408,7 @@ static void test_own_file_that_is_exhausted(void)
 {
 	make_filesystem();
 	snapshot_create(&rig.snapshot, rig.origin);
-	ASSERT_OK(append_extents(0, nr_extents / 8));
+	ASSERT_OK(append_extents(0, extents.nr / 8));
 	snapshot_take(&rig.snapshot);
 	change_files(2);
 	expect_lost(&rig.snapshot, rig.origin, ENOSPC);
