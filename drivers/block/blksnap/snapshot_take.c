@@ -13,11 +13,12 @@
  *
  * A write completed before the switch is in every image.  A write submitted after it
  * meets an engine.  A write in flight at the switch had not been reported as done, so
- * an image may show it, or not, or a part of it.  But an image may not change once it
- * can be read, so the images are added when the last of these writes has landed.
- * Their marks are in the frozen map.  If a block was copied before such a write
- * landed, a newer write was the reason, and the engine has marked the block in the
- * new interval, too.
+ * an image may show it, or not, or a part of it, with what its memory held when the
+ * device read it: a cached page may be changed in that time.  But an image may not
+ * change once it can be read, so the images are added when the last of these writes has
+ * landed.  Their marks are in the frozen map.  If a block was copied before such a write
+ * landed, a newer write was the reason, and the engine has marked the block in the new
+ * interval, too.
  *
  * Whatever fails, everything is undone and the snapshot can be taken again.
  * Ending a snapshot undoes the same things in the same way.
