@@ -238,7 +238,9 @@ static const struct attribute_group *snapimage_attr_groups[] = {
 /*
  * The image is a disk of its own, without partitions (though its data may contain a
  * partition table), write cache, discard or write-zeroes.  But its bios go on to the
- * origin, so they need the alignment of the origin's.
+ * origin, so they need the alignment of the origin's.  They go on to storage, too, whose
+ * logical blocks are no larger than the origin's; some drivers want buffers aligned to
+ * these.
  */
 static struct gendisk *snapimage_alloc_disk(struct snapimage *image,
 					    struct block_device *origin)
@@ -248,7 +250,8 @@ static struct gendisk *snapimage_alloc_disk(struct snapimage *image,
 		.physical_block_size = bdev_physical_block_size(origin),
 		.io_min = bdev_io_min(origin),
 		.io_opt = bdev_io_opt(origin),
-		.dma_alignment = bdev_dma_alignment(origin),
+		.dma_alignment = max(bdev_dma_alignment(origin),
+				     bdev_logical_block_size(origin) - 1),
 	};
 	struct gendisk *disk;
 

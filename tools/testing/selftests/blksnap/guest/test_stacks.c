@@ -39,6 +39,7 @@ static const struct ktap_suite suites[] = {
 	{ "raw", raw_set_up, raw_tear_down, raw_tests },
 	{ "files", files_set_up, files_tear_down, file_tests },
 	{ "refused", ctl_set_up, refused_tear_down, refused_tests },
+	{ "aligned", ctl_set_up, aligned_tear_down, aligned_tests },
 	{ NULL, NULL, NULL, NULL },
 };
 

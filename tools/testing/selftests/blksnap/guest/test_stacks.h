@@ -8,6 +8,7 @@
  * test_stacks_model.c		what has been written, and what must be there now
  * test_stacks_files.c		filesystems on the stacks
  * test_stacks_refused.c	what cannot be protected
+ * test_stacks_aligned.c	what images ask of direct I/O
  */
 #ifndef TEST_STACKS_H
 #define TEST_STACKS_H
@@ -194,5 +195,8 @@ void test_files_are_exact(void);
 void refused_tear_down(void);
 
 extern const struct ktap_test refused_tests[];
+
+extern const struct ktap_test aligned_tests[];
+void aligned_tear_down(void);
 
 #endif /* TEST_STACKS_H */
