@@ -51,8 +51,9 @@
  * @nr_sectors:	capacity
  * @minor:	number of the image
  * @was_frozen:	the filesystem on the origin was frozen at the take
- * @is_added:	@disk was added, and the image has not ended; written under the lock
- *		of snapimages
+ * @is_added:	@disk was added, and the image has not ended
+ * @is_known:	@minor means this image: from just before @disk is added until the
+ *		image ends; under the lock of snapimages
  * @has_ended:	@disk cannot be opened any more; under its open_mutex
  *
  * Held by the snapshot until snapimage_end(), then by @disk.
@@ -67,6 +68,7 @@ struct snapimage {
 	u32 minor;
 	bool was_frozen;
 	bool is_added;
+	bool is_known;
 	bool has_ended;
 };
 
@@ -314,20 +316,29 @@ err_free_image:
 	return ERR_PTR(ret);
 }
 
+static void snapimage_set_known(struct snapimage *image, bool is_known)
+{
+	xa_lock(&snapimages);
+	image->is_known = is_known;
+	xa_unlock(&snapimages);
+}
+
 /* The engine has been published.  After an error the image can only be ended. */
 int snapimage_add(struct snapimage *image, bool was_frozen)
 {
 	int ret;
 
 	image->was_frozen = was_frozen;
+	/* The disk can be opened before device_add_disk() returns. */
+	snapimage_set_known(image, true);
 	ret = device_add_disk(NULL, image->disk, snapimage_attr_groups);
-	if (ret)
+	if (ret) {
+		snapimage_set_known(image, false);
 		return ret;
+	}
+	image->is_added = true;
 	/* Deleting the disk then needs no grace period of RCU. */
 	percpu_ref_switch_to_atomic(&image->disk->queue->q_usage_counter, NULL);
-	xa_lock(&snapimages);
-	image->is_added = true;
-	xa_unlock(&snapimages);
 	return 0;
 }
 
@@ -341,8 +352,9 @@ void snapimage_end(struct snapimage *image)
 		snapimage_free(image);
 		return;
 	}
-	xa_lock(&snapimages);
 	image->is_added = false;
+	xa_lock(&snapimages);
+	image->is_known = false;
 	image->storage = NULL;
 	xa_unlock(&snapimages);
 
@@ -364,7 +376,7 @@ dev_t snapimage_dev(const struct snapimage *image)
 	return MKDEV(snapimage_major, image->minor);
 }
 
-/* The origin of an image; false if there is no such image, or it has ended. */
+/* The origin of an image; false if there is no such image yet, or it has ended. */
 bool snapimage_origin(dev_t image_dev, dev_t *origin_dev)
 {
 	struct snapimage *image;
@@ -375,7 +387,7 @@ bool snapimage_origin(dev_t image_dev, dev_t *origin_dev)
 
 	xa_lock(&snapimages);
 	image = xa_load(&snapimages, MINOR(image_dev));
-	is_image = image && image->is_added;
+	is_image = image && image->is_known;
 	if (is_image)
 		*origin_dev = image->origin_dev;
 	xa_unlock(&snapimages);

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "test_stacks.h"
@@ -252,6 +253,53 @@ static void test_image_is_refused(void)
 	expect_tool_tells(image.path, "it is an image");
 }
 
+#define NR_SIGHTINGS 20U
+
+/*
+ * Waits until the disk of the first image has a folder, and asks for what an image is
+ * refused for, and what it is allowed.  Returns a bit for each wrong answer.
+ */
+static int try_first_image(const struct snapshot *snapshot, const struct blk_snap_dev *image)
+{
+	const struct blk_snap_block_range range = { 0, 8 };
+	struct blk_snap_uuid id;
+
+	while (access("/sys/block/" BLK_SNAP_IMAGE_NAME "0", F_OK))
+		;
+	return (blksnap_tracker_mark_dirty_blocks(ctl, *image, &range, 1) ? 1 : 0) |
+	       (blksnap_snapshot_create(ctl, image, 1, &id) != -EOPNOTSUPP ? 2 : 0) |
+	       (blksnap_snapshot_append_storage(ctl, &snapshot->id, *image, &range, 1) !=
+		-EINVAL ? 4 : 0);
+}
+
+/* Not only when the take is over: it may have more images to add. */
+static void test_image_is_refused_as_soon_as_it_exists(void)
+{
+	struct blk_snap_dev image = { 0 };
+	struct snapshot snapshot;
+	int status, wrong = 0;
+	unsigned int i;
+	pid_t child;
+
+	make_null_disk(&refused.good, "nullb0", DISK_MIB, false);
+	make_null_disk(&refused.bottom, "nullb1", DISK_MIB, false);
+	for (i = 0; i < NR_SIGHTINGS; i++) {
+		snapshot_create(&snapshot, &refused.good);
+		ASSERT_OK(append_range(&snapshot, &refused.bottom, 0, DISK_MIB * 2048));
+		child = i ? ASSERT_OK(fork()) : -1;
+		if (!child)
+			_exit(try_first_image(&snapshot, &image));
+		snapshot_take(&snapshot);
+		image = snapshot.images[0].id;
+		if (i) {
+			ASSERT_EQ(waitpid(child, &status, 0), child);
+			wrong |= WEXITSTATUS(status);
+		}
+		ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	}
+	EXPECT_EQ(wrong, 0);
+}
+
 /* Nothing is wrong with these: what is not written needs no protection. */
 static void test_read_only_device_is_not_refused(void)
 {
@@ -346,6 +394,7 @@ const struct ktap_test refused_tests[] = {
 	REFUSED(huge_device, HUGE),
 	REFUSED(device_without_medium, NO_MEDIUM),
 	KTAP_TEST(test_image_is_refused),
+	KTAP_TEST(test_image_is_refused_as_soon_as_it_exists),
 	KTAP_TEST(test_read_only_device_is_not_refused),
 	KTAP_TEST(test_image_of_a_path_is_lost_rather_than_wrong),
 	KTAP_TEST(test_path_is_refused_once_it_is_known),
