@@ -185,6 +185,53 @@ static inline void compat_bdev_undo_freeze(struct block_device *bdev)
 
 #endif
 
+/*
+ * Is the filesystem on the device frozen?  Asked where bdev_freeze() returns -EBUSY for
+ * one that somebody else has frozen, as it does up to 6.7; from then on it succeeds.
+ * Never sleeps.  The memory of a superblock is kept for a grace period of RCU.
+ */
+static inline bool compat_sb_is_frozen(const struct super_block *sb)
+{
+	return sb && READ_ONCE(sb->s_writers.frozen) == SB_FREEZE_COMPLETE;
+}
+
+#ifdef BLKSNAP_HAVE_BD_SUPER	/* up to 6.5 */
+
+static inline bool compat_bdev_is_frozen(struct block_device *bdev)
+{
+	bool is_frozen;
+
+	rcu_read_lock();
+	is_frozen = compat_sb_is_frozen(READ_ONCE(bdev->bd_super));
+	rcu_read_unlock();
+	return is_frozen;
+}
+
+#elif defined(BLKSNAP_HAVE_FS_HOLDER_OPS)
+
+static inline bool compat_bdev_is_frozen(struct block_device *bdev)
+{
+	bool is_frozen;
+
+	if (!mutex_trylock(&bdev->bd_holder_lock))
+		return false;
+	rcu_read_lock();
+	is_frozen = bdev->bd_holder_ops == &fs_holder_ops &&
+		    compat_sb_is_frozen(bdev->bd_holder);
+	rcu_read_unlock();
+	mutex_unlock(&bdev->bd_holder_lock);
+	return is_frozen;
+}
+
+#else
+
+static inline bool compat_bdev_is_frozen(struct block_device *bdev)
+{
+	return false;
+}
+
+#endif
+
 static inline struct inode *compat_bdev_inode(const struct block_device *bdev)
 {
 #ifdef BLKSNAP_HAVE_BD_MAPPING	/* 6.10 */

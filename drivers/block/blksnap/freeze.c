@@ -15,6 +15,10 @@
  * Each filesystem is thawed by a worker of its own, because thawing writes, and a
  * slow device must not keep the others frozen.
  *
+ * A filesystem that somebody else has frozen cannot be frozen once more on older
+ * kernels.  It counts as frozen if it still is at the instant of the take, and is not
+ * thawed here.
+ *
  * The youngest disk is frozen first.  A device that is stacked on another one is
  * nearly always the younger one, and freezing it writes to the other one.
  *
@@ -58,6 +62,7 @@ enum freeze_state {
  * @nr_origin:	number of the origin that it is, or is a partition of
  * @is_origin:	it is the origin itself
  * @is_frozen:	bdev_freeze() has succeeded; taken by xchg() to thaw it
+ * @is_busy:	bdev_freeze() has found it frozen, or being frozen, by somebody else
  */
 struct freeze_device {
 	struct freeze *freeze;
@@ -67,6 +72,7 @@ struct freeze_device {
 	unsigned int nr_origin;
 	bool is_origin;
 	int is_frozen;
+	bool is_busy;
 };
 
 /**
@@ -377,6 +383,13 @@ static void freeze_thaw(struct freeze *freeze)
 			freeze_start(freeze, &freeze->devices[i].thaw);
 }
 
+static void freeze_note_error(struct freeze *freeze, const struct freeze_device *device,
+			      int error)
+{
+	if (!freeze->errors[device->nr_origin])
+		freeze->errors[device->nr_origin] = error;
+}
+
 static void freeze_one(struct freeze *freeze, struct freeze_device *device)
 {
 	int ret = bdev_freeze(device->ref.bdev);
@@ -387,8 +400,10 @@ static void freeze_one(struct freeze *freeze, struct freeze_device *device)
 		compat_bdev_undo_freeze(device->ref.bdev);
 	else if (freeze_has_missed(freeze, device))
 		ret = -EOPNOTSUPP;
-	if (ret && !freeze->errors[device->nr_origin])
-		freeze->errors[device->nr_origin] = ret;
+	/* freeze_check_busy() decides. */
+	device->is_busy = ret == -EBUSY;
+	if (ret && ret != -EBUSY)
+		freeze_note_error(freeze, device, ret);
 }
 
 static void freeze_work(struct work_struct *work)
@@ -432,9 +447,24 @@ int freeze_begin(struct freeze *freeze, const struct freeze_wait *wait)
 }
 
 /*
+ * At the instant of the take, while no write passes: are the filesystems frozen that
+ * somebody else has frozen?  One that is has no write in flight, nor had one since it was
+ * frozen, whatever happened to it before that.  Neither allocates nor sleeps.
+ */
+void freeze_check_busy(struct freeze *freeze)
+{
+	unsigned int i;
+
+	for (i = 0; i < freeze->nr_devices; i++)
+		if (freeze->devices[i].is_busy &&
+		    !compat_bdev_is_frozen(freeze->devices[i].ref.bdev))
+			freeze_note_error(freeze, &freeze->devices[i], -EBUSY);
+}
+
+/*
  * 0 if everything on the origin is frozen; -EOPNOTSUPP if it has a user that freezing
- * does not reach; or what freezing or opening it returned.  @nr_origin counts as for
- * freeze_create().
+ * does not reach; or what freezing or opening it returned, -EBUSY after
+ * freeze_check_busy().  @nr_origin counts as for freeze_create().
  */
 int freeze_error(const struct freeze *freeze, unsigned int nr_origin)
 {

@@ -38,6 +38,7 @@ struct freeze *freeze_create(struct block_device **origins, unsigned int nr_orig
 void freeze_destroy(struct freeze *freeze);
 int freeze_sync(struct freeze *freeze, const struct freeze_wait *wait);
 int freeze_begin(struct freeze *freeze, const struct freeze_wait *wait);
+void freeze_check_busy(struct freeze *freeze);
 int freeze_error(const struct freeze *freeze, unsigned int nr_origin);
 void freeze_end(struct freeze *freeze);
 

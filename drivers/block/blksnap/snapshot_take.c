@@ -436,6 +436,7 @@ static bool take_switch(const struct take *take)
 		inflight_gate(take->gates[i]);
 	/* Pairs with the callback of the filter: no bio is in it now. */
 	synchronize_rcu_expedited();
+	freeze_check_busy(take->freeze);
 	for (i = 0; i < snapshot->nr_members; i++)
 		tracker_publish(snapshot->members[i].tracker, snapshot->members[i].cow);
 	for (i = 0; i < take->nr_gates; i++)

@@ -6,14 +6,17 @@
  * a page of a file on FUSE, of a network, of a debugger; here it is the mapping
  * of a disk that hangs.  That keeps the filesystem from being frozen for as long
  * as the user likes, while the disk is as busy and healthy as can be.  Or a
- * filesystem is slow, and has much to write before it can be frozen.
+ * filesystem is slow, and has much to write before it can be frozen.  Or somebody else
+ * has frozen it.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -215,6 +218,102 @@ static void test_slow_filesystem_keeps_no_other_frozen(void)
 	EXPECT(longest_ns < without_ns + DIRTY_STALL_LIMIT_MS * NS_PER_MS);
 }
 
+/* --- frozen by somebody else --- */
+
+/* Where ext4 notes that its journal has to be replayed. */
+#define EXT4_SUPER_AT 1024
+#define EXT4_INCOMPAT_AT 0x60
+#define EXT4_INCOMPAT_RECOVER 4
+
+static int good_call(unsigned long request)
+{
+	char path[sizeof(freeze.good_file)];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "%s", freeze.good_file);
+	*strrchr(path, '/') = '\0';
+	fd = ASSERT_OK(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	ret = ioctl(fd, request, 0) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+static int write_good_file(void *data)
+{
+	int fd = open(freeze.good_file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	ssize_t ret = write(fd, freeze.good_file, sizeof(freeze.good_file));
+
+	(void)data;
+	close(fd);
+	return ret < 0;
+}
+
+static bool good_image_is_frozen(void)
+{
+	const char *image = image_of(&freeze.snapshot, freeze.good);
+
+	return read_number("/sys/block/%s/blksnap/filesystem_frozen",
+			   image + strlen("/dev/")) == 1;
+}
+
+static bool good_image_needs_replay(void)
+{
+	uint8_t *block = alloc_aligned(4096);
+	bool needs_replay;
+
+	ASSERT(read_direct(image_of(&freeze.snapshot, freeze.good), block, 4096, 0));
+	needs_replay = block[EXT4_SUPER_AT + EXT4_INCOMPAT_AT] & EXT4_INCOMPAT_RECOVER;
+	free(block);
+	return needs_replay;
+}
+
+static void test_filesystem_frozen_by_another_counts_as_frozen(void)
+{
+	pid_t writer;
+
+	make_disks();
+	create_snapshot(freeze.other, freeze.good);
+	ASSERT_EQ(write_good_file(NULL), 0);
+	ASSERT_OK(good_call(FIFREEZE));
+	snapshot_take(&freeze.snapshot);
+	writer = child_start(write_good_file, NULL);
+	EXPECT(good_image_is_frozen());
+	EXPECT(!good_image_needs_replay());
+	/* It is still frozen, and its owner can thaw it. */
+	EXPECT(!child_ends_within(writer, UNDER_WAY_MS));
+	EXPECT_OK(good_call(FITHAW));
+	EXPECT(child_ends_within(writer, CALL_LIMIT_MS));
+	EXPECT_ERR(good_call(FITHAW), EINVAL);
+}
+
+/*
+ * The take has found it frozen, and waits for another filesystem.  Newer kernels keep it
+ * frozen for the take, older ones do not.
+ */
+static void test_filesystem_thawed_before_the_instant_does_not_count_as_frozen(void)
+{
+	bool is_written;
+	struct call *take;
+	pid_t writer;
+
+	get_stuck();
+	ASSERT_EQ(write_good_file(NULL), 0);
+	ASSERT_OK(good_call(FIFREEZE));
+	take = call_start(take_fn, &freeze.snapshot);
+	sleep_ms(3000);
+	EXPECT_OK(good_call(FITHAW));
+	writer = child_start(write_good_file, NULL);
+	is_written = child_ends_within(writer, CALL_LIMIT_MS);
+	rig_go_on();
+	call_join(take);
+	EXPECT_OK(take->ret);
+	ktap_note("thawed during the take, it was %s", is_written ? "written to" : "frozen");
+	snapshot_find_images(&freeze.snapshot);
+	EXPECT_EQ(good_image_is_frozen(), !is_written);
+	if (!is_written)
+		EXPECT(child_ends_within(writer, CALL_LIMIT_MS));
+}
+
 const struct ktap_test freeze_tests[] = {
 	KTAP_SLOW_TEST(test_write_that_is_stuck_stops_the_take_in_time),
 	KTAP_SLOW_TEST(test_write_that_is_stuck_freezes_no_other_for_long),
@@ -222,5 +321,7 @@ const struct ktap_test freeze_tests[] = {
 	KTAP_TEST(test_taker_of_a_stuck_filesystem_can_be_killed),
 	KTAP_TEST(test_filesystems_are_thawed_when_the_taker_is_killed),
 	KTAP_TEST(test_slow_filesystem_keeps_no_other_frozen),
+	KTAP_TEST(test_filesystem_frozen_by_another_counts_as_frozen),
+	KTAP_TEST(test_filesystem_thawed_before_the_instant_does_not_count_as_frozen),
 	KTAP_END
 };
