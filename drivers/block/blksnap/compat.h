@@ -16,6 +16,8 @@
 
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
+#include <linux/device-mapper.h>
+#include <linux/dm-ioctl.h>
 #include <linux/file.h>
 #include <linux/ftrace.h>
 
@@ -306,6 +308,31 @@ static inline struct gendisk *compat_alloc_disk(const struct queue_limits *limit
 
 #undef blk_alloc_disk
 #define blk_alloc_disk(limits, node) compat_alloc_disk(limits, node)
+#endif
+
+/*
+ * Has the device-mapper device a uuid that begins so?  Device mapper need not be loaded,
+ * and keeps its function if it has such a device.  The device is open.
+ */
+#if IS_ENABLED(CONFIG_BLK_DEV_DM)
+static inline bool compat_dm_has_prefix(const struct gendisk *disk, const char *prefix)
+{
+	typeof(dm_copy_name_and_uuid) *copy = symbol_get(dm_copy_name_and_uuid);
+	char name[DM_NAME_LEN], uuid[DM_UUID_LEN];
+	bool has_prefix;
+
+	if (!copy)
+		return false;
+	has_prefix = !copy(disk->private_data, name, uuid) &&
+		     !strncmp(uuid, prefix, strlen(prefix));
+	symbol_put(dm_copy_name_and_uuid);
+	return has_prefix;
+}
+#else
+static inline bool compat_dm_has_prefix(const struct gendisk *disk, const char *prefix)
+{
+	return false;
+}
 #endif
 
 /*

@@ -2,8 +2,8 @@
 /*
  * The bio filter: every bio on its way to a block device passes here
  *
- * The filter calls two functions of its user, and not through pointers: every bio of
- * the system would pay for that.  It is installed by filter_register() while a disk is
+ * The filter calls functions of its user, and not through pointers: every bio of the
+ * system would pay for that.  It is installed by filter_register() while a disk is
  * tracked and for half a second longer, see tracker.c.
  *
  * filter_judge() sees every bio before the block layer looks at it.  It may be
@@ -19,6 +19,11 @@
  *	current->bio_list.
  *
  * A bio submitted again is judged again: verdicts have to be idempotent.
+ *
+ * filter_replaced() is called when a driver may have put other data on a disk without a
+ * write: device mapper has another table, and lets no bio pass yet.  It may be called
+ * with preemption disabled, for any disk, and also for no such reason.  The filter
+ * through the hook does not call it.
  *
  * Context: the other functions are control path and sleep.  filter_register() and
  * filter_unregister() must not be called with a lock that submitting a bio may need.
@@ -41,6 +46,7 @@ enum filter_verdict {
 /* Defined by the user of the filter. */
 enum filter_verdict filter_judge(struct bio *bio);
 void filter_hold(struct bio *bio);
+void filter_replaced(struct gendisk *disk);
 
 /*
  * First sector of a write on its disk.  A bio to a partition is not remapped yet when

@@ -10,6 +10,9 @@
  * The callback may run with preemption disabled (it does as soon as the function has
  * another tracer), so nothing in it sleeps, submits or waits.
  *
+ * Device mapper calls set_disk_ro() when it has put a new table in the place of another
+ * one and before it lets bios pass again.  That call is watched, not diverted.
+ *
  * FTRACE_OPS_FL_PERMANENT keeps sysctl kernel.ftrace_enabled=0 from silently
  * switching the filter off.  FTRACE_OPS_FL_RECURSION is left out on purpose: it asks
  * for a slower wrapper that protects against recursion, and filter_judge() calls
@@ -62,6 +65,17 @@ static void notrace filter_callback(unsigned long ip, unsigned long parent_ip,
 static struct ftrace_ops filter_ftrace_ops = {
 	.func	= filter_callback,
 	.flags	= FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT,
+};
+
+static void notrace filter_table_callback(unsigned long ip, unsigned long parent_ip,
+					  struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	filter_replaced((struct gendisk *)ftrace_regs_get_argument(fregs, 0));
+}
+
+static struct ftrace_ops filter_table_ops = {
+	.func	= filter_table_callback,
+	.flags	= FTRACE_OPS_FL_PERMANENT,
 };
 
 #ifdef BLKSNAP_HAVE_RW_PAGE
@@ -155,11 +169,16 @@ int filter_register(void)
 	ret = filter_close_write_page();
 	if (ret)
 		goto err_report;
-	ret = register_ftrace_function(&filter_ftrace_ops);
+	ret = register_ftrace_function(&filter_table_ops);
 	if (ret)
 		goto err_open_write_page;
+	ret = register_ftrace_function(&filter_ftrace_ops);
+	if (ret)
+		goto err_unwatch_tables;
 	return 0;
 
+err_unwatch_tables:
+	unregister_ftrace_function(&filter_table_ops);
 err_open_write_page:
 	filter_open_write_page();
 err_report:
@@ -182,6 +201,7 @@ void filter_unregister(void)
 		       ERR_PTR(ret));
 		return;
 	}
+	unregister_ftrace_function(&filter_table_ops);
 	filter_open_write_page();
 }
 
@@ -196,6 +216,9 @@ int filter_module_init(void)
 	ret = filter_find_write_page();
 	if (ret)
 		goto err_forget_write_page;
+	ret = ftrace_set_filter_ip(&filter_table_ops, (unsigned long)set_disk_ro, 0, 0);
+	if (ret)
+		goto err_forget_tables;
 	ret = ftrace_set_filter_ip(&filter_ftrace_ops, (unsigned long)submit_bio_noacct, 0, 0);
 	if (ret)
 		goto err_forget;
@@ -203,6 +226,8 @@ int filter_module_init(void)
 
 err_forget:
 	ftrace_free_filter(&filter_ftrace_ops);
+err_forget_tables:
+	ftrace_free_filter(&filter_table_ops);
 err_forget_write_page:
 	filter_forget_write_page();
 	return ret;
@@ -219,5 +244,6 @@ void filter_module_exit(void)
 	/* The last instructions of filter_held(), after its count. */
 	synchronize_rcu_tasks();
 	ftrace_free_filter(&filter_ftrace_ops);
+	ftrace_free_filter(&filter_table_ops);
 	filter_forget_write_page();
 }

@@ -199,6 +199,17 @@ static void tracked_disk_reap(struct work_struct *work)
 	tracker_note_freed();
 }
 
+/*
+ * Is it a device-mapper device on which another table means other data?  A table of
+ * multipath only names other paths to the same data; it is the only request-based
+ * target, and its tools give their devices a prefix where it is not.
+ */
+static bool tracker_disk_has_table(const struct gendisk *disk)
+{
+	return !strncmp(disk->disk_name, "dm-", 3) && !queue_is_mq(disk->queue) &&
+	       !compat_dm_has_prefix(disk, "mpath-");
+}
+
 /* Takes over the filter_use() of the caller. */
 static struct tracked_disk *tracked_disk_create(struct gendisk *disk)
 {
@@ -222,6 +233,8 @@ static struct tracked_disk *tracked_disk_create(struct gendisk *disk)
 	tracked_disk->diskseq = disk->diskseq;
 	tracked_disk->inode = compat_bdev_inode(disk->part0);
 	ihold(tracked_disk->inode);
+	tracked_disk->has_table = tracker_disk_has_table(disk);
+	tracked_disk->table_sectors = get_capacity(disk);
 	tracked_disk->is_young = true;
 	INIT_LIST_HEAD(&tracked_disk->trackers);
 	init_completion(&tracked_disk->settled);
@@ -402,7 +415,7 @@ static int tracker_resize(struct tracker *tracker)
 	sector_t nr_sectors = bdev_nr_sectors(tracker->bdev);
 	struct cbt_map *old = tracker_map(tracker), *map;
 
-	if (nr_sectors == tracker->nr_sectors)
+	if (nr_sectors == tracker->nr_sectors && !READ_ONCE(tracker->is_resized))
 		return 0;
 	if (!nr_sectors)
 		return -ENODEV;
@@ -411,6 +424,7 @@ static int tracker_resize(struct tracker *tracker)
 	map = tracker_map_create(tracker->dev, nr_sectors);
 	if (IS_ERR(map))
 		return PTR_ERR(map);
+	WRITE_ONCE(tracker->is_resized, false);
 	rcu_assign_pointer(tracker->cbt_map, map);
 	WRITE_ONCE(tracker->nr_sectors, nr_sectors);
 	synchronize_rcu_expedited();

@@ -298,6 +298,47 @@ static void tracker_found_request(struct gendisk *disk)
 	rcu_read_unlock();
 }
 
+/*
+ * Another table
+ */
+
+/*
+ * Of the same size, it may hold other data: neither map can be trusted, and the image
+ * shows the new data where it has not copied.  Of another size, the device was resized,
+ * which is found when it is looked at.
+ */
+static void tracked_disk_replaced(struct tracked_disk *tracked_disk)
+{
+	sector_t nr_sectors = get_capacity(tracked_disk->disk);
+	bool is_resized = READ_ONCE(tracked_disk->table_sectors) != nr_sectors;
+	struct tracker *tracker;
+
+	WRITE_ONCE(tracked_disk->table_sectors, nr_sectors);
+	list_for_each_entry_rcu(tracker, &tracked_disk->trackers, link) {
+		if (is_resized)
+			WRITE_ONCE(tracker->is_resized, true);
+		else
+			cbt_map_lose(rcu_dereference(tracker->cbt_map));
+	}
+	if (!is_resized)
+		tracked_disk_fail(tracked_disk, -ESTALE);
+}
+
+/*
+ * The disk is suspended, so its images cannot be read before they have failed.  An engine
+ * that tracker_publish() makes known only now shows the new data from its beginning.
+ */
+void filter_replaced(struct gendisk *disk)
+{
+	struct tracked_disk *tracked_disk;
+
+	rcu_read_lock();
+	tracked_disk = tracked_disk_find(disk);
+	if (tracked_disk && tracked_disk->has_table)
+		tracked_disk_replaced(tracked_disk);
+	rcu_read_unlock();
+}
+
 /* How a write that a driver has got there. */
 enum tracker_seen {
 	TRACKER_UNSEEN,

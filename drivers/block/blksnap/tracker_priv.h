@@ -32,6 +32,8 @@
  * @only:	the one tracker, if it is of the whole disk; under RCU
  * @trackers:	on this disk, under RCU
  * @is_bypassed: device mapper writes to it past the filter; never cleared
+ * @has_table:	device mapper may put other data on it with another table
+ * @table_sectors: its capacity with the present table
  * @is_young:	writes submitted before it was tracked may still arrive
  * @inflight:	writes in flight on the whole disk
  * @resubmit:	writes to it that are to be submitted again
@@ -51,6 +53,8 @@ struct tracked_disk {
 	struct tracker __rcu *only;
 	struct list_head trackers;
 	bool is_bypassed;
+	bool has_table;
+	sector_t table_sectors;
 	bool is_young;
 	struct inflight inflight;
 	struct resubmit resubmit;
@@ -73,6 +77,7 @@ struct tracked_disk {
  * @bdev:	the device; a reference to its inode keeps the memory
  * @dev:	number of the origin
  * @logical_block_bytes: of the disk
+ * @is_resized:	had another capacity for a time, maybe, so it needs a new map
  * @is_claimed:	member of a snapshot, created or taken
  * @is_last:	no other tracker was on the disk when this one was destroyed
  * @row:	in tracker_rows
@@ -91,6 +96,7 @@ struct tracker {
 	struct block_device *bdev;
 	dev_t dev;
 	unsigned int logical_block_bytes;
+	bool is_resized;
 	bool is_claimed;
 	bool is_last;
 	struct list_head row;

@@ -9,6 +9,7 @@
  * test_stacks_files.c		filesystems on the stacks
  * test_stacks_refused.c	what cannot be protected
  * test_stacks_aligned.c	what images ask of direct I/O
+ * test_stacks_table.c	tables of device mapper that change
  */
 #ifndef TEST_STACKS_H
 #define TEST_STACKS_H
@@ -198,5 +199,9 @@ extern const struct ktap_test refused_tests[];
 
 extern const struct ktap_test aligned_tests[];
 void aligned_tear_down(void);
+
+extern const struct ktap_test table_tests[];
+void table_set_up(void);
+void table_tear_down(void);
 
 #endif /* TEST_STACKS_H */
