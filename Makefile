@@ -69,7 +69,7 @@ help:
 	@echo '  check           all tests, ends in "N passed, N failed"'
 	@echo '  check-fast      the short tests on one kernel, under 5 minutes'
 	@echo '  bench           what snapshots cost, beside dm-snapshot, as a table'
-	@echo '  install         module, tool and header (DESTDIR=, PREFIX=/usr/local)'
+	@echo '  install         module, tool, udev rules and header (DESTDIR=, PREFIX=/usr/local)'
 	@echo '  clean           remove what was built'
 	@echo '  help            this text'
 	@echo

@@ -253,6 +253,18 @@ const struct command command_snapshot_images = {
 	.name = "images",
 	.args = "ID",
 	.summary = "List the images of a snapshot",
-	.help = "",
+	.help =
+		"The names of the images are also links in /dev/disk/blksnap, if the rules for\n"
+		"udev are installed.  Commands that were tried, beside the mounted origin:\n"
+		"\n"
+		"  ext4        mount -o ro,noload IMAGE DIR\n"
+		"  XFS         mount -o ro,nouuid IMAGE DIR; writes to the image\n"
+		"  btrfs       btrfstune -f -m IMAGE; mount -o ro IMAGE DIR; writes to the image.\n"
+		"              Not where the btrfs has several devices\n"
+		"  partitions  losetup -rPf --show IMAGE\n"
+		"  LUKS        cryptsetup open --readonly IMAGE NAME\n"
+		"  LVM, md     see 'Reading what is in an image' in blksnap.rst\n"
+		"\n"
+		"What is written to an image is part of the next increment.\n",
 	.run = run_images,
 };

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "advice.h"
 #include "blksnap_ioctl.h"
 #include "commands.h"
 #include "device.h"
@@ -353,8 +354,10 @@ static int create_with_devices(struct cmdline *cl, struct create_options *co,
 		ret = prepare_storage(&co->so);
 	if (!ret)
 		ret = create_snapshot(fd, devs, cl->argc, co, &id);
-	if (!ret)
+	if (!ret) {
+		advise(devs, cl->argc);
 		print_created(&id, co->take, cl->json);
+	}
 	close(fd);
 	return ret;
 }

@@ -208,3 +208,16 @@ int fail_memory(void)
 {
 	return fail(EXIT_FAILED, "out of memory");
 }
+
+/**
+ * warn() - tell of a danger; what is being done goes on
+ * @format:	what may happen, and how to avoid it
+ */
+void warn(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	print_message(format, args, NULL);
+	va_end(args);
+}

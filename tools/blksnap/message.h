@@ -32,5 +32,7 @@ int fail_errno(int error, const char *format, ...);
 __attribute__((PRINTF_LIKE(3, 4)))
 int fail_call(int call, int ret, const char *format, ...);
 int fail_memory(void);
+__attribute__((PRINTF_LIKE(1, 2)))
+void warn(const char *format, ...);
 
 #endif /* MESSAGE_H */

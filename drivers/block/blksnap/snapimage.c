@@ -48,6 +48,7 @@
  * @storage:	for sysfs, NULL once the image has ended; under the lock of
  *		snapimages
  * @origin_dev:	number of the origin
+ * @snapshot_id: identifier of the snapshot
  * @nr_sectors:	capacity
  * @minor:	number of the image
  * @was_frozen:	the filesystem on the origin was frozen at the take
@@ -64,6 +65,7 @@ struct snapimage {
 	struct work_struct deletion;
 	struct diff_storage *storage;
 	dev_t origin_dev;
+	uuid_t snapshot_id;
 	sector_t nr_sectors;
 	u32 minor;
 	bool was_frozen;
@@ -146,6 +148,12 @@ static ssize_t origin_show(struct device *dev, struct device_attribute *attr, ch
 }
 static DEVICE_ATTR_RO(origin);
 
+static ssize_t snapshot_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%pUb\n", &snapimage_of_device(dev)->snapshot_id);
+}
+static DEVICE_ATTR_RO(snapshot);
+
 static ssize_t filesystem_frozen_show(struct device *dev, struct device_attribute *attr,
 				      char *buf)
 {
@@ -214,6 +222,7 @@ static DEVICE_ATTR_RO(held_ns_total);
 
 static struct attribute *snapimage_attrs[] = {
 	&dev_attr_origin.attr,
+	&dev_attr_snapshot.attr,
 	&dev_attr_filesystem_frozen.attr,
 	&dev_attr_error.attr,
 	&dev_attr_copied_bytes.attr,
@@ -294,6 +303,7 @@ struct snapimage *snapimage_create(const struct snapimage_config *config)
 	INIT_WORK(&image->deletion, snapimage_deletion);
 	image->storage = config->storage;
 	image->origin_dev = config->origin_dev;
+	image->snapshot_id = *config->snapshot_id;
 	image->nr_sectors = config->nr_sectors;
 
 	/* Images that are closed by now give their numbers back. */

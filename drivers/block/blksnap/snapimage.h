@@ -23,6 +23,7 @@
 #define BLKSNAP_SNAPIMAGE_H
 
 #include <linux/types.h>
+#include <linux/uuid.h>
 
 struct block_device;
 struct cow;
@@ -33,6 +34,7 @@ struct snapimage;
  * struct snapimage_config - what an image shows
  * @origin:	lends its limits; not used after snapimage_create()
  * @origin_dev:	number of the origin, as user space named it
+ * @snapshot_id: identifier of the snapshot, copied
  * @nr_sectors:	capacity of the origin when the engine was created
  * @cow:	does the I/O; the image takes a reference of its own
  * @storage:	of the snapshot, for sysfs; has to stay until
@@ -41,6 +43,7 @@ struct snapimage;
 struct snapimage_config {
 	struct block_device *origin;
 	dev_t origin_dev;
+	const uuid_t *snapshot_id;
 	sector_t nr_sectors;
 	struct cow *cow;
 	struct diff_storage *storage;

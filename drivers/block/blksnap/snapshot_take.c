@@ -195,6 +195,7 @@ static int take_prepare_member(struct take *take, u32 i)
 	image = snapimage_create(&(struct snapimage_config){
 		.origin = member->origin.bdev,
 		.origin_dev = member->dev,
+		.snapshot_id = &snapshot->id,
 		.nr_sectors = tracker_nr_sectors(member->tracker),
 		.cow = cow,
 		.storage = snapshot->storage,

@@ -108,4 +108,19 @@ suite instant test_instant --module 'blksnap take_drain_limit=8' --kmod null_blk
 suite waits test_waits --alone --on '@(6.1|uml*)' $null_blk --kmod ext4 --kmod dm-mod --kmod dm-delay \
 	--kmod-if raid1 --program mkfs.ext4 --program mdadm --fast '--fast' \
 	--timeout 900
+# What is seen of an image beside its origin is the same on each kernel.
+suite images images.sh --udev --on 6.1 --module blksnap --kmod loop --kmod dm-mod --kmod dm-crypt \
+	--kmod-if xts --kmod-if ecb --kmod-if aes_generic --kmod-if aesni-intel \
+	--kmod-if sha256_generic --kmod-if algif_skcipher --kmod raid1 --kmod raid456 \
+	--kmod ext4 --kmod xfs --kmod btrfs \
+	--program "$build/tools/blksnap" --program sfdisk --program blkid \
+	--program losetup --program wipefs --program blockdev --program fsfreeze \
+	--program mkfs.ext4 --program mkfs.xfs --program mkfs.btrfs --program btrfs \
+	--program btrfstune --program lvm --program vgimportclone --program dmsetup \
+	--program mdadm --program cryptsetup \
+	--file tools/blksnap/udev/12-blksnap.rules:/lib/udev/rules.d/12-blksnap.rules \
+	--file tools/blksnap/udev/blksnap-links:/lib/udev/blksnap-links \
+	--file Documentation/block/blksnap.rst:/run/blksnap.rst \
+	--disk 256M --disk 160M --disk 160M --disk 400M --disk 256M \
+	--arguments '/run/blksnap.rst' --timeout 900
 }

@@ -12,8 +12,9 @@
 #	kernel_fetch uml|uml-kasan	or one that runs as a program
 #	qemu_fetch			find an emulator fit for the guests
 #	stack_programs_fetch		fetch programs for filesystems, md and LVM
+#	udev_programs_fetch		fetch udev and its rules, and cryptsetup
 #	source_scripts_fetch		find checkpatch.pl and its word lists
-# Run:		lib/packages.sh all|build|check|guest|kernel VERSION|qemu|stacks
+# Run:		lib/packages.sh all|build|check|guest|kernel VERSION|qemu|stacks|udev
 #
 # Only pkg_install() changes the machine and needs root.  The rest is unpacked
 # below the cache directory by name, from a private apt root that repeats the
@@ -431,6 +432,32 @@ stack_programs_unpack()
 	rm -rf "$BLKSNAP_CACHE/apt/stacks"
 }
 
+# udev_programs_fetch - set UDEV_PROGRAMS to a folder with udevadm, sfdisk, cryptsetup
+#
+# For guests alone, too.  It has the rules of dmsetup; those of LVM and md are with
+# their programs.
+udev_programs_fetch()
+{
+	UDEV_PROGRAMS=$BLKSNAP_CACHE/udev
+	[[ -e $UDEV_PROGRAMS/done ]] || pkg_locked udev udev_programs_unpack
+}
+
+udev_programs_unpack()
+{
+	local dir=$BLKSNAP_CACHE/udev tmp=$BLKSNAP_CACHE/.udev.tmp
+
+	[[ ! -e $dir/done ]] || return 0
+	apt_root udev bookworm bookworm-updates bookworm-security
+	rm -rf "$tmp" "$dir"
+	mkdir -p "$tmp"
+	apt_root_fetch udev "$tmp" udev dmsetup libkmod2 libacl1 libcap2 \
+		cryptsetup-bin libcryptsetup12 libpopt0 libargon2-1 libjson-c5 \
+		libssl3 fdisk libfdisk1 libreadline8
+	touch "$tmp/done"
+	mv -T "$tmp" "$dir"
+	rm -rf "$BLKSNAP_CACHE/apt/udev"
+}
+
 # source_scripts_fetch - set KERNEL_SCRIPTS to a folder with checkpatch.pl
 #
 # The header packages leave it out, so it comes from the kernel's source.
@@ -533,11 +560,15 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
 	stacks)
 		stack_programs_fetch
 		printf '%s\n' "$STACK_PROGRAMS" ;;
+	udev)
+		udev_programs_fetch
+		printf '%s\n' "$UDEV_PROGRAMS" ;;
 	all)
 		pkg_need_check; pkg_need_fuzz; pkg_need_guest; pkg_install
 		source_scripts_fetch
 		qemu_fetch
 		stack_programs_fetch
+		udev_programs_fetch
 		for entry in "${KERNELS[@]}"; do
 			kernel_fetch "${entry%% *}"
 		done ;;

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Warnings about origins that are part of something larger
+ */
+#ifndef ADVICE_H
+#define ADVICE_H
+
+#include <linux/blksnap.h>
+
+void advise(const struct blk_snap_dev *devs, unsigned int nr_devs);
+
+#endif /* ADVICE_H */
