@@ -15,6 +15,10 @@
 #include "util.h"
 
 static const struct command *const commands[] = {
+	&command_backup,
+	&command_restore,
+	&command_verify,
+	&command_list,
 	&command_version,
 	&command_tracker_list,
 	&command_tracker_remove,
@@ -45,8 +49,9 @@ static const char help_text[] =
 	"  0  done\n"
 	"  1  the operation failed\n"
 	"  2  an argument is wrong; nothing was done\n"
-	"  3  cbt: the change map does not fit the question, a full backup is due\n"
-	"  4  snapshot events: no event arose in time\n";
+	"  3  cbt, backup: what changed is not known, a full backup is due\n"
+	"  4  snapshot events: no event arose in time\n"
+	"  5  restore, verify: a backup is damaged\n";
 
 static void print_commands(const char *group)
 {

@@ -11,6 +11,10 @@
 #include "cmdline.h"
 #include "storage.h"
 
+extern const struct command command_backup;
+extern const struct command command_restore;
+extern const struct command command_verify;
+extern const struct command command_list;
 extern const struct command command_version;
 extern const struct command command_tracker_list;
 extern const struct command command_tracker_remove;

@@ -19,6 +19,7 @@ enum exit_code {
 	EXIT_USAGE = 2,		/* an argument is wrong, nothing was done */
 	EXIT_FULL_BACKUP = 3,	/* the change map does not fit the question */
 	EXIT_NO_EVENT = 4,	/* no event arose in time */
+	EXIT_DAMAGED = 5,	/* a backup is not what it was */
 };
 
 #define BLKSNAP_OPEN (-1)	/* "call" of a failure to open the node */

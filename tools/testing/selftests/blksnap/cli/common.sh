@@ -61,7 +61,7 @@ run_tool()
 	shift
 	: >"$temp/log"
 	code=0
-	env "${variables[@]}" timeout 20 "$tool" "$@" >"$temp/output" \
+	env "${variables[@]}" timeout "${tool_seconds:-20}" "$tool" "$@" >"$temp/output" \
 		2>"$temp/message" </dev/null || code=$?
 	output=$(<"$temp/output")
 	message=$(<"$temp/message")

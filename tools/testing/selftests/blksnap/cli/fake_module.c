@@ -10,6 +10,12 @@
  *	FAKE_OPEN=ERRNO		the control node cannot be opened
  *	FAKE_FAIL=CALL:ERRNO	this call fails
  *	FAKE_MAP=N,N,...	bytes of the change map of device 4000:1
+ *	FAKE_NUMBER=N		number of the last snapshot; greatest byte of the map
+ *				if not given
+ *	FAKE_GENERATION=N	first byte of the generation
+ *	FAKE_BLOCK=N		size of a tracking block
+ *	FAKE_NO_LIBRARY=NAME	this library cannot be loaded
+ *	FAKE_IMAGE_DIR=DIR	/dev/blksnap-imageN is the file imageN in DIR
  *	FAKE_TRACKERS=N		number of tracked devices; all but the first have
  *				gone away
  *	FAKE_GROW=N		so many array fetches find one entry more than
@@ -44,7 +50,7 @@
 
 #include "util.h"
 
-#define BLOCK_SIZE 65536
+#define BLOCK_SIZE "65536"
 #define NR_SNAPSHOTS 2
 #define MAP_SIZE_MAX 4096
 #define FAKE_FD_MIN 900	/* no file of the tool gets so high a number */
@@ -63,19 +69,28 @@ static const char *setting(const char *name, const char *otherwise)
 __attribute__((PRINTF_LIKE(1, 2)))
 static void note(const char *format, ...)
 {
+	/* Threads may call at the same time, and a line comes in pieces. */
+	static __thread char line[1 << 16];
+	static __thread size_t used;
 	const char *path = getenv("FAKE_LOG");
 	va_list args;
 	FILE *file;
 
 	if (!path)
 		return;
+	va_start(args, format);
+	used += vsnprintf(line + used, sizeof(line) - used, format, args);
+	va_end(args);
+	if (used >= sizeof(line))
+		abort();
+	if (line[used - 1] != '\n')
+		return;
 	file = fopen(path, "a");
 	if (!file)
 		abort();
-	va_start(args, format);
-	vfprintf(file, format, args);
-	va_end(args);
+	fwrite(line, 1, used, file);
 	fclose(file);
+	used = 0;
 }
 
 static int error_number(const char *name, size_t length)
@@ -90,6 +105,20 @@ static int error_number(const char *name, size_t length)
 			return i;
 	}
 	abort();
+}
+
+/* Where the file is that stands for an image, NULL if @path is no image. */
+static const char *image_path(const char *path)
+{
+	static const char prefix[] = "/dev/" BLK_SNAP_IMAGE_NAME;
+	static char file[4096];
+	const char *dir = getenv("FAKE_IMAGE_DIR");
+
+	if (!dir || strncmp(path, prefix, sizeof(prefix) - 1))
+		return NULL;
+	snprintf(file, sizeof(file), "%s/image%s", dir,
+		 path + sizeof(prefix) - 1);
+	return file;
 }
 
 static int fake_open(void)
@@ -111,10 +140,22 @@ int open(const char *path, int flags, ...)
 
 	if (!strcmp(path, "/dev/" BLK_SNAP_CTL))
 		return fake_open();
+	if (image_path(path))
+		path = image_path(path);
 	va_start(args, flags);
 	mode = flags & O_CREAT ? va_arg(args, int) : 0;
 	va_end(args);
 	return real(path, flags, mode);
+}
+
+void *dlopen(const char *name, int flags)
+{
+	void *(*real)(const char *name, int flags) = dlsym(RTLD_NEXT, "dlopen");
+	const char *missing = getenv("FAKE_NO_LIBRARY");
+
+	if (missing && name && !strcmp(name, missing))
+		return NULL;
+	return real(name, flags);
 }
 
 int open64(const char *path, int flags, ...)
@@ -262,12 +303,18 @@ static int fake_tracker_collect(struct blk_snap_tracker_collect *arg)
 	if (!arg->count)
 		return 0;
 	info = arg->cbt_info_array;
-	info->blk_size = BLOCK_SIZE;
+	info->blk_size = strtoul(setting("FAKE_BLOCK", BLOCK_SIZE), NULL, 10);
 	info->blk_count = read_map(map);
 	/* The last block is cut off by the end of the device. */
-	info->device_capacity = (__u64)info->blk_count * BLOCK_SIZE - 4096;
-	info->snap_number = last_number();
+	info->device_capacity = (__u64)info->blk_count * info->blk_size -
+				(info->blk_size > 4096 ? 4096 : 512);
+	info->snap_number = getenv("FAKE_NUMBER") ?
+				    strtoul(getenv("FAKE_NUMBER"), NULL, 10) :
+				    last_number();
 	make_id(&info->generation_id, 0x10);
+	if (getenv("FAKE_GENERATION"))
+		info->generation_id.b[0] = strtoul(getenv("FAKE_GENERATION"),
+						   NULL, 10);
 	if (++nr_lists <= renewed)
 		info->generation_id.b[0] = nr_lists;
 	if (nr_lists <= takes)

@@ -502,6 +502,8 @@ pkg_need_build()
 	pkg_need gcc-12 gcc-12
 	pkg_need /usr/include/blkid/blkid.h libblkid-dev
 	pkg_need /usr/include/json-c/json.h libjson-c-dev
+	pkg_need /usr/include/openssl/evp.h libssl-dev
+	pkg_need /usr/include/libnbd.h libnbd-dev
 	pkg_need pkg-config pkg-config
 	pkg_need bc bc
 	# The headers of 6.12 have what it takes to add type information.
@@ -517,6 +519,7 @@ pkg_need_check()
 	pkg_need /usr/lib32/libc.a gcc-multilib
 	pkg_need perl perl
 	pkg_need python3 python3
+	pkg_need qemu-nbd qemu-utils
 	pkg_need sparse sparse
 	pkg_need shellcheck shellcheck
 	pkg_need git git

@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * One device in one backup
+ *
+ * The plan is made for all devices before anything is written: it says which
+ * layer the new one is based on, or why it has to be full.  The change map only
+ * tells all changes since an earlier point if the generation is that of the
+ * point and the device has the size that it had.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "backup.h"
+#include "blksnap_ioctl.h"
+#include "chain.h"
+#include "identity.h"
+#include "layer.h"
+#include "message.h"
+#include "parse.h"
+#include "util.h"
+
+/* A compressed layer is written in whole clusters of this many sectors. */
+#define COMPRESSED_SECTORS (65536 >> BLKSNAP_SECTOR_SHIFT)
+
+__attribute__((PRINTF_LIKE(2, 3)))
+static int set_reason(struct catalogue_disk *entry, const char *format, ...)
+{
+	va_list args;
+	int ret;
+
+	va_start(args, format);
+	ret = vasprintf(&entry->reason, format, args);
+	va_end(args);
+	if (ret < 0)
+		entry->reason = NULL;
+	return ret < 0 ? fail_memory() : EXIT_OK;
+}
+
+static bool is_same_generation(const struct catalogue_disk *a,
+			       const struct catalogue_disk *b)
+{
+	return !strcmp(a->generation, b->generation) &&
+	       a->snap_number < b->snap_number;
+}
+
+/* Leaves disk->base alone and sets the reason if there is none to build on. */
+static int choose_base(struct backup_disk *disk,
+		       const struct catalogue *catalogue)
+{
+	struct catalogue_disk *entry = disk->entry;
+	const struct catalogue_disk *last;
+	const char *problem;
+	uint64_t number;
+
+	last = catalogue_newest_disk(catalogue, entry->disk, &number);
+	if (!last)
+		return set_reason(entry, "it is the first of this disk");
+	if (!is_same_generation(last, entry))
+		return set_reason(entry,
+				  "change tracking began anew after point %ju, as it does when the machine starts",
+				  (uintmax_t)number);
+	if (last->capacity_bytes != entry->capacity_bytes ||
+	    last->block_bytes != entry->block_bytes)
+		return set_reason(entry, "the size of the disk has changed");
+	problem = catalogue_layer_problem(catalogue, last);
+	if (problem)
+		return set_reason(entry,
+				  "'%s', which point %ju needs, is missing or cut",
+				  problem, (uintmax_t)number);
+	entry->base = number;
+	disk->base = last;
+	return EXIT_OK;
+}
+
+static void note_state(struct catalogue_disk *entry,
+		       const struct blk_snap_cbt_info *info)
+{
+	char generation[UUID_TEXT_SIZE];
+
+	format_uuid(&info->generation_id, generation);
+	entry->generation = strdup(generation);
+	entry->snap_number = info->snap_number;
+	entry->block_bytes = info->blk_size;
+	entry->capacity_bytes = info->device_capacity;
+}
+
+static int round_extents(struct extents *extents, uint64_t unit,
+			 uint64_t nr_sectors)
+{
+	struct extents rounded = { 0 }, none = { 0 };
+	const struct blk_snap_block_range *range;
+	uint64_t start, end;
+	int ret = EXIT_OK;
+	size_t i;
+
+	for (i = 0; i < extents->nr_ranges && !ret; i++) {
+		range = &extents->ranges[i];
+		start = range->sector_offset - range->sector_offset % unit;
+		end = range->sector_offset + range->sector_count + unit - 1;
+		end -= end % unit;
+		ret = extents_add(&rounded, start,
+				  end < nr_sectors ? end : nr_sectors);
+	}
+	if (!ret)
+		ret = extents_unite(&rounded, &none);
+	extents_free(extents);
+	*extents = rounded;
+	return ret;
+}
+
+static int find_extents(struct backup_disk *disk, const struct cbt *cbt,
+			bool compress)
+{
+	const uint64_t nr_sectors = disk->entry->capacity_bytes >>
+				    BLKSNAP_SECTOR_SHIFT;
+	int ret;
+
+	if (!disk->base)
+		return extents_add(&disk->extents, 0, nr_sectors);
+	ret = cbt_find_extents(cbt, disk->base->snap_number, &disk->extents);
+	if (!ret && compress)
+		ret = round_extents(&disk->extents, COMPRESSED_SECTORS,
+				    nr_sectors);
+	return ret;
+}
+
+/* Without its map a device can still be backed up in full. */
+static int read_state(struct backup_disk *disk, int fd, struct cbt *cbt,
+		      bool *has_map)
+{
+	int ret;
+
+	*has_map = !cbt_load(fd, disk->dev, disk->text, cbt);
+	if (!*has_map) {
+		ret = cbt_read_info(fd, disk->dev, disk->text, &cbt->info);
+		if (ret)
+			return ret;
+	}
+	note_state(disk->entry, &cbt->info);
+	return disk->entry->generation ? EXIT_OK : fail_memory();
+}
+
+static int plan_with_map(struct backup_disk *disk,
+			 const struct catalogue *catalogue,
+			 const struct backup_options *options,
+			 const struct cbt *cbt, bool has_map)
+{
+	int ret;
+
+	if (options->full)
+		ret = set_reason(disk->entry, "--full asks for it");
+	else if (!has_map)
+		ret = set_reason(disk->entry,
+				 "the change map cannot be read");
+	else
+		ret = choose_base(disk, catalogue);
+	if (ret)
+		return ret;
+	if (!disk->base && options->incremental_only)
+		return fail(EXIT_FULL_BACKUP,
+			    "'%s' needs a full backup: %s; --incremental-only forbids it, nothing was written",
+			    disk->text, disk->entry->reason);
+	if (!disk->base && !options->quiet)
+		fprintf(stderr, "%s: full backup, because %s\n",
+			disk->entry->disk, disk->entry->reason);
+	return find_extents(disk, cbt, options->compress);
+}
+
+/**
+ * backup_plan() - decide what is to be written for a device
+ * @disk:	the device, with its image and its entry; gets the rest
+ * @fd:		control node; the snapshot is taken
+ * @catalogue:	the backups so far
+ * @point:	the new point; disk->entry is the next after its last disk, and
+ *		becomes part of it
+ * @options:	what the user wants
+ *
+ * Return: EXIT_OK; EXIT_FULL_BACKUP or EXIT_FAILED after a message.
+ */
+int backup_plan(struct backup_disk *disk, int fd,
+		const struct catalogue *catalogue,
+		struct catalogue_point *point,
+		const struct backup_options *options)
+{
+	struct cbt cbt = { 0 };
+	bool has_map;
+	int ret;
+
+	ret = identity_find(disk->entry, disk->dev);
+	if (!ret)
+		ret = identity_name(disk->entry, catalogue, point);
+	/* From here on it is freed with the point. */
+	point->nr_disks++;
+	if (!ret)
+		ret = read_state(disk, fd, &cbt, &has_map);
+	if (!ret)
+		ret = plan_with_map(disk, catalogue, options, &cbt, has_map);
+	cbt_free(&cbt);
+	return ret;
+}
+
+static int sync_file(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int ret = EXIT_OK;
+
+	if (fd < 0 || fsync(fd))
+		ret = fail_errno(errno, "cannot write '%s' to the disk", path);
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/* Reads from the image, writes to the open layer. */
+static int copy(const struct backup_disk *disk, struct qcow *qcow,
+		struct layer_map *map, const struct chain_file *file,
+		struct progress *progress)
+{
+	struct layer_source source = {
+		.read = layer_read_fd,
+		.name = disk->image,
+	};
+	const struct layer_copy copy = {
+		.to = qcow,
+		.map = map,
+		.extents = &disk->extents,
+		.zero_bytes = chain_cluster_bytes(file),
+		.write_bytes = chain_write_bytes(file),
+		.keep_zeros = disk->base,
+		.progress = progress,
+	};
+	int ret;
+
+	source.fd = open(disk->image, O_RDONLY | O_CLOEXEC);
+	if (source.fd < 0)
+		return fail_errno(errno, "cannot open '%s'", disk->image);
+	posix_fadvise(source.fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+	progress_begin(progress, disk->entry->disk,
+		       disk->extents.nr_sectors << BLKSNAP_SECTOR_SHIFT);
+	ret = layer_write(&copy, &source);
+	progress_end(progress);
+	close(source.fd);
+	return ret;
+}
+
+static int write_layer(const struct backup_disk *disk,
+		       const struct chain_file *file, struct layer_map *map,
+		       struct progress *progress)
+{
+	struct qcow *qcow;
+	int ret;
+
+	ret = chain_create(file);
+	if (!ret)
+		ret = qcow_open(&qcow, file->path, file->compress ?
+				QCOW_WRITE_COMPRESSED : QCOW_WRITE);
+	if (ret)
+		return ret;
+	ret = copy(disk, qcow, map, file, progress);
+	if (ret)
+		qcow_abort(qcow);
+	else
+		ret = qcow_close(qcow);
+	if (!ret)
+		ret = chain_finish(file);
+	return ret ? ret : sync_file(file->path);
+}
+
+static int name_files(struct catalogue_disk *entry, uint64_t number)
+{
+	if (asprintf(&entry->file, "%s.%06ju.qcow2", entry->disk,
+		     (uintmax_t)number) < 0) {
+		entry->file = NULL;
+		return fail_memory();
+	}
+	if (asprintf(&entry->map, "%s.%06ju.map", entry->disk,
+		     (uintmax_t)number) < 0) {
+		entry->map = NULL;
+		return fail_memory();
+	}
+	return EXIT_OK;
+}
+
+static int note_result(struct catalogue_disk *entry,
+		       const struct layer_map *map, const char *sum,
+		       const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st))
+		return fail_errno(errno, "cannot get the state of '%s'", path);
+	entry->file_bytes = st.st_size;
+	entry->data_bytes = map->data.nr_sectors << BLKSNAP_SECTOR_SHIFT;
+	entry->read_bytes = entry->data_bytes +
+			    (map->zeros.nr_sectors << BLKSNAP_SECTOR_SHIFT);
+	entry->map_sha256 = strdup(sum);
+	return entry->map_sha256 ? EXIT_OK : fail_memory();
+}
+
+static int write_files(const struct backup_disk *disk,
+		       const struct chain_file *file, const char *path,
+		       const char *map_path, struct progress *progress)
+{
+	struct layer_map map = {
+		.nr_sectors = file->nr_bytes >> BLKSNAP_SECTOR_SHIFT,
+	};
+	char sum[CHECKSUM_TEXT_SIZE];
+	int ret;
+
+	ret = write_layer(disk, file, &map, progress);
+	if (!ret)
+		ret = layer_map_save(&map, map_path, sum);
+	if (!ret && rename(file->path, path))
+		ret = fail_errno(errno, "cannot rename '%s'", file->path);
+	if (!ret)
+		ret = note_result(disk->entry, &map, sum, path);
+	layer_map_free(&map);
+	return ret;
+}
+
+/**
+ * backup_write() - write the layer of a device
+ * @disk:	was planned
+ * @catalogue:	the catalogue
+ * @number:	of the new point
+ * @options:	what the user wants
+ * @progress:	counts
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message; what was written is for
+ *	   catalogue_remove_leftovers() then.
+ */
+int backup_write(const struct backup_disk *disk,
+		 const struct catalogue *catalogue, uint64_t number,
+		 const struct backup_options *options,
+		 struct progress *progress)
+{
+	char *path, *map_path, *partial = NULL;
+	struct chain_file file = {
+		.backing = disk->base ? disk->base->file : NULL,
+		.nr_bytes = disk->entry->capacity_bytes,
+		.block_bytes = disk->entry->block_bytes,
+		.compress = options->compress,
+	};
+	int ret;
+
+	ret = name_files(disk->entry, number);
+	if (ret)
+		return ret;
+	path = catalogue_path(catalogue, disk->entry->file);
+	map_path = catalogue_path(catalogue, disk->entry->map);
+	if (!path || !map_path || asprintf(&partial, "%s.partial", path) < 0) {
+		partial = NULL;
+		ret = fail_memory();
+	}
+	file.path = partial;
+	if (!ret)
+		ret = write_files(disk, &file, path, map_path, progress);
+	free(path);
+	free(map_path);
+	free(partial);
+	return ret;
+}
+
+/**
+ * backup_forget() - free what belongs to a planned device
+ * @disk:	the device; its entry belongs to the point
+ */
+void backup_forget(struct backup_disk *disk)
+{
+	extents_free(&disk->extents);
+	free(disk->image);
+}

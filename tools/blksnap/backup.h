@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * One device in one backup
+ */
+#ifndef BACKUP_H
+#define BACKUP_H
+
+#include <stdbool.h>
+
+#include <linux/blksnap.h>
+
+#include "catalogue.h"
+#include "cbt.h"
+#include "progress.h"
+
+struct backup_options {
+	bool compress;
+	bool full;
+	bool incremental_only;
+	bool quiet;
+};
+
+/* What to back up of a device, and where to. */
+struct backup_disk {
+	const char *text;		/* the argument that named it */
+	struct blk_snap_dev dev;
+	char *image;
+	struct catalogue_disk *entry;	/* of the new point */
+	const struct catalogue_disk *base;	/* NULL: full */
+	struct extents extents;
+};
+
+int backup_plan(struct backup_disk *disk, int fd,
+		const struct catalogue *catalogue,
+		struct catalogue_point *point,
+		const struct backup_options *options);
+int backup_write(const struct backup_disk *disk,
+		 const struct catalogue *catalogue, uint64_t number,
+		 const struct backup_options *options,
+		 struct progress *progress);
+void backup_forget(struct backup_disk *disk);
+
+#endif /* BACKUP_H */

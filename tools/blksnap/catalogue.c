@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The catalogue of the backups of one source: in memory
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "catalogue.h"
+#include "message.h"
+
+/**
+ * catalogue_forget_disk() - free what belongs to a disk of a point
+ * @disk:	the disk
+ */
+void catalogue_forget_disk(struct catalogue_disk *disk)
+{
+	free(disk->disk);
+	free(disk->file);
+	free(disk->map);
+	free(disk->map_sha256);
+	free(disk->reason);
+	free(disk->device);
+	free(disk->serial);
+	free(disk->partuuid);
+	free(disk->fs_uuid);
+	free(disk->fs_type);
+	free(disk->generation);
+	*disk = (struct catalogue_disk) { 0 };
+}
+
+/**
+ * catalogue_forget_point() - free what belongs to a point
+ * @point:	the point
+ */
+void catalogue_forget_point(struct catalogue_point *point)
+{
+	size_t i;
+
+	for (i = 0; i < point->nr_disks; i++)
+		catalogue_forget_disk(&point->disks[i]);
+	free(point->disks);
+	*point = (struct catalogue_point) { 0 };
+}
+
+/**
+ * catalogue_add_point() - add the newest point
+ * @catalogue:	the catalogue
+ * @point:	the point; on success it belongs to the catalogue
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int catalogue_add_point(struct catalogue *catalogue,
+			const struct catalogue_point *point)
+{
+	struct catalogue_point *points;
+
+	points = reallocarray(catalogue->points, catalogue->nr_points + 1,
+			      sizeof(*points));
+	if (!points)
+		return fail_memory();
+	points[catalogue->nr_points++] = *point;
+	catalogue->points = points;
+	if (catalogue->next_point <= point->number)
+		catalogue->next_point = point->number + 1;
+	return EXIT_OK;
+}
+
+/**
+ * catalogue_find_point() - find a point by its number
+ * @catalogue:	the catalogue
+ * @number:	the number
+ *
+ * Return: the point, or NULL.
+ */
+const struct catalogue_point *
+catalogue_find_point(const struct catalogue *catalogue, uint64_t number)
+{
+	size_t i;
+
+	for (i = 0; i < catalogue->nr_points; i++) {
+		if (catalogue->points[i].number == number)
+			return &catalogue->points[i];
+	}
+	return NULL;
+}
+
+/**
+ * catalogue_find_disk() - find a disk in a point
+ * @point:	the point
+ * @disk:	name of the disk
+ *
+ * Return: the disk, or NULL.
+ */
+struct catalogue_disk *
+catalogue_find_disk(const struct catalogue_point *point, const char *disk)
+{
+	size_t i;
+
+	for (i = 0; i < point->nr_disks; i++) {
+		if (!strcmp(point->disks[i].disk, disk))
+			return &point->disks[i];
+	}
+	return NULL;
+}
+
+/**
+ * catalogue_newest_disk() - find the newest point with a disk
+ * @catalogue:	the catalogue
+ * @disk:	name of the disk
+ * @number:	gets the number of the point
+ *
+ * Return: the disk there, or NULL.
+ */
+const struct catalogue_disk *
+catalogue_newest_disk(const struct catalogue *catalogue, const char *disk,
+		      uint64_t *number)
+{
+	const struct catalogue_disk *found;
+	size_t i;
+
+	for (i = catalogue->nr_points; i--;) {
+		found = catalogue_find_disk(&catalogue->points[i], disk);
+		if (found) {
+			*number = catalogue->points[i].number;
+			return found;
+		}
+	}
+	return NULL;
+}
+
+/**
+ * catalogue_below() - find the layer that a layer is based on
+ * @catalogue:	the catalogue, which was checked when it was loaded
+ * @disk:	the layer
+ *
+ * Return: the layer below, NULL if @disk is full.
+ */
+const struct catalogue_disk *
+catalogue_below(const struct catalogue *catalogue,
+		const struct catalogue_disk *disk)
+{
+	if (!disk->base)
+		return NULL;
+	return catalogue_find_disk(catalogue_find_point(catalogue, disk->base),
+				   disk->disk);
+}
+
+/**
+ * catalogue_path() - path of a file of the source
+ * @catalogue:	the catalogue
+ * @name:	name of the file
+ *
+ * Return: a text to be freed by the caller, NULL without memory.
+ */
+char *catalogue_path(const struct catalogue *catalogue, const char *name)
+{
+	char *path;
+
+	if (asprintf(&path, "%s/%s", catalogue->dir, name) < 0)
+		return NULL;
+	return path;
+}
+
+/* Pruning may leave a larger file than the catalogue says, for a moment. */
+static bool is_whole(const struct catalogue *catalogue, const char *name,
+		     uint64_t nr_bytes)
+{
+	char *path = catalogue_path(catalogue, name);
+	struct stat st;
+	bool ok;
+
+	ok = path && !stat(path, &st) && S_ISREG(st.st_mode) &&
+	     (uint64_t)st.st_size >= nr_bytes;
+	free(path);
+	return ok;
+}
+
+/**
+ * catalogue_layer_problem() - look whether a layer can be restored
+ * @catalogue:	the catalogue
+ * @disk:	the layer
+ *
+ * This finds files that are missing or too short, here and below.  Nothing is
+ * read.
+ *
+ * Return: the name of a file with a problem, NULL if there is none.
+ */
+const char *catalogue_layer_problem(const struct catalogue *catalogue,
+				    const struct catalogue_disk *disk)
+{
+	for (; disk; disk = catalogue_below(catalogue, disk)) {
+		if (!is_whole(catalogue, disk->file, disk->file_bytes))
+			return disk->file;
+		if (!is_whole(catalogue, disk->map, 1))
+			return disk->map;
+	}
+	return NULL;
+}

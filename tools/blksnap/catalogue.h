@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The catalogue of the backups of one source
+ *
+ * A source is what is backed up together, a machine as a rule.  It has a folder
+ * of its own below the folder of all backups.  There a point is what one backup
+ * saved: for each disk one layer, which is a qcow2 file and its map.  A layer is
+ * full, or based on that of an earlier point.
+ *
+ * catalogue.json says which files belong to the backup.  A file is written under
+ * the name NAME.partial, brought to the disk and renamed, before a catalogue
+ * that names it takes the place of the one before.  So whatever happens, what is
+ * in the catalogue is whole.  Files of ours that it does not name were left by a
+ * run that was interrupted; the next one removes them.
+ *
+ * Who writes holds the lock alone, who reads shares it.
+ */
+#ifndef CATALOGUE_H
+#define CATALOGUE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <json.h>
+
+#include "checksum.h"
+
+struct catalogue_disk {
+	char *disk;		/* name in this catalogue */
+	char *file;		/* of the layer */
+	char *map;		/* file of its map */
+	char *map_sha256;
+	uint64_t base;		/* number of the point below, 0 if full */
+	char *reason;		/* why it is full, NULL if it is not */
+	char *device;		/* path or number at that time */
+	char *serial;		/* of the disk; NULL if unknown, like those below */
+	char *partuuid;
+	char *fs_uuid;
+	char *fs_type;
+	uint64_t capacity_bytes;
+	uint64_t block_bytes;	/* of change tracking */
+	char *generation;
+	uint64_t snap_number;
+	bool frozen;		/* the filesystem was, at the take */
+	uint64_t read_bytes;
+	uint64_t data_bytes;	/* of these, not zeros */
+	uint64_t file_bytes;
+};
+
+struct catalogue_point {
+	uint64_t number;
+	uint64_t time;		/* of the take, in seconds since 1970 */
+	struct catalogue_disk *disks;
+	size_t nr_disks;
+};
+
+struct catalogue {
+	char *dir;		/* absolute path of the source's folder */
+	char *source;
+	int lock_fd;
+	uint64_t next_point;
+	struct catalogue_point *points;	/* in order of their numbers */
+	size_t nr_points;
+};
+
+enum catalogue_access {
+	CATALOGUE_LOOK,		/* without the lock */
+	CATALOGUE_READ,
+	CATALOGUE_WRITE,
+	CATALOGUE_CREATE,	/* as WRITE, and there may be none yet */
+};
+
+int catalogue_open(struct catalogue *catalogue, const char *dir,
+		   const char *source, enum catalogue_access mode);
+int catalogue_save(struct catalogue *catalogue);
+int catalogue_sync(const struct catalogue *catalogue);
+void catalogue_remove_leftovers(const struct catalogue *catalogue, bool quiet);
+void catalogue_close(struct catalogue *catalogue);
+
+struct json_object *catalogue_disk_to_json(const struct catalogue_disk *disk);
+struct json_object *catalogue_point_to_json(const struct catalogue_point *point);
+
+int catalogue_add_point(struct catalogue *catalogue,
+			const struct catalogue_point *point);
+void catalogue_forget_disk(struct catalogue_disk *disk);
+void catalogue_forget_point(struct catalogue_point *point);
+
+const struct catalogue_point *
+catalogue_find_point(const struct catalogue *catalogue, uint64_t number);
+struct catalogue_disk *
+catalogue_find_disk(const struct catalogue_point *point, const char *disk);
+const struct catalogue_disk *
+catalogue_newest_disk(const struct catalogue *catalogue, const char *disk,
+		      uint64_t *number);
+const struct catalogue_disk *
+catalogue_below(const struct catalogue *catalogue,
+		const struct catalogue_disk *disk);
+char *catalogue_path(const struct catalogue *catalogue, const char *name);
+const char *catalogue_layer_problem(const struct catalogue *catalogue,
+				    const struct catalogue_disk *disk);
+
+#endif /* CATALOGUE_H */

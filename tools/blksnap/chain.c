@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Chains of qcow2 files, by qemu-img
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <json.h>
+
+#include "chain.h"
+#include "child.h"
+#include "message.h"
+
+/* What qemu-img has by default. */
+#define CLUSTER_BYTES 65536
+
+/* "qemu-img check" ends with this if the file is wrong; 3 only wastes space. */
+#define CHECK_CORRUPT 2
+#define CHECK_LEAKS 3
+
+/*
+ * Clusters of 128K in 32 pieces of 4K, each of which can be absent: 16 MiB in
+ * pieces of 4K take 17 MiB, with whole clusters of 64K 254 MiB.
+ */
+static bool has_small_blocks(const struct chain_file *file)
+{
+	return file->block_bytes < CLUSTER_BYTES && !file->compress;
+}
+
+/**
+ * chain_cluster_bytes() - the smallest piece that a file can hold by itself
+ * @file:	the file
+ *
+ * Return: its size in bytes.
+ */
+uint32_t chain_cluster_bytes(const struct chain_file *file)
+{
+	return has_small_blocks(file) ? 4096 : CLUSTER_BYTES;
+}
+
+/**
+ * chain_write_bytes() - what has to be written at once
+ * @file:	the file
+ *
+ * Return: all writes have to be multiples of this size in bytes.
+ */
+uint32_t chain_write_bytes(const struct chain_file *file)
+{
+	return file->compress ? CLUSTER_BYTES : 1;
+}
+
+/* While it is written, a file is long enough for the last write. */
+static uint64_t padded_size(const struct chain_file *file)
+{
+	uint64_t nr_bytes = file->nr_bytes + chain_write_bytes(file) - 1;
+
+	return nr_bytes - nr_bytes % chain_write_bytes(file);
+}
+
+static int run(const char *const *argv, const char *what, char **output,
+	       int *status)
+{
+	struct child child;
+	int ret;
+
+	ret = child_start(&child, argv, -1);
+	if (!ret) {
+		*status = child_wait(&child);
+		if (*status && *status != CHECK_CORRUPT &&
+		    *status != CHECK_LEAKS)
+			ret = child_fail(&child, *status, what);
+		else if (output)
+			*output = child_output(&child);
+	}
+	child_free(&child);
+	return ret;
+}
+
+/**
+ * chain_create() - create a file that holds nothing yet
+ * @file:	what it is to be
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int chain_create(const struct chain_file *file)
+{
+	const char *argv[16] = { "qemu-img", "create", "-q", "-f", "qcow2" };
+	char size[24];
+	int i = 5, ret, status;
+
+	if (file->backing) {
+		argv[i++] = "-F";
+		argv[i++] = "qcow2";
+		argv[i++] = "-b";
+		argv[i++] = file->backing;
+	}
+	if (has_small_blocks(file)) {
+		argv[i++] = "-o";
+		argv[i++] = "extended_l2=on,cluster_size=128k";
+	} else if (file->compress) {
+		argv[i++] = "-o";
+		argv[i++] = "compression_type=zstd";
+	}
+	argv[i++] = "--";
+	argv[i++] = file->path;
+	snprintf(size, sizeof(size), "%ju", (uintmax_t)padded_size(file));
+	argv[i++] = size;
+	ret = run(argv, "cannot create a file", NULL, &status);
+	if (!ret && status)
+		ret = fail(EXIT_FAILED, "qemu-img cannot create '%s'",
+			   file->path);
+	return ret;
+}
+
+/**
+ * chain_finish() - give a file that was written its size
+ * @file:	the file
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int chain_finish(const struct chain_file *file)
+{
+	char size[24];
+	const char *const argv[] = { "qemu-img", "resize", "-q", "--shrink",
+				     "-f", "qcow2", "--", file->path, size,
+				     NULL };
+	int ret, status;
+
+	if (padded_size(file) == file->nr_bytes)
+		return EXIT_OK;
+	snprintf(size, sizeof(size), "%ju", (uintmax_t)file->nr_bytes);
+	ret = run(argv, "cannot cut a file to its size", NULL, &status);
+	if (!ret && status)
+		ret = fail(EXIT_FAILED, "qemu-img cannot cut '%s' to its size",
+			   file->path);
+	return ret;
+}
+
+/**
+ * chain_check() - check the structure of a file
+ * @path:	the file
+ * @damaged:	set if it is wrong, left alone otherwise
+ *
+ * Return: EXIT_OK if it could be checked, or EXIT_FAILED after a message.
+ */
+int chain_check(const char *path, bool *damaged)
+{
+	const char *const argv[] = { "qemu-img", "check", "-q", "-f", "qcow2",
+				     "--", path, NULL };
+	int ret, status;
+
+	ret = run(argv, "cannot check a file", NULL, &status);
+	if (!ret && status == CHECK_CORRUPT)
+		*damaged = true;
+	return ret;
+}
+
+/**
+ * chain_read_backing() - which file is a file based on?
+ * @path:	the file
+ * @backing:	gets the name, NULL if it has none; freed by the caller
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int chain_read_backing(const char *path, char **backing)
+{
+	const char *const argv[] = { "qemu-img", "info", "--output=json", "-f",
+				     "qcow2", "--", path, NULL };
+	struct json_object *info, *name;
+	char *output = NULL;
+	int ret, status;
+
+	*backing = NULL;
+	ret = run(argv, "cannot read the header of a file", &output, &status);
+	if (ret)
+		return ret;
+	info = output ? json_tokener_parse(output) : NULL;
+	free(output);
+	if (!info)
+		return fail(EXIT_FAILED, "cannot read the header of '%s'",
+			    path);
+	if (json_object_object_get_ex(info, "backing-filename", &name)) {
+		*backing = strdup(json_object_get_string(name));
+		if (!*backing)
+			ret = fail_memory();
+	}
+	json_object_put(info);
+	return ret;
+}

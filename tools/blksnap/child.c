@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Programs that the tool runs
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "message.h"
+#include "util.h"
+
+/* As a shell says it: the program could not be started. */
+#define STATUS_NOT_FOUND 127
+
+/* The number of the first descriptor that is handed over, as systemd does. */
+#define LISTEN_FD 3
+
+/* Longest message of a program that is passed on. */
+#define OUTPUT_MAX (16 << 20)
+
+static const struct {
+	const char *program;
+	const char *package;
+} packages[] = {
+	{ "qemu-img", "qemu-utils" },
+	{ "qemu-nbd", "qemu-utils" },
+};
+
+static const char *package_of(const char *program)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(packages); i++) {
+		if (!strcmp(packages[i].program, program))
+			return packages[i].package;
+	}
+	return program;
+}
+
+/* The environment with two variables more; @pid_text is written by the child. */
+static char **listen_environment(char *pid_text)
+{
+	size_t nr = 0;
+	char **env;
+
+	while (environ[nr])
+		nr++;
+	env = calloc(nr + 3, sizeof(*env));
+	if (!env)
+		return NULL;
+	env[0] = pid_text;
+	env[1] = "LISTEN_FDS=1";
+	memcpy(env + 2, environ, nr * sizeof(*env));
+	return env;
+}
+
+/* Between fork and exec: another thread may have held any lock. */
+static void become(const struct child *child, int listen_fd, char **env,
+		   char *pid_text, size_t pid_size, pid_t parent)
+{
+	int null = open("/dev/null", O_RDONLY);
+
+	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(STATUS_NOT_FOUND);
+	dup2(null, STDIN_FILENO);
+	dup2(child->out_fd, STDOUT_FILENO);
+	dup2(child->err_fd, STDERR_FILENO);
+	if (listen_fd == LISTEN_FD)
+		fcntl(listen_fd, F_SETFD, 0);
+	else if (listen_fd >= 0)
+		dup2(listen_fd, LISTEN_FD);
+	snprintf(pid_text, pid_size, "LISTEN_PID=%d", getpid());
+	execvpe(child->argv[0], (char *const *)child->argv, env);
+	_exit(STATUS_NOT_FOUND);
+}
+
+/**
+ * child_start() - start a program
+ * @child:	the child; to be freed by child_free() in any case
+ * @argv:	name and arguments, kept until the child is freed
+ * @listen_fd:	socket that the program accepts connections on, or -1
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.  That the program does not
+ *	   exist is told by its status.
+ */
+int child_start(struct child *child, const char *const *argv, int listen_fd)
+{
+	const pid_t parent = getpid();
+	char pid_text[32] = "LISTEN_PID=";
+	char **env;
+
+	*child = (struct child) { .argv = argv };
+	child->out_fd = memfd_create("output", MFD_CLOEXEC);
+	child->err_fd = memfd_create("messages", MFD_CLOEXEC);
+	env = listen_environment(pid_text);
+	if (!env || child->out_fd < 0 || child->err_fd < 0) {
+		free(env);
+		return fail_memory();
+	}
+	child->pid = fork();
+	if (!child->pid)
+		become(child, listen_fd, listen_fd < 0 ? env + 2 : env,
+		       pid_text, sizeof(pid_text), parent);
+	free(env);
+	if (child->pid < 0) {
+		child->pid = 0;
+		return fail_errno(errno, "cannot start '%s'", argv[0]);
+	}
+	return EXIT_OK;
+}
+
+/**
+ * child_wait() - wait for the end of a child
+ * @child:	the child, which is running
+ *
+ * Return: its exit code; 128 and the signal if a signal ended it.
+ */
+int child_wait(struct child *child)
+{
+	int status;
+
+	while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	child->pid = 0;
+	if (WIFSIGNALED(status))
+		return 128 + WTERMSIG(status);
+	return WEXITSTATUS(status);
+}
+
+/**
+ * child_kill() - end a child whose work is of no use any more
+ * @child:	the child; it may have ended already
+ */
+void child_kill(struct child *child)
+{
+	if (!child->pid)
+		return;
+	kill(child->pid, SIGKILL);
+	child_wait(child);
+}
+
+static char *read_all(int fd)
+{
+	off_t size = lseek(fd, 0, SEEK_END);
+	char *text;
+	ssize_t nr;
+
+	if (size < 0 || size > OUTPUT_MAX)
+		return NULL;
+	text = malloc(size + 1);
+	if (!text)
+		return NULL;
+	nr = pread(fd, text, size, 0);
+	text[nr < 0 ? 0 : nr] = 0;
+	return text;
+}
+
+/**
+ * child_output() - what a child has printed
+ * @child:	the child, which has ended
+ *
+ * Return: a text to be freed by the caller, or NULL without memory.
+ */
+char *child_output(const struct child *child)
+{
+	return read_all(child->out_fd);
+}
+
+/**
+ * child_fail() - tell that a child has failed
+ * @child:	the child, which has ended
+ * @status:	what child_wait() returned
+ * @what:	what it was started for, "cannot ..."
+ *
+ * Return: EXIT_FAILED.
+ */
+int child_fail(const struct child *child, int status, const char *what)
+{
+	char *errors = read_all(child->err_fd);
+
+	if (errors)
+		errors[strcspn(errors, "\n")] = 0;
+	if (status == STATUS_NOT_FOUND)
+		fail(EXIT_FAILED,
+		     "%s: '%s' is not installed; on Debian: apt-get install %s",
+		     what, child->argv[0], package_of(child->argv[0]));
+	else if (errors && *errors)
+		fail(EXIT_FAILED, "%s: %s", what, errors);
+	else
+		fail(EXIT_FAILED, "%s: '%s' has ended with status %d", what,
+		     child->argv[0], status);
+	free(errors);
+	return EXIT_FAILED;
+}
+
+/**
+ * child_free() - forget a child, and kill it if it is still running
+ * @child:	the child
+ */
+void child_free(struct child *child)
+{
+	if (!child->argv)
+		return;
+	child_kill(child);
+	if (child->out_fd >= 0)
+		close(child->out_fd);
+	if (child->err_fd >= 0)
+		close(child->err_fd);
+	child->argv = NULL;
+}

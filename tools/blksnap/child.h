@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Programs that the tool runs
+ *
+ * A child gets no standard input.  What it prints is kept in memory and read
+ * when it has ended.  It is killed when the tool dies, and it does not get the
+ * signals of the terminal, so the tool alone decides how an interruption ends.
+ */
+#ifndef CHILD_H
+#define CHILD_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct child {
+	const char *const *argv;
+	pid_t pid;		/* 0 if there is none */
+	int out_fd;
+	int err_fd;
+};
+
+int child_start(struct child *child, const char *const *argv, int listen_fd);
+int child_wait(struct child *child);
+void child_kill(struct child *child);
+char *child_output(const struct child *child);
+int child_fail(const struct child *child, int status, const char *what);
+void child_free(struct child *child);
+
+#endif /* CHILD_H */

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Command: backup
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "backup.h"
+#include "commands.h"
+#include "device.h"
+#include "keeper.h"
+#include "message.h"
+#include "output.h"
+#include "parse.h"
+#include "util.h"
+
+enum {
+	OPT_TO = OPT_OWN,
+	OPT_SOURCE_NAME,
+	OPT_STORAGE,
+	OPT_STORAGE_SIZE,
+	OPT_LIMIT,
+	OPT_COMPRESS,
+	OPT_FULL,
+	OPT_INCREMENTAL_ONLY,
+	OPT_QUIET,
+};
+
+struct options {
+	const char *to;
+	const char *source;
+	struct keeper_options keeper;
+	struct backup_options backup;
+	struct progress progress;
+};
+
+static int take_option(struct options *o, int option)
+{
+	switch (option) {
+	case OPT_TO:
+		o->to = optarg;
+		return EXIT_OK;
+	case OPT_SOURCE_NAME:
+		o->source = optarg;
+		return EXIT_OK;
+	case OPT_STORAGE:
+		o->keeper.storage = optarg;
+		return EXIT_OK;
+	case OPT_STORAGE_SIZE:
+		return parse_file_size("--storage-size", optarg,
+				       &o->keeper.size_bytes);
+	case OPT_LIMIT:
+		if (!parse_size(optarg, &o->progress.limit_bytes) ||
+		    !o->progress.limit_bytes)
+			return fail(EXIT_USAGE,
+				    "--limit '%s': must be a number of bytes per second, or have a suffix K, M, G or T",
+				    optarg);
+		return EXIT_OK;
+	case OPT_COMPRESS:
+		o->backup.compress = true;
+		return EXIT_OK;
+	case OPT_FULL:
+		o->backup.full = true;
+		return EXIT_OK;
+	case OPT_INCREMENTAL_ONLY:
+		o->backup.incremental_only = true;
+		return EXIT_OK;
+	default:
+		o->backup.quiet = true;
+		o->keeper.quiet = true;
+		o->progress.quiet = true;
+		return EXIT_OK;
+	}
+}
+
+static int parse_options(struct cmdline *cl, struct options *o)
+{
+	static const struct option options[] = {
+		{ "to", required_argument, NULL, OPT_TO },
+		{ "source-name", required_argument, NULL, OPT_SOURCE_NAME },
+		{ "storage", required_argument, NULL, OPT_STORAGE },
+		{ "storage-size", required_argument, NULL, OPT_STORAGE_SIZE },
+		{ "limit", required_argument, NULL, OPT_LIMIT },
+		{ "compress", no_argument, NULL, OPT_COMPRESS },
+		{ "full", no_argument, NULL, OPT_FULL },
+		{ "incremental-only", no_argument, NULL, OPT_INCREMENTAL_ONLY },
+		{ "quiet", no_argument, NULL, OPT_QUIET },
+		{ 0 }
+	};
+	int option, ret = EXIT_OK;
+
+	while (!ret && (option = cmdline_next(cl, options)) != CMDLINE_END) {
+		if (option == CMDLINE_STOP)
+			return CMDLINE_STOP;
+		ret = take_option(o, option);
+	}
+	if (!ret)
+		ret = cmdline_check_args(cl, 1, INT32_MAX);
+	if (!ret && !o->to)
+		ret = fail(EXIT_USAGE,
+			   "backup: --to is missing; it takes the folder for the backups");
+	if (!ret && o->backup.full && o->backup.incremental_only)
+		ret = fail(EXIT_USAGE,
+			   "--full and --incremental-only exclude each other");
+	return ret;
+}
+
+static void print_result(const struct catalogue *catalogue,
+			 const struct catalogue_point *point,
+			 const struct cmdline *cl)
+{
+	static const struct column columns[] = {
+		{ "POINT", "point", COLUMN_NUMBER },
+		{ "DISK", "disk", COLUMN_TEXT },
+		{ "BASE", "base", COLUMN_NUMBER },
+		{ "READ", "read_bytes", COLUMN_SIZE },
+		{ "DATA", "data_bytes", COLUMN_SIZE },
+		{ "FILE", "file", COLUMN_TEXT },
+	};
+	struct json_object *result = catalogue_point_to_json(point);
+	struct json_object *rows, *row;
+	size_t i;
+
+	json_object_object_get_ex(result, "disks", &rows);
+	add_text(result, "folder", catalogue->dir);
+	for (i = 0; i < point->nr_disks && !cl->json; i++) {
+		row = json_object_array_get_idx(rows, i);
+		add_number(row, "point", point->number);
+		if (!point->disks[i].base)
+			add_text(row, "base", NULL);
+	}
+	output_result(cl, result, rows, columns, ARRAY_SIZE(columns));
+	json_object_put(result);
+}
+
+/* What one run has in its hands. */
+struct run {
+	const struct options *options;
+	struct catalogue *catalogue;
+	struct keeper *keeper;
+	struct catalogue_point point;
+	struct backup_disk *disks;
+	unsigned int nr_disks;
+};
+
+static int plan_all(struct run *run, const struct cmdline *cl,
+		    const struct blk_snap_dev *devs)
+{
+	int ret = EXIT_OK;
+	unsigned int i;
+
+	for (i = 0; i < run->nr_disks && !ret; i++) {
+		struct backup_disk *disk = &run->disks[i];
+
+		disk->text = cl->argv[i];
+		disk->dev = devs[i];
+		disk->entry = &run->point.disks[i];
+		disk->image = keeper_image(run->keeper, devs[i],
+					   &disk->entry->frozen);
+		ret = disk->image ? backup_plan(disk, run->keeper->fd,
+						run->catalogue, &run->point,
+						&run->options->backup) :
+				    EXIT_FAILED;
+	}
+	return ret;
+}
+
+static int write_all(struct run *run)
+{
+	struct progress progress = run->options->progress;
+	int ret = EXIT_OK;
+	unsigned int i;
+
+	for (i = 0; i < run->nr_disks && !ret; i++)
+		ret = backup_write(&run->disks[i], run->catalogue,
+				   run->point.number, &run->options->backup,
+				   &progress);
+	return ret;
+}
+
+/* The files are there; from the moment that the catalogue says so they count. */
+static int commit(struct run *run)
+{
+	int ret;
+
+	ret = catalogue_sync(run->catalogue);
+	if (!ret)
+		ret = catalogue_add_point(run->catalogue, &run->point);
+	if (ret)
+		return ret;
+	run->point = (struct catalogue_point) { 0 };
+	return catalogue_save(run->catalogue);
+}
+
+static int back_up(struct run *run, const struct cmdline *cl,
+		   const struct blk_snap_dev *devs)
+{
+	int ret;
+
+	run->nr_disks = cl->argc;
+	run->disks = calloc(cl->argc, sizeof(*run->disks));
+	run->point.disks = calloc(cl->argc, sizeof(*run->point.disks));
+	run->point.number = run->catalogue->next_point;
+	run->point.time = time(NULL);
+	ret = run->disks && run->point.disks ? EXIT_OK : fail_memory();
+	if (!ret)
+		ret = plan_all(run, cl, devs);
+	if (!ret)
+		ret = write_all(run);
+	keeper_release(run->keeper);
+	if (!ret)
+		ret = commit(run);
+	return ret;
+}
+
+static void forget_run(struct run *run)
+{
+	unsigned int i;
+
+	for (i = 0; run->disks && i < run->nr_disks; i++)
+		backup_forget(&run->disks[i]);
+	free(run->disks);
+	catalogue_forget_point(&run->point);
+}
+
+static int take_and_back_up(struct cmdline *cl, const struct options *o,
+			    struct catalogue *catalogue, int fd,
+			    const struct blk_snap_dev *devs)
+{
+	struct keeper keeper;
+	struct run run = {
+		.options = o,
+		.catalogue = catalogue,
+		.keeper = &keeper,
+	};
+	int ret;
+
+	ret = keeper_take(&keeper, fd, devs, cl->argc, &o->keeper);
+	if (!ret)
+		ret = back_up(&run, cl, devs);
+	keeper_release(&keeper);
+	if (ret)
+		catalogue_remove_leftovers(catalogue, true);
+	else
+		print_result(catalogue,
+			     &catalogue->points[catalogue->nr_points - 1], cl);
+	forget_run(&run);
+	return ret;
+}
+
+static int back_up_to(struct cmdline *cl, const struct options *o,
+		      const struct blk_snap_dev *devs)
+{
+	struct catalogue catalogue;
+	char host[256] = "";
+	int fd, ret;
+
+	gethostname(host, sizeof(host) - 1);
+	ret = catalogue_open(&catalogue, o->to, o->source ? o->source : host,
+			     CATALOGUE_CREATE);
+	if (!ret) {
+		catalogue_remove_leftovers(&catalogue, o->backup.quiet);
+		ret = open_module(&fd);
+	}
+	if (!ret) {
+		ret = take_and_back_up(cl, o, &catalogue, fd, devs);
+		close(fd);
+	}
+	catalogue_close(&catalogue);
+	return ret;
+}
+
+static int run_backup(struct cmdline *cl)
+{
+	struct options options = { 0 };
+	struct blk_snap_dev *devs;
+	int ret;
+
+	ret = parse_options(cl, &options);
+	if (ret == CMDLINE_STOP)
+		return cl->exit_code;
+	if (!ret)
+		ret = device_parse_list(cl->argv, cl->argc, &devs);
+	if (ret)
+		return ret;
+	/* What is read here may be nobody else's business. */
+	umask(077);
+	interruption_prepare();
+	ret = back_up_to(cl, &options, devs);
+	free(devs);
+	return ret;
+}
+
+const struct command command_backup = {
+	.group = "",
+	.name = "backup",
+	.args = "--to DIR DEV...",
+	.summary = "Back up devices in use: in full at first, then what changed",
+	.help =
+		"Takes a snapshot of all DEV at one instant, saves it as a new point below DIR,\n"
+		"and destroys it.  Each device becomes a chain of qcow2 files: a full one, and\n"
+		"one for each later backup with what changed.  A full one is made again, and the\n"
+		"reason is printed, when the changes since the last point are not known.\n"
+		"\n"
+		"  --to DIR            folder for the backups of all machines; it must exist\n"
+		"  --source-name NAME  folder below DIR; the name of the host if not given\n"
+		"  --storage WHAT      difference storage: a file on ext4 or XFS, or an unused\n"
+		"                      device; a file in /var/lib/blksnap if not given\n"
+		"  --storage-size N    size of the file; a tenth of the devices, but 256M at\n"
+		"                      least, if not given\n"
+		"  --limit N           copy at most N bytes per second\n"
+		"  --compress          compress with zstd\n"
+		"  --full              make a full backup\n"
+		"  --incremental-only  do nothing, and exit with 3, if a full one is due\n"
+		"  --quiet             print no progress and no reasons\n",
+	.run = run_backup,
+};

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Command: restore
+ *
+ * The layers are written from the lowest to the topmost, each is read by itself
+ * and verified by its own checksums.  So damage is found in the layer that has
+ * it, and what is restored is what was verified.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "blksnap_ioctl.h"
+#include "catalogue.h"
+#include "commands.h"
+#include "layer.h"
+#include "message.h"
+#include "output.h"
+#include "parse.h"
+#include "restore.h"
+#include "util.h"
+
+enum {
+	OPT_FROM = OPT_OWN,
+	OPT_SOURCE_NAME,
+	OPT_POINT,
+	OPT_DISK,
+	OPT_FORMAT,
+	OPT_FORCE,
+	OPT_LIMIT,
+	OPT_QUIET,
+};
+
+struct options {
+	const char *from;
+	const char *source;
+	uint64_t point;		/* 0 for the newest */
+	const char *disk;	/* NULL for the only one */
+	const char *format;
+	bool force;
+	struct progress progress;
+};
+
+/* The layers of one disk, from the lowest to the topmost. */
+struct stack {
+	const struct catalogue_disk **layers;
+	struct layer_map *maps;
+	size_t nr_layers;
+	uint64_t data_bytes;
+};
+
+static int take_option(struct options *o, int option)
+{
+	switch (option) {
+	case OPT_FROM:
+		o->from = optarg;
+		break;
+	case OPT_SOURCE_NAME:
+		o->source = optarg;
+		break;
+	case OPT_POINT:
+		if (!parse_u64(optarg, UINT32_MAX, &o->point) || !o->point)
+			return fail(EXIT_USAGE,
+				    "--point '%s': must be the number of a point as 'blksnap list' prints it",
+				    optarg);
+		break;
+	case OPT_DISK:
+		o->disk = optarg;
+		break;
+	case OPT_FORMAT:
+		o->format = optarg;
+		if (strcmp(optarg, "raw") && strcmp(optarg, "qcow2"))
+			return fail(EXIT_USAGE,
+				    "--format '%s': must be raw or qcow2",
+				    optarg);
+		break;
+	case OPT_FORCE:
+		o->force = true;
+		break;
+	case OPT_LIMIT:
+		if (!parse_size(optarg, &o->progress.limit_bytes) ||
+		    !o->progress.limit_bytes)
+			return fail(EXIT_USAGE,
+				    "--limit '%s': must be a number of bytes per second, or have a suffix K, M, G or T",
+				    optarg);
+		break;
+	default:
+		o->progress.quiet = true;
+	}
+	return EXIT_OK;
+}
+
+static int parse_options(struct cmdline *cl, struct options *o)
+{
+	static const struct option options[] = {
+		{ "from", required_argument, NULL, OPT_FROM },
+		{ "source-name", required_argument, NULL, OPT_SOURCE_NAME },
+		{ "point", required_argument, NULL, OPT_POINT },
+		{ "disk", required_argument, NULL, OPT_DISK },
+		{ "format", required_argument, NULL, OPT_FORMAT },
+		{ "force", no_argument, NULL, OPT_FORCE },
+		{ "limit", required_argument, NULL, OPT_LIMIT },
+		{ "quiet", no_argument, NULL, OPT_QUIET },
+		{ 0 }
+	};
+	int option, ret = EXIT_OK;
+
+	while (!ret && (option = cmdline_next(cl, options)) != CMDLINE_END) {
+		if (option == CMDLINE_STOP)
+			return CMDLINE_STOP;
+		ret = take_option(o, option);
+	}
+	if (!ret)
+		ret = cmdline_check_args(cl, 1, 1);
+	if (!ret && !o->from)
+		ret = fail(EXIT_USAGE,
+			   "restore: --from is missing; it takes the folder of the backups");
+	return ret;
+}
+
+static bool wants_qcow2(const struct options *o, const char *target)
+{
+	const char *dot = strrchr(target, '.');
+
+	if (o->format)
+		return !strcmp(o->format, "qcow2");
+	return dot && !strcmp(dot, ".qcow2");
+}
+
+static int find_point(const struct catalogue *catalogue,
+		      const struct options *o,
+		      const struct catalogue_point **point)
+{
+	if (!catalogue->nr_points)
+		return fail(EXIT_FAILED, "'%s' has no point yet",
+			    catalogue->dir);
+	*point = o->point ? catalogue_find_point(catalogue, o->point) :
+			    &catalogue->points[catalogue->nr_points - 1];
+	if (!*point)
+		return fail(EXIT_FAILED,
+			    "there is no point %ju; 'blksnap list' shows all",
+			    (uintmax_t)o->point);
+	return EXIT_OK;
+}
+
+static int find_disk(const struct catalogue_point *point,
+		     const struct options *o,
+		     const struct catalogue_disk **disk)
+{
+	if (!o->disk && point->nr_disks != 1)
+		return fail(EXIT_USAGE,
+			    "point %ju has %zu disks; choose one with --disk",
+			    (uintmax_t)point->number, point->nr_disks);
+	*disk = o->disk ? catalogue_find_disk(point, o->disk) :
+			  &point->disks[0];
+	if (!*disk)
+		return fail(EXIT_FAILED,
+			    "point %ju has no disk '%s'; 'blksnap list' shows all",
+			    (uintmax_t)point->number, o->disk);
+	return EXIT_OK;
+}
+
+static int load_map(const struct catalogue *catalogue, struct stack *stack,
+		    size_t i)
+{
+	char *path = catalogue_path(catalogue, stack->layers[i]->map);
+	bool damaged = false;
+	int ret;
+
+	ret = path ? layer_map_load(&stack->maps[i], path,
+				    stack->layers[i]->map_sha256, &damaged) :
+		     fail_memory();
+	free(path);
+	stack->data_bytes += stack->maps[i].data.nr_sectors
+			     << BLKSNAP_SECTOR_SHIFT;
+	return damaged ? EXIT_DAMAGED : ret;
+}
+
+static int load_stack(const struct catalogue *catalogue,
+		      const struct catalogue_disk *disk, struct stack *stack)
+{
+	const struct catalogue_disk *d;
+	int ret = EXIT_OK;
+	size_t i;
+
+	for (d = disk; d; d = catalogue_below(catalogue, d))
+		stack->nr_layers++;
+	stack->layers = calloc(stack->nr_layers, sizeof(*stack->layers));
+	stack->maps = calloc(stack->nr_layers, sizeof(*stack->maps));
+	if (!stack->layers || !stack->maps)
+		return fail_memory();
+	for (i = stack->nr_layers, d = disk; i--;
+	     d = catalogue_below(catalogue, d))
+		stack->layers[i] = d;
+	for (i = 0; i < stack->nr_layers && !ret; i++)
+		ret = load_map(catalogue, stack, i);
+	return ret;
+}
+
+static void free_stack(struct stack *stack)
+{
+	size_t i;
+
+	for (i = 0; stack->maps && i < stack->nr_layers; i++)
+		layer_map_free(&stack->maps[i]);
+	free(stack->maps);
+	free(stack->layers);
+}
+
+static int write_layers(const struct catalogue *catalogue,
+			const struct stack *stack, struct layer_sink *sink,
+			struct progress *progress)
+{
+	bool damaged = false;
+	int ret = EXIT_OK;
+	char *path;
+	size_t i;
+
+	for (i = 0; i < stack->nr_layers && !ret; i++) {
+		path = catalogue_path(catalogue, stack->layers[i]->file);
+		ret = path ? layer_read(&stack->maps[i], path, sink, progress,
+					&damaged) : fail_memory();
+		free(path);
+		/* From now on zeros may have to replace data. */
+		sink->is_zero = false;
+	}
+	return damaged ? EXIT_DAMAGED : ret;
+}
+
+static int restore_stack(const struct catalogue *catalogue,
+			 const struct stack *stack, struct options *o,
+			 const char *path)
+{
+	const struct catalogue_disk *top = stack->layers[stack->nr_layers - 1];
+	struct restore_target target;
+	int ret;
+
+	ret = restore_open(&target, path, top->capacity_bytes,
+			   wants_qcow2(o, path), o->force);
+	if (!ret) {
+		progress_begin(&o->progress, top->disk, stack->data_bytes);
+		ret = write_layers(catalogue, stack, &target.sink,
+				   &o->progress);
+		progress_end(&o->progress);
+		if (ret && target.sink.is_device)
+			fail(ret,
+			     "'%s' is not restored, and does not hold any more what it held before",
+			     path);
+	}
+	if (!ret)
+		ret = restore_finish(&target);
+	restore_forget(&target);
+	return ret;
+}
+
+static void print_result(const struct catalogue_point *point,
+			 const struct catalogue_disk *disk,
+			 const struct stack *stack, const char *target,
+			 const struct cmdline *cl)
+{
+	static const struct column columns[] = {
+		{ "POINT", "point", COLUMN_NUMBER },
+		{ "DISK", "disk", COLUMN_TEXT },
+		{ "SIZE", "capacity_bytes", COLUMN_SIZE },
+		{ "LAYERS", "layers", COLUMN_NUMBER },
+		{ "TARGET", "target", COLUMN_TEXT },
+	};
+	struct json_object *rows = json_object_new_array();
+	struct json_object *row = json_object_new_object();
+
+	add_number(row, "point", point->number);
+	add_text(row, "disk", disk->disk);
+	add_number(row, "capacity_bytes", disk->capacity_bytes);
+	add_number(row, "layers", stack->nr_layers);
+	add_number(row, "verified_bytes", stack->data_bytes);
+	add_text(row, "target", target);
+	json_object_array_add(rows, row);
+	output_result(cl, row, rows, columns, ARRAY_SIZE(columns));
+	json_object_put(rows);
+}
+
+static int restore_from(const struct catalogue *catalogue, struct options *o,
+			const struct cmdline *cl)
+{
+	const struct catalogue_point *point;
+	const struct catalogue_disk *disk;
+	struct stack stack = { 0 };
+	int ret;
+
+	ret = find_point(catalogue, o, &point);
+	if (!ret)
+		ret = find_disk(point, o, &disk);
+	if (!ret)
+		ret = load_stack(catalogue, disk, &stack);
+	if (!ret)
+		ret = restore_stack(catalogue, &stack, o, cl->argv[0]);
+	if (!ret)
+		print_result(point, disk, &stack, cl->argv[0], cl);
+	free_stack(&stack);
+	return ret;
+}
+
+static int run_restore(struct cmdline *cl)
+{
+	struct catalogue catalogue;
+	struct options o = { 0 };
+	int ret;
+
+	ret = parse_options(cl, &o);
+	if (ret)
+		return ret == CMDLINE_STOP ? cl->exit_code : ret;
+	umask(077);
+	interruption_prepare();
+	ret = catalogue_open(&catalogue, o.from, o.source, CATALOGUE_READ);
+	if (!ret)
+		ret = restore_from(&catalogue, &o, cl);
+	catalogue_close(&catalogue);
+	return ret;
+}
+
+const struct command command_restore = {
+	.group = "",
+	.name = "restore",
+	.args = "--from DIR TARGET",
+	.summary = "Restore a disk to a device or a file",
+	.help =
+		"Writes a disk as it was at a point to TARGET: a device that is not in use and is\n"
+		"large enough, or a file.  The checksums are verified on the way; the exit code\n"
+		"is 5 if they show damage.  A file is replaced only when all of it is there.\n"
+		"\n"
+		"  --from DIR          folder of the backups\n"
+		"  --source-name NAME  which machine, if DIR holds backups of several\n"
+		"  --point N           which point; the newest if not given\n"
+		"  --disk NAME         which disk, if the point has several\n"
+		"  --format FORMAT     raw or qcow2; qcow2 if TARGET ends in .qcow2\n"
+		"  --force             overwrite what is on the device, replace the file\n"
+		"  --limit N           restore at most N bytes per second\n"
+		"  --quiet             print no progress\n",
+	.run = run_restore,
+};

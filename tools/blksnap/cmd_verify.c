@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Command: verify
+ */
+#include <stdio.h>
+
+#include "catalogue.h"
+#include "commands.h"
+#include "message.h"
+#include "output.h"
+#include "parse.h"
+#include "util.h"
+#include "verify.h"
+
+enum {
+	OPT_SOURCE_NAME = OPT_OWN,
+	OPT_POINT,
+	OPT_QUIET,
+};
+
+struct options {
+	const char *source;
+	uint64_t point;		/* 0 for all */
+	struct progress progress;
+};
+
+static void add_row(struct json_object *rows, uint64_t number,
+		    const struct catalogue_disk *disk, bool ok)
+{
+	struct json_object *row = json_object_new_object();
+
+	add_number(row, "point", number);
+	add_text(row, "disk", disk->disk);
+	add_text(row, "state", ok ? "ok" : "damaged");
+	add_number(row, "data_bytes", disk->data_bytes);
+	add_text(row, "file", disk->file);
+	json_object_array_add(rows, row);
+}
+
+/* Goes on after damage: what else is damaged is worth knowing. */
+static int verify_disk(const struct catalogue *catalogue, uint64_t number,
+		       const struct catalogue_disk *disk, bool with_bases,
+		       struct options *o, struct json_object *rows)
+{
+	int ret = EXIT_OK, one;
+
+	for (; disk && !interruption_signal();
+	     number = disk->base, disk = catalogue_below(catalogue, disk)) {
+		one = verify_layer(catalogue, disk, &o->progress);
+		add_row(rows, number, disk, !one);
+		if (ret != EXIT_DAMAGED && one)
+			ret = one;
+		if (!with_bases)
+			break;
+	}
+	return ret;
+}
+
+static int verify_points(const struct catalogue *catalogue, struct options *o,
+			 struct json_object *rows)
+{
+	const struct catalogue_point *point;
+	int ret = EXIT_OK, one;
+	size_t i, j;
+
+	for (i = 0; i < catalogue->nr_points; i++) {
+		point = &catalogue->points[i];
+		if (o->point && o->point != point->number)
+			continue;
+		for (j = 0; j < point->nr_disks; j++) {
+			one = verify_disk(catalogue, point->number,
+					  &point->disks[j], o->point, o, rows);
+			if (ret != EXIT_DAMAGED && one)
+				ret = one;
+		}
+	}
+	return ret;
+}
+
+static int verify(const struct catalogue *catalogue, struct options *o,
+		  const struct cmdline *cl)
+{
+	static const struct column columns[] = {
+		{ "POINT", "point", COLUMN_NUMBER },
+		{ "DISK", "disk", COLUMN_TEXT },
+		{ "STATE", "state", COLUMN_TEXT },
+		{ "DATA", "data_bytes", COLUMN_SIZE },
+		{ "FILE", "file", COLUMN_TEXT },
+	};
+	struct json_object *result, *rows;
+	int ret;
+
+	if (o->point && !catalogue_find_point(catalogue, o->point))
+		return fail(EXIT_FAILED,
+			    "there is no point %ju; 'blksnap list' shows all",
+			    (uintmax_t)o->point);
+	result = json_object_new_object();
+	rows = json_object_new_array();
+	ret = verify_points(catalogue, o, rows);
+	json_object_object_add(result, "layers", rows);
+	output_result(cl, result, rows, columns, ARRAY_SIZE(columns));
+	json_object_put(result);
+	return ret;
+}
+
+static int parse_options(struct cmdline *cl, struct options *o)
+{
+	static const struct option options[] = {
+		{ "source-name", required_argument, NULL, OPT_SOURCE_NAME },
+		{ "point", required_argument, NULL, OPT_POINT },
+		{ "quiet", no_argument, NULL, OPT_QUIET },
+		{ 0 }
+	};
+	int option;
+
+	while ((option = cmdline_next(cl, options)) != CMDLINE_END) {
+		switch (option) {
+		case OPT_SOURCE_NAME:
+			o->source = optarg;
+			break;
+		case OPT_POINT:
+			if (!parse_u64(optarg, UINT32_MAX, &o->point) ||
+			    !o->point)
+				return fail(EXIT_USAGE,
+					    "--point '%s': must be the number of a point as 'blksnap list' prints it",
+					    optarg);
+			break;
+		case OPT_QUIET:
+			o->progress.quiet = true;
+			break;
+		default:
+			return CMDLINE_STOP;
+		}
+	}
+	return cmdline_check_args(cl, 1, 1);
+}
+
+static int run_verify(struct cmdline *cl)
+{
+	struct catalogue catalogue;
+	struct options o = { 0 };
+	int ret;
+
+	ret = parse_options(cl, &o);
+	if (ret)
+		return ret == CMDLINE_STOP ? cl->exit_code : ret;
+	interruption_prepare();
+	ret = catalogue_open(&catalogue, cl->argv[0], o.source, CATALOGUE_READ);
+	if (!ret)
+		ret = verify(&catalogue, &o, cl);
+	catalogue_close(&catalogue);
+	return ret;
+}
+
+const struct command command_verify = {
+	.group = "",
+	.name = "verify",
+	.args = "DIR [--point N]",
+	.summary = "Read a backup and verify its checksums",
+	.help =
+		"Verifies the structure of each file, what it is based on, and the checksums of\n"
+		"all data.  The exit code is 5 if something is damaged.\n"
+		"\n"
+		"  --point N           only this point and those that it is based on\n"
+		"  --source-name NAME  which machine, if DIR holds backups of several\n"
+		"  --quiet             print no progress\n",
+	.run = run_verify,
+};

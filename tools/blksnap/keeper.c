@@ -1,0 +1,491 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A snapshot with its difference storage, kept while it is needed
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "blksnap_ioctl.h"
+#include "device.h"
+#include "keeper.h"
+#include "message.h"
+#include "parse.h"
+#include "record.h"
+#include "tracking.h"
+
+#define DEFAULT_DIR "/var/lib/blksnap"
+#define DEFAULT_FILES_MAX 100
+
+/* A tenth of the disks is what changes while a day is backed up, at most. */
+#define DEFAULT_PART 10
+#define DEFAULT_MIN_BYTES (256ULL << 20)
+
+/* How much more a file gets when it runs short, of what it has already. */
+#define GROWTH_PART 4
+
+/* A wait for events ends at least so often to look whether it is over. */
+#define WATCH_MS 200
+
+/* Size of a device, 0 if it cannot be found. */
+static uint64_t device_nr_bytes(struct blk_snap_dev dev)
+{
+	char path[64], line[32] = "";
+	uint64_t nr_sectors = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/size", dev.mj,
+		 dev.mn);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	if (fgets(line, sizeof(line), file)) {
+		line[strcspn(line, "\n")] = 0;
+		parse_u64(line, UINT64_MAX >> BLKSNAP_SECTOR_SHIFT, &nr_sectors);
+	}
+	fclose(file);
+	return nr_sectors << BLKSNAP_SECTOR_SHIFT;
+}
+
+static uint64_t default_size(const struct keeper *keeper)
+{
+	uint64_t nr_bytes = 0;
+	unsigned int i;
+
+	for (i = 0; i < keeper->nr_devs; i++)
+		nr_bytes += device_nr_bytes(keeper->devs[i]);
+	nr_bytes /= DEFAULT_PART;
+	if (nr_bytes < DEFAULT_MIN_BYTES)
+		nr_bytes = DEFAULT_MIN_BYTES;
+	return nr_bytes - nr_bytes % STORAGE_ALIGN_BYTES;
+}
+
+/* Two programs that wrote to the same file would spoil each other's snapshot. */
+static int lock_file(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	if (!flock(fd, LOCK_EX | LOCK_NB))
+		return fd;
+	err = errno;
+	close(fd);
+	return -err;
+}
+
+static int choose_default_file(struct keeper *keeper)
+{
+	unsigned int i;
+	int fd = -EWOULDBLOCK;
+
+	if (mkdir(DEFAULT_DIR, 0700) && errno != EEXIST)
+		return fail_errno(errno, "cannot create '%s'", DEFAULT_DIR);
+	for (i = 0; i < DEFAULT_FILES_MAX && fd == -EWOULDBLOCK; i++) {
+		free(keeper->file);
+		if (asprintf(&keeper->file, DEFAULT_DIR "/storage-%u", i) < 0) {
+			keeper->file = NULL;
+			return fail_memory();
+		}
+		fd = lock_file(keeper->file);
+	}
+	if (fd < 0)
+		return fail_errno(-fd, "cannot open '%s'", keeper->file);
+	keeper->file_fd = fd;
+	keeper->remove_file = true;
+	return EXIT_OK;
+}
+
+static int choose_file(struct keeper *keeper, const char *path)
+{
+	int fd;
+
+	keeper->file = strdup(path);
+	if (!keeper->file)
+		return fail_memory();
+	keeper->remove_file = access(path, F_OK);
+	fd = lock_file(path);
+	if (fd == -EWOULDBLOCK)
+		return fail(EXIT_FAILED,
+			    "'%s' is the storage of another run of blksnap; use another file",
+			    path);
+	if (fd < 0)
+		return fail_errno(-fd, "cannot open '%s'", path);
+	keeper->file_fd = fd;
+	return EXIT_OK;
+}
+
+static int reserve_file(struct keeper *keeper, uint64_t size_bytes)
+{
+	struct stat st;
+	int ret;
+
+	if (!size_bytes && !fstat(keeper->file_fd, &st) && st.st_size)
+		size_bytes = st.st_size - st.st_size % STORAGE_ALIGN_BYTES;
+	if (!size_bytes)
+		size_bytes = default_size(keeper);
+	ret = storage_reserve_file(keeper->file, size_bytes, false);
+	if (!ret)
+		ret = storage_use_file(&keeper->storage, keeper->file, 0,
+				       size_bytes, false);
+	keeper->size_bytes = size_bytes;
+	return ret;
+}
+
+static int prepare_storage(struct keeper *keeper,
+			   const struct keeper_options *options)
+{
+	struct stat st;
+	int ret;
+
+	if (options->storage && !stat(options->storage, &st) &&
+	    S_ISBLK(st.st_mode)) {
+		keeper->storage.dev = device_from_dev_t(st.st_rdev);
+		ret = storage_use_device(&keeper->storage, options->storage,
+					 false);
+		keeper->size_bytes = storage_nr_sectors(&keeper->storage)
+				     << BLKSNAP_SECTOR_SHIFT;
+		return ret;
+	}
+	ret = options->storage ? choose_file(keeper, options->storage) :
+				 choose_default_file(keeper);
+	if (!ret)
+		ret = reserve_file(keeper, options->size_bytes);
+	if (ret && !options->storage)
+		fail(ret,
+		     "name other storage with --storage, on ext4 or XFS and with room for it, and its size with --storage-size");
+	/* What the user has named stays, unless it is of no use. */
+	if (!ret && options->storage)
+		keeper->remove_file = false;
+	return ret;
+}
+
+static int append_ranges(struct keeper *keeper, const struct storage *storage)
+{
+	int ret = blksnap_snapshot_append_storage(keeper->fd, &keeper->id,
+						  storage->dev, storage->ranges,
+						  storage->nr_ranges);
+
+	if (ret)
+		return fail_call(blk_snap_ioctl_snapshot_append_storage, ret,
+				 "cannot append the storage");
+	return EXIT_OK;
+}
+
+/* What a file on such a disk gets now may have been free at the take. */
+static bool may_grow(const struct keeper *keeper)
+{
+	unsigned int i;
+
+	for (i = 0; i < keeper->nr_devs; i++) {
+		if (device_share_disk(keeper->devs[i], keeper->storage.dev))
+			return false;
+	}
+	return keeper->file;
+}
+
+/* The file itself is pinned, so it cannot grow: it gets company. */
+static char *more_file(const struct keeper *keeper, unsigned int i)
+{
+	char *path;
+
+	if (asprintf(&path, "%s.%u", keeper->file, i) < 0)
+		return NULL;
+	return path;
+}
+
+static void remove_files(const struct keeper *keeper)
+{
+	unsigned int i;
+	char *path;
+
+	for (i = 1; i <= keeper->nr_more; i++) {
+		path = more_file(keeper, i);
+		if (path)
+			unlink(path);
+		free(path);
+	}
+	if (keeper->remove_file)
+		unlink(keeper->file);
+}
+
+static int grow(struct keeper *keeper, uint64_t requested_bytes)
+{
+	struct storage more = { 0 };
+	uint64_t grown = keeper->size_bytes / GROWTH_PART;
+	char *path = more_file(keeper, keeper->nr_more + 1);
+	int ret;
+
+	if (!path)
+		return fail_memory();
+	if (grown < requested_bytes)
+		grown = requested_bytes;
+	grown += STORAGE_ALIGN_BYTES - 1;
+	grown -= grown % STORAGE_ALIGN_BYTES;
+	ret = storage_reserve_file(path, grown, false);
+	if (!ret) {
+		keeper->nr_more++;
+		ret = storage_pin_file(path, keeper->fd, &keeper->id, &more, 0,
+				       grown, false);
+	}
+	if (!ret)
+		ret = append_ranges(keeper, &more);
+	if (!ret)
+		keeper->size_bytes += grown;
+	storage_free(&more);
+	free(path);
+	return ret;
+}
+
+static void answer_low_space(struct keeper *keeper,
+			     const struct blk_snap_snapshot_event *event)
+{
+	struct blk_snap_event_low_free_space data;
+	char size[SIZE_TEXT_SIZE];
+
+	memcpy(&data, event->data, sizeof(data));
+	if (may_grow(keeper) &&
+	    !grow(keeper, data.requested_nr_sect << BLKSNAP_SECTOR_SHIFT))
+		return;
+	format_size(keeper->size_bytes, size);
+	fail(EXIT_FAILED,
+	     "the difference storage of %s runs short and cannot grow; if it overflows, the snapshot is lost: give more with --storage-size, or storage on another disk with --storage",
+	     size);
+}
+
+static void report_loss(struct keeper *keeper,
+			const struct blk_snap_snapshot_event *event)
+{
+	struct blk_snap_event_corrupted data;
+	char number[DEVICE_NUMBER_SIZE], size[SIZE_TEXT_SIZE];
+
+	memcpy(&data, event->data, sizeof(data));
+	device_format_number(data.orig_dev_id, number);
+	format_size(keeper->size_bytes, size);
+	keeper->lost = true;
+	if (data.err_code == ENOSPC)
+		fail(EXIT_FAILED,
+		     "the snapshot of device %s is lost: more was written meanwhile than the difference storage of %s can hold; give more with --storage-size",
+		     number, size);
+	else
+		fail_errno(data.err_code, "the snapshot of device %s is lost",
+			   number);
+}
+
+static void *watch(void *arg)
+{
+	struct keeper *keeper = arg;
+	struct blk_snap_snapshot_event event;
+	int ret;
+
+	while (!keeper->stop) {
+		ret = blksnap_snapshot_wait_event(keeper->fd, &keeper->id,
+						  WATCH_MS, &event);
+		if (ret && ret != -ENOENT && ret != -EINTR)
+			break;
+		if (ret)
+			continue;
+		if (event.code == blk_snap_event_code_low_free_space)
+			answer_low_space(keeper, &event);
+		else if (event.code == blk_snap_event_code_corrupted)
+			report_loss(keeper, &event);
+	}
+	return NULL;
+}
+
+/* Signals are for the main thread: they end what it waits for. */
+static int start_watching(struct keeper *keeper)
+{
+	sigset_t all, before;
+	int err;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = pthread_create(&keeper->thread, NULL, watch, keeper);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (err)
+		return fail_errno(err, "cannot start a thread");
+	keeper->watching = true;
+	return EXIT_OK;
+}
+
+static int make_snapshot(struct keeper *keeper)
+{
+	struct blk_snap_snapshot_event event;
+	int ret;
+
+	ret = blksnap_snapshot_create(keeper->fd, keeper->devs,
+				      keeper->nr_devs, &keeper->id);
+	if (ret)
+		return fail_call(blk_snap_ioctl_snapshot_create, ret,
+				 "cannot create the snapshot");
+	keeper->created = true;
+	ret = record_create(&keeper->id, &keeper->record, &keeper->record_fd);
+	/* Each snapshot begins with this event; the storage answers it. */
+	if (!ret)
+		blksnap_snapshot_wait_event(keeper->fd, &keeper->id, 0, &event);
+	return ret;
+}
+
+static int take_snapshot(struct keeper *keeper)
+{
+	int ret = blksnap_snapshot_take(keeper->fd, &keeper->id);
+
+	if (ret)
+		return fail_call(blk_snap_ioctl_snapshot_take, ret,
+				 "cannot take the snapshot");
+	ret = blksnap_snapshot_collect_images(keeper->fd, &keeper->id,
+					      &keeper->images,
+					      &keeper->nr_images);
+	if (ret)
+		return fail_call(blk_snap_ioctl_snapshot_collect_images, ret,
+				 "cannot list the images");
+	return EXIT_OK;
+}
+
+static int create_and_take(struct keeper *keeper)
+{
+	struct tracking before = { 0 };
+	int ret;
+
+	ret = tracking_read(&before, keeper->fd);
+	if (ret)
+		return ret;
+	ret = make_snapshot(keeper);
+	if (!ret && keeper->file)
+		ret = storage_pin_file(keeper->file, keeper->fd, &keeper->id,
+				       &keeper->storage, 0, keeper->size_bytes,
+				       false);
+	if (!ret)
+		ret = append_ranges(keeper, &keeper->storage);
+	if (!ret)
+		ret = start_watching(keeper);
+	if (!ret)
+		ret = take_snapshot(keeper);
+	if (ret) {
+		keeper_release(keeper);
+		tracking_restore(&before, keeper->fd, keeper->devs,
+				 keeper->nr_devs);
+	}
+	tracking_free(&before);
+	return ret;
+}
+
+/**
+ * keeper_take() - take a snapshot and keep it
+ * @keeper:	to be given to keeper_release() in any case
+ * @fd:		control node
+ * @devs:	the devices, kept until the release
+ * @nr_devs:	number of devices
+ * @options:	which storage to use
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int keeper_take(struct keeper *keeper, int fd, const struct blk_snap_dev *devs,
+		unsigned int nr_devs, const struct keeper_options *options)
+{
+	int ret;
+
+	*keeper = (struct keeper) {
+		.fd = fd,
+		.devs = devs,
+		.nr_devs = nr_devs,
+		.file_fd = -1,
+		.record_fd = -1,
+	};
+	ret = record_destroy_abandoned(fd, options->quiet);
+	if (!ret)
+		ret = prepare_storage(keeper, options);
+	if (!ret)
+		ret = create_and_take(keeper);
+	return ret;
+}
+
+/* Was the filesystem frozen at the take?  Not known counts as no. */
+static bool image_is_frozen(unsigned int minor)
+{
+	char path[96];
+	FILE *file;
+	bool frozen;
+
+	snprintf(path, sizeof(path),
+		 "/sys/block/" BLK_SNAP_IMAGE_NAME "%u/blksnap/filesystem_frozen",
+		 minor);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	frozen = getc(file) == '1';
+	fclose(file);
+	return frozen;
+}
+
+/**
+ * keeper_image() - find the image of a device
+ * @keeper:	has taken the snapshot
+ * @dev:	the device
+ * @frozen:	gets whether its filesystem was frozen, if it is not NULL
+ *
+ * Return: the path of the image, to be freed by the caller; NULL after a
+ *	   message.
+ */
+char *keeper_image(const struct keeper *keeper, struct blk_snap_dev dev,
+		   bool *frozen)
+{
+	unsigned int i, minor;
+	char *path;
+
+	for (i = 0; i < keeper->nr_images; i++) {
+		if (device_equal(keeper->images[i].orig_dev_id, dev))
+			break;
+	}
+	if (i == keeper->nr_images) {
+		fail(EXIT_FAILED, "the snapshot has no image of %u:%u", dev.mj,
+		     dev.mn);
+		return NULL;
+	}
+	minor = keeper->images[i].image_dev_id.mn;
+	if (frozen)
+		*frozen = image_is_frozen(minor);
+	if (asprintf(&path, "/dev/%s%u", BLK_SNAP_IMAGE_NAME, minor) < 0) {
+		fail_memory();
+		return NULL;
+	}
+	return path;
+}
+
+/**
+ * keeper_release() - destroy the snapshot and give its storage back
+ * @keeper:	the keeper; nothing is done the second time
+ */
+void keeper_release(struct keeper *keeper)
+{
+	/* 1. Nobody grows the storage of a snapshot that is to go. */
+	keeper->stop = true;
+	if (keeper->created)
+		blksnap_snapshot_destroy(keeper->fd, &keeper->id);
+	if (keeper->watching)
+		pthread_join(keeper->thread, NULL);
+	keeper->watching = false;
+	/* 2. The module does not write to the storage any more. */
+	remove_files(keeper);
+	if (keeper->file_fd >= 0)
+		close(keeper->file_fd);
+	record_remove(keeper->record, keeper->record_fd);
+	storage_free(&keeper->storage);
+	free(keeper->images);
+	free(keeper->file);
+	*keeper = (struct keeper) {
+		.fd = keeper->fd,
+		.devs = keeper->devs,
+		.nr_devs = keeper->nr_devs,
+		.file_fd = -1,
+		.record_fd = -1,
+	};
+}

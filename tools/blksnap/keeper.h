@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A snapshot with its difference storage, kept while it is needed
+ *
+ * The storage is reserved before the take.  A thread answers the events: storage
+ * that runs short is extended if it may be, and a snapshot that is lost is
+ * reported with what to do about it.
+ *
+ * A snapshot outlives the program that made it.  So each one has a record, a
+ * file named after it that is locked as long as its program lives.  A record
+ * that can be locked is of a program that was killed; who finds one destroys
+ * that snapshot.
+ */
+#ifndef KEEPER_H
+#define KEEPER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <linux/blksnap.h>
+
+#include "storage.h"
+
+struct keeper_options {
+	const char *storage;	/* file or device, NULL for the default */
+	uint64_t size_bytes;	/* of the storage, 0 for the default */
+	bool quiet;
+};
+
+struct keeper {
+	int fd;			/* control node */
+	struct blk_snap_uuid id;
+	const struct blk_snap_dev *devs;
+	unsigned int nr_devs;
+	struct blk_snap_image_info *images;
+	unsigned int nr_images;
+	bool created;
+
+	struct storage storage;	/* what has been appended */
+	char *file;		/* that the storage is, NULL for a device */
+	int file_fd;		/* holds a lock on the file */
+	bool remove_file;
+	unsigned int nr_more;	/* files FILE.1, FILE.2, ... beside it */
+	uint64_t size_bytes;
+
+	char *record;
+	int record_fd;
+
+	bool watching;
+	pthread_t thread;
+	atomic_bool stop;
+	atomic_bool lost;	/* the snapshot of a device has failed */
+};
+
+int keeper_take(struct keeper *keeper, int fd, const struct blk_snap_dev *devs,
+		unsigned int nr_devs, const struct keeper_options *options);
+char *keeper_image(const struct keeper *keeper, struct blk_snap_dev dev,
+		   bool *frozen);
+void keeper_release(struct keeper *keeper);
+
+#endif /* KEEPER_H */

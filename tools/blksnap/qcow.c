@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * qcow2 files, opened by qemu-nbd
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <json.h>
+#include <libnbd.h>
+
+#include "child.h"
+#include "message.h"
+#include "qcow.h"
+#include "util.h"
+
+/* Enough to keep qemu-nbd busy while the next piece is read. */
+#define NR_BUFFERS 8
+
+/* A request to zero; the protocol allows for less than 4 GiB. */
+#define ZERO_MAX_BYTES (1024ULL << 20)
+
+#define NOT_INSTALLED \
+	"libnbd is not installed; on Debian: apt-get install libnbd0"
+
+/* The calls of libnbd that are used; NULL until it is loaded. */
+static struct {
+	typeof(nbd_create) *create;
+	typeof(nbd_close) *close;
+	typeof(nbd_connect_socket) *connect_socket;
+	typeof(nbd_get_size) *get_size;
+	typeof(nbd_pread) *pread;
+	typeof(nbd_aio_pwrite) *aio_pwrite;
+	typeof(nbd_aio_zero) *aio_zero;
+	typeof(nbd_poll) *poll;
+	typeof(nbd_flush) *flush;
+	typeof(nbd_shutdown) *shutdown;
+	typeof(nbd_get_errno) *get_errno;
+	typeof(nbd_get_error) *get_error;
+} lib;
+
+static const struct {
+	const char *name;
+	void **call;
+} lib_calls[] = {
+	{ "nbd_create", (void **)&lib.create },
+	{ "nbd_close", (void **)&lib.close },
+	{ "nbd_connect_socket", (void **)&lib.connect_socket },
+	{ "nbd_get_size", (void **)&lib.get_size },
+	{ "nbd_pread", (void **)&lib.pread },
+	{ "nbd_aio_pwrite", (void **)&lib.aio_pwrite },
+	{ "nbd_aio_zero", (void **)&lib.aio_zero },
+	{ "nbd_poll", (void **)&lib.poll },
+	{ "nbd_flush", (void **)&lib.flush },
+	{ "nbd_shutdown", (void **)&lib.shutdown },
+	{ "nbd_get_errno", (void **)&lib.get_errno },
+	{ "nbd_get_error", (void **)&lib.get_error },
+};
+
+struct qcow {
+	char *path;
+	char *filename;		/* of QEMU's kind: json:{...} */
+	const char *argv[5];
+	struct child child;
+	struct nbd_handle *nbd;
+	bool writable;
+	int error;		/* errno of the first write that failed */
+	struct qcow_buffer buffers[NR_BUFFERS];
+	struct qcow_buffer zeros;	/* has no data, counts requests */
+};
+
+static int load_library(void)
+{
+	void *library;
+	size_t i;
+
+	if (lib.create)
+		return EXIT_OK;
+	library = dlopen("libnbd.so.0", RTLD_NOW | RTLD_LOCAL);
+	if (!library)
+		return fail(EXIT_FAILED, NOT_INSTALLED);
+	for (i = ARRAY_SIZE(lib_calls); i--;) {
+		*lib_calls[i].call = dlsym(library, lib_calls[i].name);
+		if (!*lib_calls[i].call)
+			return fail(EXIT_FAILED,
+				    "libnbd is too old: it does not have %s()",
+				    lib_calls[i].name);
+	}
+	return EXIT_OK;
+}
+
+/* With options as JSON no character of a path has a meaning of its own. */
+static char *make_filename(const char *path, enum qcow_mode mode)
+{
+	struct json_object *file = json_object_new_object();
+	struct json_object *format = json_object_new_object();
+	struct json_object *filter = NULL;
+	char *filename = NULL;
+
+	json_object_object_add(file, "driver", json_object_new_string("file"));
+	json_object_object_add(file, "filename", json_object_new_string(path));
+	json_object_object_add(format, "driver",
+			       json_object_new_string("qcow2"));
+	json_object_object_add(format, "file", file);
+	if (mode == QCOW_READ_LAYER)
+		json_object_object_add(format, "backing", NULL);
+	if (mode == QCOW_WRITE_COMPRESSED) {
+		filter = json_object_new_object();
+		json_object_object_add(filter, "driver",
+				       json_object_new_string("compress"));
+		json_object_object_add(filter, "file", format);
+	}
+	if (!filter)
+		filter = format;
+	if (asprintf(&filename, "json:%s",
+		     json_object_to_json_string_ext(filter,
+						    JSON_C_TO_STRING_PLAIN |
+						    JSON_C_TO_STRING_NOSLASHESCAPE)) < 0)
+		filename = NULL;
+	json_object_put(filter);
+	return filename;
+}
+
+/*
+ * A connection, and the socket it was made to: the name is gone before anybody
+ * is told of it.
+ */
+static int connect_pair(int *listening, int *connected)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char dir[] = "/tmp/blksnap.XXXXXX";
+	int err = 0;
+
+	if (!mkdtemp(dir))
+		return errno;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/nbd", dir);
+	*listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	*connected = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (*listening < 0 || *connected < 0 ||
+	    bind(*listening, (struct sockaddr *)&address, sizeof(address)) ||
+	    listen(*listening, 1) ||
+	    connect(*connected, (struct sockaddr *)&address, sizeof(address)))
+		err = errno;
+	unlink(address.sun_path);
+	rmdir(dir);
+	if (!err)
+		return 0;
+	if (*listening >= 0)
+		close(*listening);
+	if (*connected >= 0)
+		close(*connected);
+	return err;
+}
+
+/* If the child has ended, its message says more than ours. */
+static int fail_open(struct qcow *qcow)
+{
+	char *what;
+	int status, ret;
+
+	if (asprintf(&what, "cannot open '%s'", qcow->path) < 0)
+		return fail_memory();
+	if (qcow->nbd) {
+		lib.close(qcow->nbd);
+		qcow->nbd = NULL;
+	}
+	status = child_wait(&qcow->child);
+	ret = child_fail(&qcow->child, status, what);
+	free(what);
+	return ret;
+}
+
+static int start(struct qcow *qcow)
+{
+	int listening = -1, connected = -1;
+	int err, ret;
+
+	err = connect_pair(&listening, &connected);
+	if (err)
+		return fail_errno(err, "cannot make a socket for qemu-nbd");
+	ret = child_start(&qcow->child, qcow->argv, listening);
+	close(listening);
+	qcow->nbd = ret ? NULL : lib.create();
+	if (!qcow->nbd) {
+		close(connected);
+		return ret ? ret : fail_memory();
+	}
+	/* libnbd owns the socket from here on. */
+	if (lib.connect_socket(qcow->nbd, connected))
+		return fail_open(qcow);
+	return EXIT_OK;
+}
+
+static int allocate_buffers(struct qcow *qcow)
+{
+	size_t i;
+
+	qcow->zeros.qcow = qcow;
+	for (i = 0; i < NR_BUFFERS; i++) {
+		qcow->buffers[i].qcow = qcow;
+		qcow->buffers[i].data = aligned_alloc(4096, QCOW_BUFFER_BYTES);
+		if (!qcow->buffers[i].data)
+			return fail_memory();
+	}
+	return EXIT_OK;
+}
+
+static void free_qcow(struct qcow *qcow)
+{
+	size_t i;
+
+	if (qcow->nbd)
+		lib.close(qcow->nbd);
+	child_free(&qcow->child);
+	for (i = 0; i < NR_BUFFERS; i++)
+		free(qcow->buffers[i].data);
+	free(qcow->filename);
+	free(qcow->path);
+	free(qcow);
+}
+
+/**
+ * qcow_open() - open a qcow2 file
+ * @qcow:	gets the open file
+ * @path:	absolute path
+ * @mode:	what for
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int qcow_open(struct qcow **qcow, const char *path, enum qcow_mode mode)
+{
+	struct qcow *q;
+	int ret;
+
+	ret = load_library();
+	if (ret)
+		return ret;
+	q = calloc(1, sizeof(*q));
+	if (!q)
+		return fail_memory();
+	q->path = strdup(path);
+	q->filename = make_filename(path, mode);
+	q->writable = mode == QCOW_WRITE || mode == QCOW_WRITE_COMPRESSED;
+	q->argv[0] = "qemu-nbd";
+	q->argv[1] = q->writable ? "--cache=writeback" : "--read-only";
+	q->argv[2] = "--";
+	q->argv[3] = q->filename;
+	ret = q->path && q->filename ? allocate_buffers(q) : fail_memory();
+	if (!ret)
+		ret = start(q);
+	if (ret)
+		free_qcow(q);
+	else
+		*qcow = q;
+	return ret;
+}
+
+static int fail_io(const struct qcow *qcow, int error, const char *doing)
+{
+	if (error == ENOSPC)
+		return fail(EXIT_FAILED,
+			    "cannot %s '%s': no space left; make room on that filesystem, for example with 'blksnap prune'",
+			    doing, qcow->path);
+	return fail_errno(error ? error : EIO, "cannot %s '%s'", doing,
+			  qcow->path);
+}
+
+/* Lets the connection go on, until at least one answer came. */
+static int wait_for_answer(struct qcow *qcow)
+{
+	if (lib.poll(qcow->nbd, -1) < 0 && lib.get_errno() != EINTR) {
+		if (!qcow->error)
+			qcow->error = lib.get_errno() ? lib.get_errno() : EIO;
+		return -1;
+	}
+	return 0;
+}
+
+static bool is_busy(const struct qcow *qcow)
+{
+	unsigned int nr = qcow->zeros.nr_in_flight;
+	size_t i;
+
+	for (i = 0; i < NR_BUFFERS; i++)
+		nr += qcow->buffers[i].nr_in_flight;
+	return nr;
+}
+
+/**
+ * qcow_close() - finish an open file
+ * @qcow:	the file
+ *
+ * What was written is on the disk afterwards, as far as fsync() says so.
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message if one of the writes failed.
+ */
+int qcow_close(struct qcow *qcow)
+{
+	int ret = EXIT_OK;
+	int status;
+
+	while (is_busy(qcow) && !wait_for_answer(qcow))
+		;
+	if (!qcow->error && qcow->writable && lib.flush(qcow->nbd, 0))
+		qcow->error = lib.get_errno() ? lib.get_errno() : EIO;
+	if (qcow->error)
+		ret = fail_io(qcow, qcow->error, "write");
+	lib.shutdown(qcow->nbd, 0);
+	lib.close(qcow->nbd);
+	qcow->nbd = NULL;
+	/* At its end qemu-nbd writes what it still has of metadata. */
+	status = child_wait(&qcow->child);
+	if (!ret && status)
+		ret = child_fail(&qcow->child, status, "cannot close a file");
+	free_qcow(qcow);
+	return ret;
+}
+
+/**
+ * qcow_abort() - close a file whose contents are of no use
+ * @qcow:	the file, or NULL
+ */
+void qcow_abort(struct qcow *qcow)
+{
+	if (!qcow)
+		return;
+	child_kill(&qcow->child);
+	free_qcow(qcow);
+}
+
+/**
+ * qcow_read() - read
+ * @qcow:	the file
+ * @data:	gets the data
+ * @nr_bytes:	how much, at most QCOW_BUFFER_BYTES
+ * @offset:	from where
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int qcow_read(struct qcow *qcow, void *data, size_t nr_bytes, uint64_t offset)
+{
+	if (lib.pread(qcow->nbd, data, nr_bytes, offset, 0))
+		return fail_io(qcow, lib.get_errno(), "read");
+	return EXIT_OK;
+}
+
+/* Of a request.  Returns 1: libnbd may forget it. */
+static int complete(void *data, int *error)
+{
+	struct qcow_buffer *buffer = data;
+
+	buffer->nr_in_flight--;
+	if (*error && !buffer->qcow->error)
+		buffer->qcow->error = *error;
+	return 1;
+}
+
+/**
+ * qcow_take_buffer() - get a buffer that no write needs any more
+ * @qcow:	the file
+ *
+ * Return: a buffer, or NULL after a message if a write has failed.
+ */
+struct qcow_buffer *qcow_take_buffer(struct qcow *qcow)
+{
+	size_t i;
+
+	for (;;) {
+		if (qcow->error) {
+			fail_io(qcow, qcow->error, "write");
+			return NULL;
+		}
+		for (i = 0; i < NR_BUFFERS; i++) {
+			if (!qcow->buffers[i].nr_in_flight)
+				return &qcow->buffers[i];
+		}
+		wait_for_answer(qcow);
+	}
+}
+
+static int submitted(struct qcow_buffer *buffer, int64_t cookie)
+{
+	if (cookie >= 0)
+		return EXIT_OK;
+	buffer->nr_in_flight--;
+	return fail_io(buffer->qcow, lib.get_errno(), "write");
+}
+
+/**
+ * qcow_write() - write a piece of a buffer
+ * @buffer:	a buffer from qcow_take_buffer()
+ * @from:	where in the buffer the piece begins
+ * @nr_bytes:	its size
+ * @offset:	where it belongs
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int qcow_write(struct qcow_buffer *buffer, size_t from, size_t nr_bytes,
+	       uint64_t offset)
+{
+	const nbd_completion_callback done = {
+		.callback = complete,
+		.user_data = buffer,
+	};
+
+	buffer->nr_in_flight++;
+	return submitted(buffer, lib.aio_pwrite(buffer->qcow->nbd,
+						buffer->data + from, nr_bytes,
+						offset, done, 0));
+}
+
+/**
+ * qcow_zero() - write zeros
+ * @qcow:	the file
+ * @nr_bytes:	how many
+ * @offset:	where they belong
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int qcow_zero(struct qcow *qcow, uint64_t nr_bytes, uint64_t offset)
+{
+	const nbd_completion_callback done = {
+		.callback = complete,
+		.user_data = &qcow->zeros,
+	};
+	uint64_t nr;
+	int ret = EXIT_OK;
+
+	while (nr_bytes && !ret) {
+		nr = nr_bytes < ZERO_MAX_BYTES ? nr_bytes : ZERO_MAX_BYTES;
+		/* As many as buffers, or a queue without end might form. */
+		while (qcow->zeros.nr_in_flight >= NR_BUFFERS && !qcow->error)
+			wait_for_answer(qcow);
+		if (qcow->error)
+			return fail_io(qcow, qcow->error, "write");
+		qcow->zeros.nr_in_flight++;
+		ret = submitted(&qcow->zeros, lib.aio_zero(qcow->nbd, nr,
+							   offset, done, 0));
+		offset += nr;
+		nr_bytes -= nr;
+	}
+	return ret;
+}
+
+/**
+ * qcow_nr_bytes() - size of the disk in the file
+ * @qcow:	the file
+ *
+ * Return: its size in bytes.
+ */
+uint64_t qcow_nr_bytes(struct qcow *qcow)
+{
+	int64_t size = lib.get_size(qcow->nbd);
+
+	return size < 0 ? 0 : size;
+}

@@ -1,0 +1,458 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Backups: what is saved, what comes back, and what is refused
+
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "$0")/common.sh"
+# shellcheck source-path=SCRIPTDIR source=backup_common.sh
+. "$(dirname "$0")/backup_common.sh"
+
+message=
+plain_id=a0a1a2a3a4a5a6a7a8a9aaabacadaeaf
+folder=$backups/machine
+
+# saves POINT BASE [OPTION]... - back up, to a new point on that base (0: full)
+saves()
+{
+	local point=$1 base=$2
+
+	shift 2
+	backup --json "$@"
+	keep "$point"
+	((code == 0)) || { echo "# $message"; return 1; }
+	python3 -c '
+import json, sys
+p = json.load(open(sys.argv[1]))
+d = p["disks"][0]
+ok = p["point"] == int(sys.argv[2]) and d["base"] == int(sys.argv[3])
+if not ok:
+    print("# " + json.dumps(p))
+sys.exit(not ok)' "$temp/output" "$point" "$base" &&
+		is_point "$point" "$(layer "$point")" &&
+		qemu-img check -q "$(layer "$point")"
+}
+
+says_why() # EXPRESSION
+{
+	[[ $message =~ $1 ]] || { echo "# $message"; return 1; }
+}
+
+restores() # POINT TARGET [OPTION]...
+{
+	local point=$1 target=$2
+
+	shift 2
+	run_tool -- restore --from "$backups" --source-name machine \
+		--point "$point" "$@" "$target"
+	((code == 0)) || { echo "# $message"; return 1; }
+	is_point "$point" "$target" && [[ ! -e $target.partial ]]
+}
+
+all_points_restore()
+{
+	local point
+
+	for point in 1 2 3 4; do
+		restores "$point" "$fast/restored" --force &&
+			restores "$point" "$fast/restored.qcow2" --force ||
+			return 1
+	done
+}
+
+smaller() # FILE BYTES
+{
+	(($(stat -c %s "$1") < $2))
+}
+
+smaller_on_disk() # FILE BYTES
+{
+	(($(stat -c %b "$1") * 512 < $2))
+}
+
+nothing_in() # FOLDER
+{
+	[[ ! $(ls "$1") ]]
+}
+
+holds_only() # FOLDER NAME...
+{
+	[[ $(cd "$1" && echo ./*) == "$(printf '%s ' "${@:2}" | sed 's/ $//')" ]]
+}
+
+mode_is() # MODE FILE...
+{
+	local file
+
+	for file in "${@:2}"; do
+		[[ $(stat -c %a "$file") == "$1" ]] || return 1
+	done
+}
+
+test_full()
+{
+	prepare new_disk 1100
+	check "the first backup is full" saves 1 0
+	check "the reason is told" \
+		says_why '^4000-1: full backup, because it is the first of this disk$'
+	check "the snapshot is destroyed" grep -q \
+		"^snapshot_destroy $plain_id" "$temp/log"
+	check "no record of it is left" nothing_in "$temp/run"
+	check "nobody else can read the backup" mode_is 600 "$folder"/*.qcow2 \
+		"$folder"/*.map "$folder/catalogue.json"
+	check "zeros are not stored" smaller "$(layer 1)" 12000000
+}
+
+test_incremental()
+{
+	prepare change_disk by_chance
+	check "the second backup is incremental" saves 2 1
+	check "nothing is said of it" test -z "$message"
+	prepare change_disk 0 1 5 6 7 1023 1024 1099
+	check "the third backup is incremental" saves 3 2 --incremental-only
+	check "it holds what changed only" \
+		smaller "$(layer 3)" 700000
+	prepare change_disk 1
+	check "the fourth backup is incremental and compressed" \
+		saves 4 3 --compress
+	check "every point can be restored" all_points_restore
+	expect "a backup in words" 0 \
+		"POINT  DISK +BASE +READ +DATA  FILE
+ +5  4000-1 +4 .*4000-1.000005.qcow2" "" "${variables[@]}" \
+		FAKE_NUMBER=100 -- backup --to "$backups" --source-name machine \
+		--storage "$storage" --quiet 4000:1
+	prepare keep 5
+	expect "the points are listed" 0 \
+		"POINT  TIME +DISK +BASE +SIZE +DATA  STATE  FILE(
+ +[1-5]  20[-0-9]+ [:0-9]+  4000-1 +[-1-4] +68\.7M +[0-9.KM]+  ok +4000-1.00000[1-5].qcow2){5}" \
+		"" -- list "$backups"
+	expect "the backup is verified" 0 "POINT .*(ok.*){5}" "" -- \
+		verify "$backups" --quiet
+	expect "one point is verified, with what it is based on" 0 \
+		" +2  4000-1  ok .*
+ +1  4000-1  ok .*" "" -- verify "$backups" --point 2 --no-header
+}
+
+test_reasons()
+{
+	local none="'4000:1' needs a full backup: change tracking began anew after point 5, .*; --incremental-only forbids it, nothing was written"
+
+	prepare new_disk 1100
+	expect "no full backup is made against the wish" 3 "" "$none" \
+		"${variables[@]}" -- backup --to "$backups" --source-name \
+		machine --storage "$storage" --incremental-only 4000:1
+	check "no file was written" test ! -e "$(layer 6)"
+	check "a new generation makes a full backup" saves 6 0
+	check "the new generation is told" \
+		says_why 'because change tracking began anew after point 5,'
+	prepare new_disk 1000
+	prepare generation_again
+	check "a new size makes a full backup" saves 7 0
+	check "the new size is told" \
+		says_why 'because the size of the disk has changed'
+	prepare change_disk by_chance
+	check "a full backup is made if asked for" saves 8 0 --full
+	prepare change_disk by_chance
+	check "then an incremental one" saves 9 8
+}
+
+# As if the disk only had got another size.
+generation_again()
+{
+	generation=$((generation - 1))
+	snap_number=50
+	set_variables
+}
+
+test_small_blocks()
+{
+	prepare eval "block_bytes=4096 backups=$fast/small folder=$fast/small/machine"
+	prepare mkdir -p "$fast/small"
+	prepare new_disk 4000
+	check "small tracking blocks: full" saves 1 0
+	# shellcheck disable=SC2046 # they are numbers
+	prepare change_disk $(seq 1 40 4000)
+	check "small tracking blocks: incremental" saves 2 1
+	check "pieces of 4K do not take 64K each" \
+		smaller_on_disk "$(layer 2)" 2000000
+	check "small tracking blocks: restored" restores 2 "$fast/restored" \
+		--force
+	prepare change_disk 5 6 70
+	check "small tracking blocks, compressed" saves 3 2 --compress
+	check "small tracking blocks, compressed: restored" \
+		restores 3 "$fast/restored" --force
+	prepare eval "block_bytes=65536 backups=$fast/backups folder=$fast/backups/machine"
+}
+
+flip() # FILE OFFSET
+{
+	python3 -c '
+import sys
+f = open(sys.argv[1], "r+b")
+f.seek(int(sys.argv[2]))
+b = f.read(1)
+f.seek(int(sys.argv[2]))
+f.write(bytes([b[0] ^ 1]))' "$1" "$2"
+}
+
+new_folder() # NAME - with a full and an incremental backup
+{
+	backups=$fast/$1
+	mkdir -p "$backups"
+	new_disk 40
+	backup
+	keep 1
+	change_disk by_chance
+	backup
+	keep 2
+	change_disk by_chance
+}
+
+test_damage()
+{
+	local what
+
+	prepare new_folder flipped
+	backups=$fast/flipped
+	prepare flip "$(layer 1)" 400000
+	expect "a flipped byte is found" 5 ".*damaged.*" \
+		"'$(layer 1)' is damaged: wrong checksum of the 64 MiB at 0" -- \
+		verify "$backups"
+	expect "a flipped byte is not restored" 5 "" \
+		"'$(layer 1)' is damaged: wrong checksum .*" -- \
+		restore --from "$backups" "$temp/flipped.raw"
+	check "no damaged file is left" test ! -e "$temp/flipped.raw" -a \
+		! -e "$temp/flipped.raw.partial"
+	for what in qcow2 map; do
+		prepare new_folder "missing-$what"
+		backups=$fast/missing-$what
+		prepare rm "$backups/machine/4000-1.000001.$what"
+		expect "a missing $what is listed" 0 ".* damaged .* damaged .*" \
+			"" -- list "$backups"
+		expect "a missing $what is found" 5 ".*" \
+			"'.*/4000-1.000001.$what' is damaged: it is missing or cut" \
+			-- verify "$backups" --point 1
+		check "after a missing $what a full backup is made" saves 3 0
+		check "the missing $what is told" says_why \
+			"because '4000-1.000001.$what', which point 2 needs, is missing or cut"
+		check "and it restores" restores 3 "$fast/restored" --force
+	done
+	prepare new_folder cut
+	backups=$fast/cut
+	prepare truncate -s -4096 "$(layer 2)"
+	expect "a cut file is found" 5 ".*" ".* is damaged: it is missing or cut" \
+		-- verify "$backups"
+	check "after a cut file a full backup is made" saves 3 0
+	backups=$fast/backups
+}
+
+test_catalogue()
+{
+	prepare new_folder catalogue
+	backups=$fast/catalogue
+	prepare flip "$backups/machine/4000-1.000001.map" 20
+	expect "a damaged map is found" 5 ".*" \
+		".*000001.map' is damaged: its checksum is not the one in the catalogue" \
+		-- verify "$backups"
+	prepare mkdir "$temp/saved"
+	prepare mv "$backups/machine/catalogue.json" "$temp/saved/catalogue.json"
+	expect "without the catalogue nothing is restored" 1 "" \
+		"'$backups' holds no backup" -- \
+		restore --from "$backups" "$fast/restored"
+	expect "without the catalogue nothing is backed up" 1 "" \
+		"'$backups/machine' holds layers of a backup, but no catalogue.json; .*" \
+		"${variables[@]}" -- backup --to "$backups" --source-name machine \
+		--storage "$storage" 4000:1
+	check "without the catalogue nothing is removed" test -e "$(layer 1)"
+	prepare cp "$temp/saved/catalogue.json" "$backups/machine/catalogue.json"
+	prepare truncate -s -100 "$backups/machine/catalogue.json"
+	expect "a damaged catalogue is refused" 1 "" \
+		"'$backups/machine/catalogue.json' is damaged, .*" \
+		"${variables[@]}" -- backup --to "$backups" --source-name machine \
+		--storage "$storage" 4000:1
+	prepare cp "$temp/saved/catalogue.json" "$backups/machine/catalogue.json"
+	prepare sed -i 's,4000-1.000001.qcow2,../4000-1.qcow2,' \
+		"$backups/machine/catalogue.json"
+	expect "a catalogue that leads elsewhere is refused" 1 "" \
+		".* is damaged, .*" -- list "$backups"
+	prepare cp "$temp/saved/catalogue.json" "$backups/machine/catalogue.json"
+	check "a file of somebody else stays" others_stay
+	backups=$fast/backups
+}
+
+others_stay()
+{
+	touch "$backups/machine/notes.txt" "$backups/machine/disk.qcow2" \
+		"$backups/machine/4000-1.000009.qcow2" \
+		"$backups/machine/4000-1.000008.qcow2.partial"
+	backup
+	[[ $message == *000009.qcow2\'* && $message == *000008.qcow2.partial\'* &&
+	   -e $backups/machine/notes.txt && -e $backups/machine/disk.qcow2 &&
+	   ! -e $backups/machine/4000-1.000009.qcow2 &&
+	   ! -e $backups/machine/4000-1.000008.qcow2.partial ]]
+}
+
+test_targets()
+{
+	prepare new_folder targets
+	backups=$fast/targets
+	prepare touch "$temp/empty"
+	expect "an empty file is replaced" 0 ".*" "" -- \
+		restore --from "$backups" "$temp/empty" --quiet
+	expect "a file is not replaced" 1 "" \
+		"'$temp/empty' is there already; --force replaces it" -- \
+		restore --from "$backups" "$temp/empty"
+	expect "no file in a backup is a target" 1 "" \
+		"'.*' is in the folder of a backup; restore to another place" -- \
+		restore --from "$backups" "$(layer 1)" --force
+	check "the file in the backup is as it was" \
+		qemu-img compare -q -F qcow2 "$points/1" "$(layer 1)"
+	expect "nor is a directory" 1 "" \
+		"'$temp' is neither a block device nor a regular file" -- \
+		restore --from "$backups" "$temp"
+	expect "no such point" 1 "" "there is no point 7; 'blksnap list' shows all" \
+		-- restore --from "$backups" --point 7 "$temp/x"
+	expect "no such disk" 1 "" "point 2 has no disk 'sda'; .*" -- \
+		restore --from "$backups" --disk sda "$temp/x"
+	expect "no such folder" 1 "" \
+		"cannot open '/nonexistent': No such file or directory" -- \
+		restore --from /nonexistent "$temp/x"
+	expect "an unknown format" 2 "" "--format 'vmdk': must be raw or qcow2" \
+		-- restore --from "$backups" --format vmdk "$temp/x"
+	prepare touch "$temp/half.partial"
+	expect "a file that is only half there stays" 1 "" \
+		"'$temp/half.partial' is there already, .*; remove it" -- \
+		restore --from "$backups" "$temp/half"
+	check "and is still there" test -e "$temp/half.partial"
+	backups=$fast/backups
+}
+
+test_devices()
+{
+	local loop=/dev/loop-none
+
+	backups=$fast/targets
+	if [[ ! $counting ]]; then
+		truncate -s 4M "$temp/device"
+		mkfs.ext4 -q -F "$temp/device" 2>/dev/null || true
+		loop=$(losetup -f --show "$temp/device" 2>/dev/null) || {
+			skip "devices as targets" "no loop devices"
+			return
+		}
+	fi
+	expect "a filesystem is not overwritten" 1 "" \
+		"'$loop' holds a filesystem, partitions or the like, which would be overwritten; --force does it" \
+		-- restore --from "$backups" "$loop"
+	expect "a device is restored to" 0 ".*" "" -- \
+		restore --from "$backups" "$loop" --force --quiet
+	check "the device has what the disk had" cmp -n $((40 * 65536 - 4096)) \
+		"$points/2" "$loop"
+	prepare truncate -s 1M "$temp/device"
+	prepare losetup -c "$loop"
+	expect "a device that is too small" 1 "" \
+		"'$loop' is too small: it has 1048576 bytes, the disk has 2617344" \
+		-- restore --from "$backups" "$loop" --force
+	prepare losetup -d "$loop"
+	backups=$fast/backups
+}
+
+test_programs()
+{
+	local command
+	local -a path
+
+	prepare new_folder programs
+	prepare mkdir "$temp/bin"
+	prepare ln -s "$(type -P timeout)" "$temp/bin/timeout"
+	backups=$fast/programs
+	command=(backup --to "$backups" --source-name machine --storage
+		"$storage" --quiet 4000:1)
+	path=(PATH="$temp/bin" "${variables[@]}")
+	expect "qemu-img is missing" 1 "" \
+		"cannot create a file: 'qemu-img' is not installed; on Debian: apt-get install qemu-utils" \
+		"${path[@]}" -- "${command[@]}"
+	prepare ln -s "$(type -P qemu-img)" "$temp/bin/qemu-img"
+	expect "qemu-nbd is missing" 1 "" \
+		"cannot open '.*': 'qemu-nbd' is not installed; on Debian: apt-get install qemu-utils" \
+		"${path[@]}" -- "${command[@]}"
+	expect "libnbd is missing" 1 "" \
+		"libnbd is not installed; on Debian: apt-get install libnbd0" \
+		"${variables[@]}" FAKE_NO_LIBRARY=libnbd.so.0 -- "${command[@]}"
+	expect "the other commands do without" 0 ".*" "" \
+		FAKE_NO_LIBRARY=libnbd.so.0 -- list "$backups"
+	check "all that was tried is removed" test ! -e "$(layer 3)" -a \
+		! -e "$(layer 3).partial"
+	backups=$fast/backups
+}
+
+full_filesystem()
+{
+	mount -t tmpfs -o size=3m tmpfs "$temp/small_fs" 2>/dev/null
+}
+
+test_space()
+{
+	if [[ ! $counting ]]; then
+		mkdir "$temp/small_fs"
+		full_filesystem || {
+			skip "no space" "cannot mount a tmpfs"
+			return
+		}
+	fi
+	prepare new_disk 1100
+	expect "no space" 1 "" \
+		"cannot (write|close) .*no space left; make room .*" \
+		"${variables[@]}" -- backup --to "$temp/small_fs" \
+		--storage "$storage" --source-name machine --quiet 4000:1
+	check "no space: nothing is left" \
+		holds_only "$temp/small_fs/machine" ./catalogue.json ./lock
+	prepare new_disk 20
+	expect "no space: a smaller disk has room" 0 ".*" "" "${variables[@]}" \
+		-- backup --to "$temp/small_fs" --storage "$storage" \
+		--source-name machine --quiet 4000:1
+	prepare umount "$temp/small_fs"
+}
+
+test_arguments()
+{
+	expect "no folder" 2 "" "backup: --to is missing; .*" -- backup 4000:1
+	expect "no device" 2 "" "backup: an argument is missing; .*" -- \
+		backup --to "$backups"
+	expect "no such folder" 1 "" \
+		"cannot create '/nonexistent/machine': No such file or directory" \
+		-- backup --to /nonexistent --source-name machine 4000:1
+	expect "a source name that leads elsewhere" 2 "" \
+		"--source-name '../x': must be a name .*" -- \
+		backup --to "$backups" --source-name ../x 4000:1
+	expect "a limit that is none" 2 "" "--limit '0': must be a number .*" -- \
+		backup --to "$backups" --limit 0 4000:1
+	expect "two wishes that exclude each other" 2 "" \
+		"--full and --incremental-only exclude each other" -- \
+		backup --to "$backups" --full --incremental-only 4000:1
+	expect "the module is not loaded" 1 "" "cannot open /dev/blksnap: .*" \
+		FAKE_OPEN=ENOENT "${variables[@]}" -- \
+		backup --to "$backups" --source-name machine 4000:1
+	expect "the take fails" 1 "" "cannot take the snapshot: .*" \
+		"${variables[@]}" FAKE_FAIL=snapshot_take:ETIMEDOUT \
+		LOG=".*snapshot_destroy $plain_id.*" -- backup --to "$backups" \
+		--source-name machine --storage "$storage" 4000:1
+	prepare mkdir -p "$backups/other"
+	prepare cp "$folder/catalogue.json" "$backups/other/"
+	expect "several sources" 2 "" \
+		"'$backups' holds backups of several sources; choose one with --source-name" \
+		-- list "$backups"
+	expect "one of them" 0 ".*" "" -- list "$backups" --source-name machine
+}
+
+# Or those that $ONLY names.
+all_tests()
+{
+	local test
+
+	for test in ${ONLY:-full incremental reasons small_blocks damage \
+		catalogue targets devices programs space arguments}; do
+		"test_$test"
+	done
+}
+
+run_all_tests
