@@ -206,7 +206,7 @@ static void tracked_disk_reap(struct work_struct *work)
  */
 static bool tracker_disk_has_table(const struct gendisk *disk)
 {
-	return !strncmp(disk->disk_name, "dm-", 3) && !queue_is_mq(disk->queue) &&
+	return disk_is_mapped(disk) && !queue_is_mq(disk->queue) &&
 	       !compat_dm_has_prefix(disk, "mpath-");
 }
 

@@ -332,6 +332,9 @@ void filter_replaced(struct gendisk *disk)
 {
 	struct tracked_disk *tracked_disk;
 
+	/* For others it says nothing, and looking a disk up finds whether its medium is new. */
+	if (!disk_is_mapped(disk))
+		return;
 	rcu_read_lock();
 	tracked_disk = tracked_disk_find(disk);
 	if (tracked_disk && tracked_disk->has_table)

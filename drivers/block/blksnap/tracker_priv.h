@@ -8,12 +8,14 @@
 #ifndef BLKSNAP_TRACKER_PRIV_H
 #define BLKSNAP_TRACKER_PRIV_H
 
+#include <linux/blkdev.h>
 #include <linux/cache.h>
 #include <linux/completion.h>
 #include <linux/hash.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
+#include <linux/string.h>
 #include <linux/workqueue.h>
 
 #include "bypass.h"
@@ -111,6 +113,12 @@ extern struct hlist_head tracked_disks[1 << TRACKED_DISK_HASH_BITS];
 static inline struct hlist_head *tracked_disk_bucket(const struct gendisk *disk)
 {
 	return &tracked_disks[hash_long((unsigned long)disk, TRACKED_DISK_HASH_BITS)];
+}
+
+/* A device-mapper device?  No other disks are called so. */
+static inline bool disk_is_mapped(const struct gendisk *disk)
+{
+	return !strncmp(disk->disk_name, "dm-", 3);
 }
 
 /* tracker_judge.c */

@@ -71,6 +71,7 @@ void gate_mend(struct gate *gate);
  * @storage_disk:	of STORAGE_BYTES
  * @spare_disk:		of STORAGE_BYTES, for the test's own purposes
  * @origin_gate:	over @origin_disk, if rig_gate_origin() was called
+ * @origin_top:	over @origin_gate, likewise
  * @storage_gate:	over @storage_disk
  * @origin:		what snapshots are made of
  * @storage:		what they store on
@@ -82,6 +83,7 @@ struct rig {
 	struct disk storage_disk;
 	struct disk spare_disk;
 	struct gate origin_gate;
+	struct gate origin_top;
 	struct gate storage_gate;
 	const struct disk *origin;
 	const struct disk *storage;

@@ -192,11 +192,15 @@ void rig_use_origin(const struct disk *disk)
 	rig.write_path = disk->path;
 }
 
-/* Keep the origin behind a gate, too; likewise. */
+/*
+ * Keep the origin behind a gate, too; likewise.  The origin is a device above the gate:
+ * its own table stays as it is, or the snapshot would be lost by that.
+ */
 void rig_gate_origin(void)
 {
-	gate_create(&rig.origin_gate, "origin", &rig.origin_disk);
-	rig_use_origin(&rig.origin_gate.disk);
+	gate_create(&rig.origin_gate, "origin-gate", &rig.origin_disk);
+	gate_create(&rig.origin_top, "origin", &rig.origin_gate.disk);
+	rig_use_origin(&rig.origin_top.disk);
 }
 
 static void finish_jobs(void)
@@ -220,6 +224,7 @@ void rig_tear_down(void)
 	finish_jobs();
 	ctl_tear_down();
 	ledger_close(&ledger);
+	gate_destroy(&rig.origin_top);
 	gate_destroy(&rig.origin_gate);
 	gate_destroy(&rig.storage_gate);
 	null_disk_destroy(&rig.origin_disk);
