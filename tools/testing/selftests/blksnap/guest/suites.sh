@@ -123,4 +123,9 @@ suite images images.sh --udev --on 6.1 --module blksnap --kmod loop --kmod dm-mo
 	--file Documentation/block/blksnap.rst:/run/blksnap.rst \
 	--disk 256M --disk 160M --disk 160M --disk 400M --disk 256M \
 	--arguments '/run/blksnap.rst' --timeout 900
+# What loads libnbd gets it with a program that is linked with it.
+suite backup backup.sh --on 6.1 --module blksnap --kmod ext4 \
+	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
+	--program nbdinfo --program mkfs.ext4 --program blockdev \
+	--disk 64M --disk 6G --disk 64M --timeout 600
 }

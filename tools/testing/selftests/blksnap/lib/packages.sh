@@ -541,6 +541,8 @@ pkg_need_guest()
 	pkg_need xz xz-utils
 	pkg_need /bin/busybox busybox-static
 	pkg_need mkfs.ext4 e2fsprogs
+	pkg_need qemu-nbd qemu-utils
+	pkg_need nbdinfo libnbd-bin
 	pkg_need dmsetup dmsetup
 	pkg_need ldd libc-bin
 	pkg_need setsid util-linux
