@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 /* The greatest request; compressing needs requests of this size to be fast. */
-#define QCOW_BUFFER_BYTES (1 << 20)
+#define QCOW_BUFFER_BYTES (1024 * 1024)
 
 struct qcow;
 

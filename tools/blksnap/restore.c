@@ -22,7 +22,7 @@
 /* qemu-img has this as its smallest piece; devices are written in any size. */
 #define TARGET_BLOCK_BYTES 65536
 
-#define ZERO_STEP_BYTES (1 << 20)
+#define ZERO_STEP_BYTES (1024 * 1024)
 
 static int write_all(const struct layer_sink *sink, const void *data,
 		     uint64_t nr_bytes, uint64_t offset)
