@@ -167,6 +167,12 @@ bool kernel_module_load(const char *name)
 	return !shell("modprobe %s 2>/dev/null", name);
 }
 
+/* Does the module notice another table of a device-mapper device?  Not with the hook. */
+bool filter_tells_of_tables(void)
+{
+	return shell("grep -qw bio_filter_register /proc/kallsyms");
+}
+
 /* Any request on the control node, returning 0, a count or a negative errno. */
 int ctl_call(unsigned long request, void *arg)
 {

@@ -53,6 +53,7 @@ int module_unload(void);
 bool module_is_loaded(void);
 int64_t module_parameter(const char *name);
 bool kernel_module_load(const char *name);
+bool filter_tells_of_tables(void);
 
 /* Open control node of the running test, -1 outside of one. */
 extern int ctl;

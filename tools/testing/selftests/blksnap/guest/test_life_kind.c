@@ -193,6 +193,7 @@ const struct life_kind dm_kind = {
 	.take_away = dm_take_away,
 	.unmake = dm_unmake,
 	.resize = dm_resize,
+	.changes_table = true,
 };
 
 /* --- a disk whose reads take their time --- */

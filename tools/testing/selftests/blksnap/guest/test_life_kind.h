@@ -17,6 +17,7 @@
  * @resize:	give it LARGE_BYTES instead of DISK_MIB, or those again; NULL if
  *		that cannot be done
  * @stays_while_open: @take_away waits for the last close, unnoticed by openers
+ * @changes_table: @take_away gives it another table, by which an image is lost
  *
  * There is one disk of each kind at a time, and it has DISK_MIB.
  */
@@ -29,6 +30,7 @@ struct life_kind {
 	void (*unmake)(struct disk *disk);
 	bool (*resize)(struct disk *disk, uint64_t nr_bytes);
 	bool stays_while_open;
+	bool changes_table;
 };
 
 /* A disk of memory: its driver deletes it at once. */

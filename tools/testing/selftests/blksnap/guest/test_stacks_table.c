@@ -76,7 +76,7 @@ void table_set_up(void)
 	ctl_set_up();
 	if (!load_modules("dm-mod"))
 		return;
-	if (!shell("grep -qw bio_filter_register /proc/kallsyms"))
+	if (!filter_tells_of_tables())
 		ktap_skip("the hook of this kernel does not tell of tables");
 }
 
