@@ -42,6 +42,16 @@ static bool cow_span_is_copied(const struct cow *cow, const struct cow_span *spa
 	return copied_map_next_uncopied(&cow->copied, span->first, span->last) > span->last;
 }
 
+/* The span of cow_must_hold() in registers is what most writes need. */
+static noinline bool cow_must_hold_uncopied(const struct cow *cow, const struct bio *bio,
+					    u64 first, u64 last)
+{
+	const struct cow_span span = { first, last };
+
+	/* Pairs with cmpxchg() in cow_remember_part(). */
+	return !smp_load_acquire(&cow->error) || cow_must_wait(cow, bio, &span);
+}
+
 /**
  * cow_must_hold() - would this write destroy old data?
  * @cow:	engine of an origin that @bio touches
@@ -62,8 +72,7 @@ bool cow_must_hold(const struct cow *cow, const struct bio *bio, sector_t sector
 	if (span.first == span.last ? copied_map_test(&cow->copied, span.first) :
 				      cow_span_is_copied(cow, &span))
 		return false;
-	/* Pairs with cmpxchg() in cow_remember_part(). */
-	return !smp_load_acquire(&cow->error) || cow_must_wait(cow, bio, &span);
+	return cow_must_hold_uncopied(cow, bio, span.first, span.last);
 }
 
 /*

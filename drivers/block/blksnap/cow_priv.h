@@ -233,6 +233,22 @@ static inline unsigned int cow_copy_blocks(const struct cow_copy *copy)
 	return copy->range.last - copy->range.first + 1;
 }
 
+/*
+ * The blocks of the engine that a bio hits, from its first sector on the disk.  False if
+ * it is beyond the engine: the origin may have grown after the take.
+ */
+static inline bool cow_bio_span(const struct cow *cow, const struct bio *bio, sector_t sector,
+				struct cow_span *span)
+{
+	sector_t start = cow->config.start, end = start + cow->config.nr_sectors;
+
+	if (sector >= end)
+		return false;
+	span->first = cow_sector_block(cow, max(sector, start) - start);
+	span->last = cow_sector_block(cow, min(sector + bio_sectors(bio), end) - start - 1);
+	return true;
+}
+
 /* cow_state.c */
 extern struct workqueue_struct *cow_wq;
 extern struct workqueue_struct *cow_store_wq;
@@ -241,8 +257,6 @@ int cow_state_module_init(void);
 void cow_state_module_exit(void);
 bool cow_io_begin(struct cow *cow);
 void cow_io_end(struct cow *cow);
-bool cow_bio_span(const struct cow *cow, const struct bio *bio, sector_t sector,
-		  struct cow_span *span);
 sector_t cow_blocks_to_sectors(const struct cow *cow, u64 first, u64 last);
 unsigned int cow_room(const struct cow *cow, bool is_sync);
 void cow_account_held(struct cow *cow, bool is_sync, int nr_writes);

@@ -74,19 +74,6 @@ void cow_io_end(struct cow *cow)
 		wake_up_all(&cow->progress);
 }
 
-/* False if the bio is beyond the engine: the origin may have grown after the take. */
-bool cow_bio_span(const struct cow *cow, const struct bio *bio, sector_t sector,
-		  struct cow_span *span)
-{
-	sector_t start = cow->config.start, end = start + cow->config.nr_sectors;
-
-	if (sector >= end)
-		return false;
-	span->first = cow_sector_block(cow, max(sector, start) - start);
-	span->last = cow_sector_block(cow, min(sector + bio_sectors(bio), end) - start - 1);
-	return true;
-}
-
 /* Length of a run of blocks, the last of which may be short. */
 sector_t cow_blocks_to_sectors(const struct cow *cow, u64 first, u64 last)
 {
