@@ -237,9 +237,6 @@ static void snapshot_stop_engines(struct snapshot *snapshot)
 		if (snapshot->members[i].cow)
 			cow_stop(snapshot->members[i].cow);
 	for (i = 0; i < snapshot->nr_members; i++)
-		if (snapshot->members[i].cow)
-			cow_forget_skipped(snapshot->members[i].cow);
-	for (i = 0; i < snapshot->nr_members; i++)
 		tracker_retire(snapshot->members[i].tracker);
 	/* Pairs with the callback of the filter. */
 	synchronize_rcu_expedited();
@@ -258,31 +255,12 @@ static void snapshot_shut_down_engines(struct snapshot *snapshot)
 			cow_shutdown(snapshot->members[i].cow);
 }
 
-/* Image I/O fails now, but the engines still see the writes. */
-static void snapshot_wait_discarded(struct snapshot *snapshot)
-{
-	u32 i;
-
-	for (i = 0; i < snapshot->nr_members; i++)
-		if (snapshot->members[i].cow)
-			cow_stop(snapshot->members[i].cow);
-	for (i = 0; i < snapshot->nr_members; i++)
-		if (snapshot->members[i].cow && cow_has_discards(snapshot->members[i].cow))
-			break;
-	WRITE_ONCE(snapshot->is_waiting_io, i < snapshot->nr_members);
-	for (i = 0; i < snapshot->nr_members; i++)
-		if (snapshot->members[i].cow)
-			cow_wait_discarded(snapshot->members[i].cow);
-	WRITE_ONCE(snapshot->is_waiting_io, false);
-}
-
 /*
  * Ends engines and images in whatever state they are.  Sleeps as long as the snapshot's
  * own devices take to complete the engines' I/O.
  */
 void snapshot_take_down(struct snapshot *snapshot)
 {
-	snapshot_wait_discarded(snapshot);
 	snapshot_stop_engines(snapshot);
 	WRITE_ONCE(snapshot->is_waiting_io, true);
 	snapshot_shut_down_engines(snapshot);
