@@ -59,7 +59,10 @@ static bool dm_find(struct disk *dm, const char *name)
 	return is_found && !disk_find(dm, path);
 }
 
-/* Make a device-mapper device; the test is skipped if that cannot be. */
+/*
+ * Make a device-mapper device; the test is skipped if that cannot be.  If the one of
+ * another test could not be removed, somebody has not let go of it.
+ */
 bool dm_create(struct disk *dm, const char *name, const char *format, ...)
 {
 	char table[400];
@@ -69,6 +72,8 @@ bool dm_create(struct disk *dm, const char *name, const char *format, ...)
 	vsnprintf(table, sizeof(table), format, args);
 	va_end(args);
 	kernel_module_load("dm-mod");
+	if (dm_find(dm, name))
+		FAIL("'%s' of another test is still there", name);
 	if (!shell("printf '%s' | dmsetup create --noudevsync %s >/dev/null 2>&1",
 		   table, name) && dm_find(dm, name))
 		return true;
