@@ -13,7 +13,7 @@
  * in the catalogue is whole.  Files of ours that it does not name were left by a
  * run that was interrupted; the next one removes them.
  *
- * Who writes holds the lock alone, who reads shares it.
+ * A writer holds the lock alone, readers share it.
  */
 #ifndef CATALOGUE_H
 #define CATALOGUE_H

@@ -447,9 +447,9 @@ int freeze_begin(struct freeze *freeze, const struct freeze_wait *wait)
 }
 
 /*
- * At the instant of the take, while no write passes: are the filesystems frozen that
- * somebody else has frozen?  One that is has no write in flight, nor had one since it was
- * frozen, whatever happened to it before that.  Neither allocates nor sleeps.
+ * Are the filesystems still frozen that somebody else had frozen?  Called at the instant
+ * of the take, while no write passes.  A frozen filesystem has no write in flight, so its
+ * image is clean.  Neither allocates nor sleeps.
  */
 void freeze_check_busy(struct freeze *freeze)
 {
