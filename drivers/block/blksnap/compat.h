@@ -44,29 +44,35 @@
  * @bdev:	the device, valid between bdev_ref_open() and bdev_ref_close()
  * @handle:	what the kernel at hand wants back at the close, if anything
  * @is_write:	opened for writing too
+ * @holder:	as for bdev_ref_open()
  */
 struct bdev_ref {
 	struct block_device *bdev;
 	void *handle;
 	bool is_write;
+	void *holder;
 };
 
 /*
- * bdev_ref_open() - open a block device by number, shared with other openers
+ * bdev_ref_open() - open a block device by number
  *
- * Never exclusive: an origin is mounted while it is snapshotted.
- * Return: 0, or what opening the device returned (-ENXIO, -ENODEV, -EACCES...).
+ * With a @holder, nobody else can claim the device until it is closed: the same holder may
+ * open it several times.  With NULL it is shared with other openers, as an origin is, which
+ * is mounted while it is snapshotted.
+ *
+ * Return: 0, or what opening the device returned (-ENXIO, -ENODEV, -EACCES..., -EBUSY if
+ *	   somebody else holds it).
  */
 #ifdef BLKSNAP_HAVE_BDEV_FILE	/* 6.9 */
 
-static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write)
+static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write, void *holder)
 {
 	blk_mode_t mode = BLK_OPEN_READ | (is_write ? BLK_OPEN_WRITE : 0);
-	struct file *file = bdev_file_open_by_dev(dev, mode, NULL, NULL);
+	struct file *file = bdev_file_open_by_dev(dev, mode, holder, NULL);
 
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	*ref = (struct bdev_ref){ .bdev = file_bdev(file), .handle = file, .is_write = is_write };
+	*ref = (struct bdev_ref){ .bdev = file_bdev(file), .handle = file };
 	return 0;
 }
 
@@ -78,14 +84,14 @@ static inline void bdev_ref_close(struct bdev_ref *ref)
 
 #elif defined(BLKSNAP_HAVE_BDEV_HANDLE)	/* 6.7 and 6.8 */
 
-static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write)
+static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write, void *holder)
 {
 	blk_mode_t mode = BLK_OPEN_READ | (is_write ? BLK_OPEN_WRITE : 0);
-	struct bdev_handle *handle = bdev_open_by_dev(dev, mode, NULL, NULL);
+	struct bdev_handle *handle = bdev_open_by_dev(dev, mode, holder, NULL);
 
 	if (IS_ERR(handle))
 		return PTR_ERR(handle);
-	*ref = (struct bdev_ref){ .bdev = handle->bdev, .handle = handle, .is_write = is_write };
+	*ref = (struct bdev_ref){ .bdev = handle->bdev, .handle = handle };
 	return 0;
 }
 
@@ -96,38 +102,43 @@ static inline void bdev_ref_close(struct bdev_ref *ref)
 
 #elif defined(BLK_OPEN_READ)	/* 6.5 and 6.6 */
 
-static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write)
+static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write, void *holder)
 {
 	blk_mode_t mode = BLK_OPEN_READ | (is_write ? BLK_OPEN_WRITE : 0);
-	struct block_device *bdev = blkdev_get_by_dev(dev, mode, NULL, NULL);
+	struct block_device *bdev = blkdev_get_by_dev(dev, mode, holder, NULL);
 
 	if (IS_ERR(bdev))
 		return PTR_ERR(bdev);
-	*ref = (struct bdev_ref){ .bdev = bdev, .is_write = is_write };
+	*ref = (struct bdev_ref){ .bdev = bdev, .holder = holder };
 	return 0;
 }
 
 static inline void bdev_ref_close(struct bdev_ref *ref)
 {
-	blkdev_put(ref->bdev, NULL);
+	blkdev_put(ref->bdev, ref->holder);
 }
 
 #else
 
-static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write)
+static inline fmode_t compat_bdev_mode(bool is_write, const void *holder)
 {
-	fmode_t mode = FMODE_READ | (is_write ? FMODE_WRITE : 0);
-	struct block_device *bdev = blkdev_get_by_dev(dev, mode, NULL);
+	return FMODE_READ | (is_write ? FMODE_WRITE : 0) | (holder ? FMODE_EXCL : 0);
+}
+
+static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write, void *holder)
+{
+	struct block_device *bdev = blkdev_get_by_dev(dev, compat_bdev_mode(is_write, holder),
+						      holder);
 
 	if (IS_ERR(bdev))
 		return PTR_ERR(bdev);
-	*ref = (struct bdev_ref){ .bdev = bdev, .is_write = is_write };
+	*ref = (struct bdev_ref){ .bdev = bdev, .is_write = is_write, .holder = holder };
 	return 0;
 }
 
 static inline void bdev_ref_close(struct bdev_ref *ref)
 {
-	blkdev_put(ref->bdev, FMODE_READ | (ref->is_write ? FMODE_WRITE : 0));
+	blkdev_put(ref->bdev, compat_bdev_mode(ref->is_write, ref->holder));
 }
 
 #endif

@@ -20,6 +20,8 @@
 #include "blksnap.h"
 
 #include <linux/blkdev.h>
+#include <linux/mm.h>
+#include <linux/printk.h>
 
 #include "cow_priv.h"
 #include "filter.h"
@@ -190,6 +192,25 @@ static enum cow_step cow_judge(struct cow *cow, struct bio *bio, const struct co
 	return step;
 }
 
+/*
+ * Is this a write to the snapshot's own storage, sent on by another driver?  Most drivers
+ * send on the pages that they are given.
+ */
+static bool cow_stores(const struct cow *cow, const struct bio *bio)
+{
+	return bio_op(bio) == REQ_OP_WRITE && bio_has_data((struct bio *)bio) &&
+	       page_private(bio->bi_io_vec[bio->bi_iter.bi_idx].bv_page) ==
+	       (unsigned long)cow->config.storage;
+}
+
+/* Each store would need another one. */
+static void cow_fail_on_own_store(struct cow *cow)
+{
+	pr_err_ratelimited("%u:%u: its storage lies on it, through another driver\n",
+			   MAJOR(cow->origin_dev), MINOR(cow->origin_dev));
+	cow_fail(cow, -ELOOP);
+}
+
 /* Discarding is optional, and copying for it would cost as much as for a write. */
 static bool cow_may_skip(struct cow *cow, const struct bio *bio, const struct cow_span *span)
 {
@@ -215,6 +236,10 @@ bool cow_hold(struct cow *cow, struct bio *bio)
 
 	if (!cow_bio_span(cow, bio, filter_bio_sector(bio), &span))
 		return true;
+	if (cow_stores(cow, bio)) {
+		cow_fail_on_own_store(cow);
+		return true;
+	}
 	if (cow_may_skip(cow, bio, &span)) {
 		bio_endio(bio);
 		return false;

@@ -83,6 +83,8 @@ static bool cow_add_copy(struct bio *bio, const struct cow_copy *copy)
 					      cow_block_bytes(copy->cow) - offset);
 		struct page *page = copy->bio.bi_io_vec[from >> block_shift].bv_page;
 
+		/* Tells cow_stores() whose it is, if it comes back. */
+		set_page_private(page, (unsigned long)copy->cow->config.storage);
 		if (bio_add_page(bio, page, nr_bytes, offset) != nr_bytes)
 			return false;
 		from += nr_bytes;

@@ -160,7 +160,7 @@ static unsigned int freeze_list(struct block_device *origin, dev_t *devs, unsign
 static int freeze_open(struct freeze *freeze, dev_t dev, unsigned int nr_origin, bool is_origin)
 {
 	struct freeze_device *device = &freeze->devices[freeze->nr_devices];
-	int ret = bdev_ref_open(&device->ref, dev, false);
+	int ret = bdev_ref_open(&device->ref, dev, false, NULL);
 
 	/* A partition that goes away at this moment has nothing to freeze. */
 	if (ret == -ENXIO || ret == -ENODEV)

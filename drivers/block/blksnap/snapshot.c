@@ -226,7 +226,7 @@ static int snapshot_claim_member(struct snapshot_member *member, dev_t dev)
 	/* An image changes only through us, and a snapshot of it would need the engine twice. */
 	if (snapimage_origin(dev, &origin_dev))
 		return protect_refuse(dev, "it is an image");
-	ret = bdev_ref_open(&ref, dev, false);
+	ret = bdev_ref_open(&ref, dev, false, NULL);
 	if (ret)
 		return ret;
 	ret = bdev_nr_sectors(ref.bdev) ? protect_check(ref.bdev) : -ENXIO;
@@ -483,15 +483,17 @@ out_put:
  * @count:	how many; 0 changes nothing
  *
  * Each snapshot that stores on the device keeps it open for writing until it has
- * ended.  The device may be mounted.
+ * ended, and claimed if nobody else had it, see storage_device.c.  The device may be
+ * mounted.
  *
  * Return: 0; -ESRCH if there is no such snapshot; -ENODEV, -ENXIO or another error of
  *	   opening the device; -EROFS if it is read-only; -EINVAL if it is an image,
- *	   zoned, or has larger logical blocks than a member, or if a range is empty,
- *	   beyond the end, not aligned to the logical blocks, or overlaps another range
- *	   of any snapshot; -EBUSY if a range lies on a device of which another snapshot
+ *	   zoned, has larger logical blocks than a member, or lies on a member through
+ *	   another driver, or if a range is empty, beyond the end, not aligned to the
+ *	   logical blocks, or overlaps another range of any snapshot, or nothing would be
+ *	   left of a member; -EBUSY if a range lies on a device of which another snapshot
  *	   is taken, or belongs to one that is still ending; -ENOMEM; -EINTR if the
- *	   caller was killed.
+ *	   caller was killed.  The log has the reason of the first three.
  */
 int snapshot_append_storage(const uuid_t *id, dev_t dev,
 			    const struct blk_snap_block_range *ranges, u32 count)
@@ -504,7 +506,7 @@ int snapshot_append_storage(const uuid_t *id, dev_t dev,
 		return -ESRCH;
 	if (!count)
 		goto out_put;
-	device = storage_device_open(dev);
+	device = storage_device_open(snapshot, dev);
 	if (IS_ERR(device)) {
 		ret = PTR_ERR(device);
 		goto out_put;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * A snapshot's inside, shared by snapshot.c, snapshot_list.c, snapshot_storage.c,
- * snapshot_take.c
+ * storage_device.c, snapshot_take.c
  *
  * snapshot.c is the entrance: it makes, finds, locks and ends snapshots, and calls the
  * last two.  snapshot_list.c tells what there is, and finds snapshots through it.
- * snapshot_storage.c checks what is appended and cuts it to the engines' blocks;
- * snapshot_take.c gives the members engines and images, and takes them away again.
+ * snapshot_storage.c checks what is appended and cuts it to the engines' blocks, with
+ * storage_device.c for the devices that it lies on; snapshot_take.c gives the members
+ * engines and images, and takes them away again.
  *
  * A snapshot's lock is held while the snapshot is taken, for as long as its devices
  * need, but by no call about another snapshot.  snapshots_lock is held for moments,
@@ -37,7 +38,6 @@ struct cow;
 struct diff_storage;
 struct pid;
 struct snapimage;
-struct storage_device;
 struct take;
 struct tracker;
 
@@ -59,6 +59,7 @@ enum snapshot_state {
  * @tracker:	claimed while the snapshot is in the list
  * @is_new:	the device was not tracked before
  * @is_frozen:	everything on it was frozen at the take
+ * @nr_own_sectors: of it, appended as storage; protected by the snapshot's lock
  * @origin:	open while there is an engine
  * @cow:	the engine, with a reference; NULL in SNAPSHOT_CREATED
  * @image:	NULL in SNAPSHOT_CREATED
@@ -68,9 +69,17 @@ struct snapshot_member {
 	struct tracker *tracker;
 	bool is_new;
 	bool is_frozen;
+	u64 nr_own_sectors;
 	struct bdev_ref origin;
 	struct cow *cow;
 	struct snapimage *image;
+};
+
+/* A device with storage on it, open for writing; one per device and snapshot. */
+struct storage_device {
+	struct list_head link;
+	dev_t dev;
+	struct bdev_ref ref;
 };
 
 /**
@@ -142,13 +151,17 @@ static inline void snapshot_set_state(struct snapshot *snapshot, enum snapshot_s
 	mutex_unlock(&snapshots_lock);
 }
 
-/* snapshot_storage.c */
-struct storage_device *storage_device_open(dev_t dev);
+/* storage_device.c */
+int storage_refuse(dev_t dev, int error, const char *reason);
+struct storage_device *storage_device_open(struct snapshot *snapshot, dev_t dev);
 void storage_device_close(struct storage_device *device);
+void snapshot_close_storage_devices(struct snapshot *snapshot);
+
+/* snapshot_storage.c */
+bool member_clip(const struct snapshot_member *member, sector_t *start, sector_t *end);
 int snapshot_add_storage(struct snapshot *snapshot, struct storage_device **device,
 			 const struct blk_snap_block_range *ranges, u32 count);
 int snapshot_exclude_storage(struct snapshot_member *member, struct diff_storage *storage);
-void snapshot_close_storage_devices(struct snapshot *snapshot);
 
 /* snapshot_take.c */
 struct take *take_open(struct snapshot *snapshot);

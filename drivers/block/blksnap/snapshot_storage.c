@@ -14,7 +14,6 @@
 #include "blksnap.h"
 
 #include <linux/blkdev.h>
-#include <linux/err.h>
 #include <linux/limits.h>
 #include <linux/lockdep.h>
 #include <linux/math.h>
@@ -23,19 +22,10 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
-#include "compat.h"
 #include "cow.h"
 #include "diff_storage.h"
-#include "snapimage.h"
 #include "snapshot_priv.h"
 #include "tracker.h"
-
-/* A device with storage on it; one per device and snapshot. */
-struct storage_device {
-	struct list_head link;
-	dev_t dev;
-	struct bdev_ref ref;
-};
 
 /*
  * Reads of an image come in logical blocks of the origin, and go on to the storage in
@@ -50,68 +40,6 @@ static bool snapshot_can_store_on(const struct snapshot *snapshot, struct block_
 		    tracker_logical_block_bytes(snapshot->members[i].tracker))
 			return false;
 	return true;
-}
-
-static int storage_device_check(struct block_device *bdev)
-{
-	if (bdev_read_only(bdev))
-		return -EROFS;
-	/* Copies are written anywhere, in units of DIFF_STORAGE_ALIGN_SECTORS. */
-	if (bdev_is_zoned(bdev) ||
-	    bdev_logical_block_size(bdev) > DIFF_STORAGE_ALIGN_SECTORS << SECTOR_SHIFT)
-		return -EINVAL;
-	return 0;
-}
-
-/*
- * For snapshot_add_storage() or storage_device_close(); or an ERR_PTR, see
- * snapshot_append_storage().  May wait for the device.
- */
-struct storage_device *storage_device_open(dev_t dev)
-{
-	struct storage_device *device;
-	dev_t origin_dev;
-	int ret;
-
-	if (!dev)
-		return ERR_PTR(-ENODEV);
-	/* Copies on an image would have to be copied, too. */
-	if (snapimage_origin(dev, &origin_dev))
-		return ERR_PTR(-EINVAL);
-	device = kzalloc(sizeof(*device), GFP_KERNEL);
-	if (!device)
-		return ERR_PTR(-ENOMEM);
-	device->dev = dev;
-	ret = bdev_ref_open(&device->ref, dev, true);
-	if (ret)
-		goto err_free;
-	ret = storage_device_check(device->ref.bdev);
-	if (ret)
-		goto err_close;
-	return device;
-
-err_close:
-	bdev_ref_close(&device->ref);
-err_free:
-	kfree(device);
-	return ERR_PTR(ret);
-}
-
-void storage_device_close(struct storage_device *device)
-{
-	bdev_ref_close(&device->ref);
-	kfree(device);
-}
-
-/* The storage has been destroyed. */
-void snapshot_close_storage_devices(struct snapshot *snapshot)
-{
-	struct storage_device *device, *next;
-
-	list_for_each_entry_safe(device, next, &snapshot->storage_devices, link) {
-		list_del(&device->link);
-		storage_device_close(device);
-	}
 }
 
 static struct storage_device *snapshot_find_storage_device(struct snapshot *snapshot, dev_t dev)
@@ -141,14 +69,19 @@ static int storage_check_range(struct block_device *bdev,
 	u64 capacity = bdev_nr_sectors(bdev);
 	u64 block_sectors = bdev_logical_block_size(bdev) >> SECTOR_SHIFT;
 
-	if (!range->sector_count || range->sector_offset > capacity ||
+	if (!range->sector_count)
+		return storage_refuse(bdev->bd_dev, -EINVAL, "a range is empty");
+	if (range->sector_offset > capacity ||
 	    range->sector_count > capacity - range->sector_offset)
-		return -EINVAL;
-	return (range->sector_offset | range->sector_count) & (block_sectors - 1) ? -EINVAL : 0;
+		return storage_refuse(bdev->bd_dev, -EINVAL, "a range ends after its end");
+	if ((range->sector_offset | range->sector_count) & (block_sectors - 1))
+		return storage_refuse(bdev->bd_dev, -EINVAL,
+				      "a range is not aligned to its logical blocks");
+	return 0;
 }
 
 /* The part of [*start, *end) on a disk that lies on a member; false if none does. */
-static bool member_clip(const struct snapshot_member *member, sector_t *start, sector_t *end)
+bool member_clip(const struct snapshot_member *member, sector_t *start, sector_t *end)
 {
 	sector_t first = tracker_start_sector(member->tracker);
 
@@ -178,6 +111,14 @@ static bool snapshot_protects_range(struct snapshot *snapshot, const struct diff
 	return false;
 }
 
+static int storage_refuse_taken(const struct diff_range *range, const struct snapshot *owner)
+{
+	if (owner->is_ending)
+		return storage_refuse(range->bdev->bd_dev, -EBUSY,
+				      "a range is storage of a snapshot that is ending");
+	return storage_refuse(range->bdev->bd_dev, -EINVAL, "a range is storage already");
+}
+
 /*
  * No snapshot may have the range already.  Nor may it lie on the origin of another
  * snapshot that is taken: that snapshot does not copy what our engines overwrite, and
@@ -190,11 +131,11 @@ static int __snapshot_check_place(struct snapshot *snapshot, const struct diff_r
 
 	lockdep_assert_held(&snapshots_lock);
 	list_for_each_entry(other, &snapshots, link) {
-		/* Of one that is ending, it will be free. */
 		if (diff_storage_overlaps(other->storage, range))
-			return other->is_ending ? -EBUSY : -EINVAL;
+			return storage_refuse_taken(range, other);
 		if (other != snapshot && snapshot_protects_range(other, range))
-			return -EBUSY;
+			return storage_refuse(range->bdev->bd_dev, -EBUSY,
+					      "another snapshot of it is taken");
 	}
 	return 0;
 }
@@ -212,6 +153,53 @@ static int __snapshot_check_places(struct snapshot *snapshot, struct block_devic
 		cond_resched();
 	}
 	return ret;
+}
+
+/* The sectors of a member that lie in the ranges. */
+static u64 member_own_sectors(const struct snapshot_member *member, struct block_device *bdev,
+			      const struct blk_snap_block_range *ranges, u32 count)
+{
+	sector_t start, end;
+	u64 nr_sectors = 0;
+	u32 i;
+
+	if (bdev->bd_disk != tracker_disk(member->tracker))
+		return 0;
+	for (i = 0; i < count; i++) {
+		start = bdev->bd_start_sect + ranges[i].sector_offset;
+		end = start + ranges[i].sector_count;
+		if (member_clip(member, &start, &end))
+			nr_sectors += end - start;
+	}
+	return nr_sectors;
+}
+
+/* An image shows zeros where the storage is: of the whole member, it would be worth nothing. */
+static int snapshot_check_rest(struct snapshot *snapshot, struct block_device *bdev,
+			       const struct blk_snap_block_range *ranges, u32 count)
+{
+	struct snapshot_member *member;
+	u32 i;
+
+	lockdep_assert_held(&snapshot->lock);
+	for (i = 0; i < snapshot->nr_members; i++) {
+		member = &snapshot->members[i];
+		if (member->nr_own_sectors + member_own_sectors(member, bdev, ranges, count) >=
+		    tracker_nr_sectors(member->tracker))
+			return storage_refuse(bdev->bd_dev, -EINVAL,
+					      "nothing would be left of an origin");
+	}
+	return 0;
+}
+
+static void snapshot_note_own(struct snapshot *snapshot, struct block_device *bdev,
+			      const struct blk_snap_block_range *ranges, u32 count)
+{
+	u32 i;
+
+	for (i = 0; i < snapshot->nr_members; i++)
+		snapshot->members[i].nr_own_sectors +=
+			member_own_sectors(&snapshot->members[i], bdev, ranges, count);
 }
 
 /**
@@ -384,16 +372,34 @@ static int snapshot_exclude_pieces(struct snapshot *snapshot, struct block_devic
 	return ret;
 }
 
+static int __snapshot_add_pieces(struct snapshot *snapshot, struct block_device *bdev,
+				 const struct storage_pieces *pieces)
+{
+	unsigned int noio;
+	int ret;
+
+	lockdep_assert_held(&snapshots_lock);
+	/* Other snapshots must not wait while a device frees memory. */
+	noio = memalloc_noio_save();
+	ret = diff_storage_append(snapshot->storage, pieces->ranges, pieces->nr_ranges);
+	memalloc_noio_restore(noio);
+	/* All else has been checked. */
+	if (ret == -EINVAL)
+		storage_refuse(bdev->bd_dev, ret, "ranges overlap each other");
+	return ret;
+}
+
 static int snapshot_append_ranges(struct snapshot *snapshot, struct block_device *bdev,
 				  const struct blk_snap_block_range *ranges, u32 count)
 {
 	struct storage_pieces pieces = { };
-	unsigned int noio;
 	int ret = 0;
 	u32 i;
 
 	for (i = 0; i < count && !ret; i++)
 		ret = storage_check_range(bdev, &ranges[i]);
+	if (!ret)
+		ret = snapshot_check_rest(snapshot, bdev, ranges, count);
 	if (ret)
 		return ret;
 	ret = snapshot_cut_ranges(snapshot, bdev, ranges, count, &pieces);
@@ -405,12 +411,9 @@ static int snapshot_append_ranges(struct snapshot *snapshot, struct block_device
 		goto out_free;
 
 	mutex_lock(&snapshots_lock);
-	/* Other snapshots must not wait while a device frees memory. */
-	noio = memalloc_noio_save();
 	ret = __snapshot_check_places(snapshot, bdev, ranges, count);
 	if (!ret)
-		ret = diff_storage_append(snapshot->storage, pieces.ranges, pieces.nr_ranges);
-	memalloc_noio_restore(noio);
+		ret = __snapshot_add_pieces(snapshot, bdev, &pieces);
 	mutex_unlock(&snapshots_lock);
 
 out_free:
@@ -431,8 +434,11 @@ int snapshot_add_storage(struct snapshot *snapshot, struct storage_device **devi
 	int ret;
 
 	if (!snapshot_can_store_on(snapshot, used->ref.bdev))
-		return -EINVAL;
+		return storage_refuse(used->dev, -EINVAL,
+				      "its logical blocks are larger than those of an origin");
 	ret = snapshot_append_ranges(snapshot, used->ref.bdev, ranges, count);
+	if (!ret)
+		snapshot_note_own(snapshot, used->ref.bdev, ranges, count);
 	if (!ret && !known) {
 		list_add(&used->link, &snapshot->storage_devices);
 		*device = NULL;

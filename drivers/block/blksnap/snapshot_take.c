@@ -90,7 +90,8 @@ struct take {
 /* The number may belong to another device by now: tracker_refresh() checks that. */
 static int take_open_origin(struct take *take, u32 i)
 {
-	int ret = bdev_ref_open(&take->refs[i], take->snapshot->members[i].dev, false);
+	int ret = bdev_ref_open(&take->refs[i], take->snapshot->members[i].dev, false,
+				NULL);
 
 	if (ret)
 		return ret;

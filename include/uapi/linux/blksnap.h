@@ -348,14 +348,17 @@ struct blk_snap_snapshot_append_storage {
  * else may use them until the snapshot is destroyed.  They may lie on a device
  * of the snapshot itself, as blocks of a file: that file must have owned the
  * blocks before the snapshot is taken, which the module cannot check.  The call
- * is allowed before and after the take, as often as needed.
+ * is allowed before and after the take, as often as needed.  Until the snapshot is
+ * destroyed, nobody else can claim the device (mount it, format it), unless somebody
+ * had claimed it before, or it is a device of the snapshot or the disk of one.
  *
  * Return: 0, also for a count of 0; -ESRCH if there is no such snapshot;
  * -ENODEV or -ENXIO if there is no such device; -EROFS if it is read-only;
- * -EINVAL if it is an image, is zoned or has larger logical blocks than a device
- * of the snapshot, or if a range is empty, reaches beyond the end of the device,
- * is not aligned to its logical block size, or overlaps with another range of
- * any snapshot; -EBUSY if a range lies on a device of which another snapshot is
+ * -EINVAL if it is an image, is zoned, has larger logical blocks than a device
+ * of the snapshot or lies on one through another driver, or if a range is empty,
+ * reaches beyond the end of the device, is not aligned to its logical block size, or
+ * overlaps with another range of any snapshot, or if nothing would be left of a device
+ * of the snapshot; -EBUSY if a range lies on a device of which another snapshot is
  * taken, or belongs to a snapshot that was destroyed and still writes to it: try
  * again; -E2BIG for more than 262144 ranges; -ENOMEM.  All ranges are added or
  * none.

@@ -90,7 +90,7 @@ suite cost test_bench $null_blk --icount --memory 1500 \
 	--file tools/testing/selftests/blksnap/bench/budgets:/run/budgets \
 	--arguments '--filter blksnap.cost_ --budgets /run/budgets' --timeout 600 \
 	--skip '!(6.1) the budgets are those of 6.1'
-suite storage test_storage $null_blk --kmod dm-mod --kmod dm-delay \
+suite storage test_storage $null_blk --kmod dm-mod --kmod dm-delay --kmod loop \
 	--kmod scsi_debug --kmod sd_mod --kmod ext4 --kmod-if xfs --program dmsetup \
 	--program mkfs.ext4 --program e2fsck --program mkswap --program mkfs.xfs \
 	--program xfs_repair --memory 1280 \

@@ -27,6 +27,7 @@ static const struct ktap_suite suites[] = {
 	{ "fill", fill_set_up, fill_tear_down, fill_tests },
 	{ "own", rig_set_up, own_tear_down, own_tests },
 	{ "pin", rig_set_up, pin_tear_down, pin_tests },
+	{ "owner", rig_set_up, owner_tear_down, owner_tests },
 	{ "slow", rig_set_up, slow_tear_down, slow_tests },
 	{ "error", rig_set_up, error_tear_down, error_tests },
 	{ "image", rig_set_up, rig_tear_down, image_tests },

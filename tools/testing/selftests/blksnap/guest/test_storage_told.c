@@ -124,7 +124,7 @@ void log_clear(void)
 	klogctl(KLOG_CLEAR, NULL, 0);
 }
 
-static unsigned int count_in_log(const char *text)
+unsigned int count_in_log(const char *text)
 {
 	const int nr_bytes = klogctl(KLOG_SIZE, NULL, 0);
 	char *log = malloc(nr_bytes + 1);

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Whose the storage is
+ *
+ * A device with storage on it is in use for everybody else, as if it were mounted, but
+ * for an origin, and for a device that somebody else has already.  Storage that lies on
+ * an origin through another driver is refused; if the module cannot see that, the
+ * snapshot fails at the first store.  Whatever is refused has its reason in the log.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "stacked.h"
+#include "test_storage.h"
+
+#define OWNER_DIR "/tmp/storage-owner"
+#define RANGE_AT (4 * MIB)
+#define RANGE_BYTES (4 * MIB)
+
+static struct disk below, above, loop_disk;
+
+static int append_at(const struct snapshot *snapshot, const struct disk *disk, uint64_t at)
+{
+	return append_range(snapshot, disk, at / SECTOR_SIZE, RANGE_BYTES / SECTOR_SIZE);
+}
+
+/* What mkfs, mount, swapon, pvcreate, and mdadm ask for first. */
+static int claim_error(const struct disk *disk)
+{
+	int fd = open(disk->path, O_RDWR | O_EXCL | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno;
+	close(fd);
+	return 0;
+}
+
+void owner_tear_down(void)
+{
+	umount(OWNER_DIR);
+	if (loop_disk.path[0])
+		loop_remove(&loop_disk);
+	rig_tear_down();
+	mapping_remove("owner-above");
+	mapping_remove("owner-below");
+	memset(&loop_disk, 0, sizeof(loop_disk));
+}
+
+/* --- claimed --- */
+
+static void expect_device_is_in_use(const struct disk *disk)
+{
+	EXPECT_EQ(claim_error(disk), EBUSY);
+	EXPECT(shell("mkfs.ext4 -q -F %s >/dev/null 2>&1", disk->path));
+	EXPECT_EQ(mount(disk->path, OWNER_DIR, "ext4", 0, NULL), -1);
+	EXPECT_EQ(errno, EBUSY);
+}
+
+static void test_storage_device_is_in_use(void)
+{
+	mkdir(OWNER_DIR, 0755);
+	ASSERT_EQ(shell("mkfs.ext4 -q -F -E nodiscard %s", rig.spare_disk.path), 0);
+	snapshot_create(&rig.snapshot, rig.origin);
+	ASSERT_OK(append_at(&rig.snapshot, &rig.spare_disk, RANGE_AT));
+	expect_device_is_in_use(&rig.spare_disk);
+	snapshot_take(&rig.snapshot);
+	expect_device_is_in_use(&rig.spare_disk);
+	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	EXPECT_EQ(claim_error(&rig.spare_disk), 0);
+	ASSERT_OK(mount(rig.spare_disk.path, OWNER_DIR, "ext4", 0, NULL));
+}
+
+static void test_snapshots_share_a_storage_device(void)
+{
+	struct snapshot other;
+
+	snapshot_create(&rig.snapshot, rig.origin);
+	snapshot_create(&other, rig.storage);
+	ASSERT_OK(append_at(&rig.snapshot, &rig.spare_disk, RANGE_AT));
+	ASSERT_OK(append_at(&other, &rig.spare_disk, RANGE_AT + RANGE_BYTES));
+	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	EXPECT_EQ(claim_error(&rig.spare_disk), EBUSY);
+	ASSERT_OK(blksnap_snapshot_destroy(ctl, &other.id));
+	EXPECT_EQ(claim_error(&rig.spare_disk), 0);
+}
+
+static void test_refused_append_claims_nothing(void)
+{
+	snapshot_create(&rig.snapshot, rig.origin);
+	EXPECT_ERR(append_range(&rig.snapshot, &rig.spare_disk, 0, 1 << 30), EINVAL);
+	EXPECT_EQ(claim_error(&rig.spare_disk), 0);
+}
+
+static void test_storage_in_a_partition_is_in_use(void)
+{
+	struct disk first, second;
+
+	ASSERT_OK(partition_add(&rig.spare_disk, &first, 2048, 8 * 2048));
+	ASSERT_OK(partition_add(&rig.spare_disk, &second, 9 * 2048, 8 * 2048));
+	snapshot_create(&rig.snapshot, rig.origin);
+	ASSERT_OK(append_at(&rig.snapshot, &second, 2 * MIB));
+	EXPECT_EQ(claim_error(&second), EBUSY);
+	EXPECT_EQ(claim_error(&rig.spare_disk), EBUSY);
+	EXPECT_EQ(claim_error(&first), 0);
+	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	EXPECT_EQ(claim_error(&rig.spare_disk), 0);
+}
+
+static void test_device_of_somebody_else_is_shared(void)
+{
+	int fd = ASSERT_OK(open(rig.spare_disk.path, O_RDWR | O_EXCL | O_CLOEXEC));
+
+	snapshot_create(&rig.snapshot, rig.origin);
+	EXPECT_OK(append_at(&rig.snapshot, &rig.spare_disk, RANGE_AT));
+	close(fd);
+	snapshot_take(&rig.snapshot);
+}
+
+/* An origin that nobody uses today may be mounted tomorrow. */
+static void test_origin_is_not_claimed(void)
+{
+	struct disk part;
+
+	ASSERT_OK(partition_add(&rig.origin_disk, &part, 2048, 8 * 2048));
+	snapshot_create(&rig.snapshot, rig.origin);
+	ASSERT_OK(append_at(&rig.snapshot, rig.origin, 10 * MIB));
+	snapshot_take(&rig.snapshot);
+	EXPECT_EQ(claim_error(rig.origin), 0);
+	EXPECT_EQ(claim_error(&part), 0);
+	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	/* Its disk neither: it would be in use as well. */
+	snapshot_create(&rig.snapshot, &part);
+	ASSERT_OK(append_at(&rig.snapshot, rig.origin, 10 * MIB));
+	EXPECT_EQ(claim_error(&part), 0);
+}
+
+/* --- through another driver --- */
+
+static void expect_refused(int ret, const struct disk *disk, const char *reason)
+{
+	char line[160];
+
+	EXPECT_ERR(ret, EINVAL);
+	snprintf(line, sizeof(line), "blksnap: %u:%u: cannot be storage: %s\n", disk->id.mj,
+		 disk->id.mn, reason);
+	EXPECT_EQ(count_in_log(line), 1);
+}
+
+#define THROUGH "it lies on an origin through another driver"
+
+static void test_storage_above_the_origin_is_refused(void)
+{
+	ASSERT_OK(linear_create(&below, "owner-below", rig.origin));
+	ASSERT_OK(linear_create(&above, "owner-above", &below));
+	snapshot_create(&rig.snapshot, rig.origin);
+	expect_refused(append_at(&rig.snapshot, &below, RANGE_AT), &below, THROUGH);
+	expect_refused(append_at(&rig.snapshot, &above, RANGE_AT), &above, THROUGH);
+	/* The devices are as they were. */
+	EXPECT_EQ(claim_error(&above), 0);
+	ASSERT_OK(append_at(&rig.snapshot, &rig.spare_disk, RANGE_AT));
+	snapshot_take(&rig.snapshot);
+}
+
+static void test_storage_in_a_partition_of_the_origin_is_refused_above(void)
+{
+	struct disk first, second;
+
+	ASSERT_OK(partition_add(&rig.origin_disk, &first, 2048, 6 * 2048));
+	ASSERT_OK(partition_add(&rig.origin_disk, &second, 7 * 2048, 8 * 2048));
+	ASSERT_OK(linear_create(&above, "owner-above", &second));
+	snapshot_create(&rig.snapshot, rig.origin);
+	expect_refused(append_at(&rig.snapshot, &above, 2 * MIB), &above, THROUGH);
+	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	/* Beside the origin there is no loop. */
+	snapshot_create(&rig.snapshot, &first);
+	EXPECT_OK(append_at(&rig.snapshot, &above, 2 * MIB));
+}
+
+static void test_storage_on_a_loop_device_on_the_origin_is_refused(void)
+{
+	struct disk file = { .path = OWNER_DIR "/file" };
+
+	mkdir(OWNER_DIR, 0755);
+	ASSERT_OK(loop_create(&loop_disk, rig.origin, SECTOR_SIZE));
+	snapshot_create(&rig.snapshot, rig.origin);
+	expect_refused(append_at(&rig.snapshot, &loop_disk, RANGE_AT), &loop_disk, THROUGH);
+	loop_remove(&loop_disk);
+
+	ASSERT_EQ(shell("mkfs.ext4 -q -F -E nodiscard %s", rig.origin->path), 0);
+	ASSERT_OK(mount(rig.origin->path, OWNER_DIR, "ext4", 0, NULL));
+	ASSERT(file_reserve(file.path, 9 * MIB));
+	log_clear();
+	ASSERT_OK(loop_create(&loop_disk, &file, SECTOR_SIZE));
+	expect_refused(append_at(&rig.snapshot, &loop_disk, RANGE_AT), &loop_disk, THROUGH);
+}
+
+/* The module learns only when it stores where the device leads by now. */
+static void test_storage_that_is_led_to_the_origin(void)
+{
+	row("its storage turns out to lie on the origin, through another driver");
+	rig_take(STORAGE_BYTES / 2);
+	snprintf(rig.storage_gate.lower, sizeof(rig.storage_gate.lower), "%s",
+		 rig.origin->path);
+	rig.storage_gate.nr_sectors = rig.origin->nr_bytes / SECTOR_SIZE;
+	gate_mend(&rig.storage_gate);
+	log_clear();
+	/* What is stored goes over the origin, to where nobody knows of it. */
+	origin_write(BLOCK_BYTES, ORIGIN_BYTES - MIB);
+	expect_lost(&rig.snapshot, rig.origin, ELOOP);
+	EXPECT(count_in_log("its storage lies on it, through another driver\n") >= 1);
+}
+
+/* --- what is left of an origin --- */
+
+static void test_whole_origin_is_no_storage(void)
+{
+	const uint64_t half = ORIGIN_BYTES / 2 / SECTOR_SIZE;
+
+	snapshot_create(&rig.snapshot, rig.origin);
+	expect_refused(append_range(&rig.snapshot, rig.origin, 0, 2 * half), rig.origin,
+		       "nothing would be left of an origin");
+	EXPECT_OK(append_range(&rig.snapshot, rig.origin, 0, half));
+	log_clear();
+	expect_refused(append_range(&rig.snapshot, rig.origin, half, half), rig.origin,
+		       "nothing would be left of an origin");
+	EXPECT_OK(append_range(&rig.snapshot, rig.origin, half + 2048, half - 2048));
+	snapshot_take(&rig.snapshot);
+}
+
+/* --- the reasons --- */
+
+static void test_refusals_have_their_reasons(void)
+{
+	struct blk_snap_block_range twins[] = { { 4096, 4096 }, { 6144, 4096 } };
+	const uint64_t end = rig.spare_disk.nr_bytes / SECTOR_SIZE;
+	const struct disk *spare = &rig.spare_disk;
+	struct null_disk_options large = { .block_bytes = 4096 };
+	struct disk other;
+
+	snapshot_create(&rig.snapshot, rig.origin);
+	expect_refused(append_range(&rig.snapshot, spare, 4096, 0), spare, "a range is empty");
+	expect_refused(append_range(&rig.snapshot, spare, end - 8, 16), spare,
+		       "a range ends after its end");
+	expect_refused(blksnap_snapshot_append_storage(ctl, &rig.snapshot.id, spare->id, twins, 2),
+		       spare, "ranges overlap each other");
+	ASSERT_OK(append_range(&rig.snapshot, spare, 4096, 4096));
+	expect_refused(append_range(&rig.snapshot, spare, 8000, 4096), spare,
+		       "a range is storage already");
+	ASSERT_OK(null_disk_create(&other, "nullb3", 16, &large));
+	expect_refused(append_range(&rig.snapshot, &other, 4096, 4096), &other,
+		       "its logical blocks are larger than those of an origin");
+	null_disk_destroy(&other);
+}
+
+static void test_read_only_and_image_have_their_reasons(void)
+{
+	struct disk image;
+	char line[160];
+	int on = 1, fd;
+
+	snapshot_now(&rig.snapshot, rig.origin, rig.storage);
+	disk_find(&image, image_of(&rig.snapshot, rig.origin));
+	expect_refused(append_range(&rig.snapshot, &image, 4096, 4096), &image, "it is an image");
+	fd = ASSERT_OK(open(rig.spare_disk.path, O_RDONLY | O_CLOEXEC));
+	ASSERT_OK(ioctl(fd, BLKROSET, &on));
+	EXPECT_ERR(append_range(&rig.snapshot, &rig.spare_disk, 4096, 4096), EROFS);
+	on = 0;
+	ASSERT_OK(ioctl(fd, BLKROSET, &on));
+	close(fd);
+	snprintf(line, sizeof(line), "%u:%u: cannot be storage: it is read-only\n",
+		 rig.spare_disk.id.mj, rig.spare_disk.id.mn);
+	EXPECT_EQ(count_in_log(line), 1);
+}
+
+const struct ktap_test owner_tests[] = {
+	KTAP_TEST(test_storage_device_is_in_use),
+	KTAP_TEST(test_snapshots_share_a_storage_device),
+	KTAP_TEST(test_refused_append_claims_nothing),
+	KTAP_TEST(test_storage_in_a_partition_is_in_use),
+	KTAP_TEST(test_device_of_somebody_else_is_shared),
+	KTAP_TEST(test_origin_is_not_claimed),
+	KTAP_TEST(test_storage_above_the_origin_is_refused),
+	KTAP_TEST(test_storage_in_a_partition_of_the_origin_is_refused_above),
+	KTAP_TEST(test_storage_on_a_loop_device_on_the_origin_is_refused),
+	KTAP_SLOW_TEST(test_storage_that_is_led_to_the_origin),
+	KTAP_TEST(test_whole_origin_is_no_storage),
+	KTAP_TEST(test_refusals_have_their_reasons),
+	KTAP_TEST(test_read_only_and_image_have_their_reasons),
+	KTAP_END
+};
