@@ -188,7 +188,6 @@ static int prepare_storage(struct storage_options *so)
 static int append_storage(int fd, const struct blk_snap_uuid *id,
 			  struct storage_options *so)
 {
-	const struct storage *storage = &so->storage;
 	int ret = EXIT_OK;
 
 	if (so->file)
@@ -197,14 +196,7 @@ static int append_storage(int fd, const struct blk_snap_uuid *id,
 				       so->force);
 	if (ret)
 		return ret;
-	ret = blksnap_snapshot_append_storage(fd, id, storage->dev,
-					      storage->ranges,
-					      storage->nr_ranges);
-	if (ret)
-		return fail_call(blk_snap_ioctl_snapshot_append_storage, ret,
-				 "cannot append '%s'",
-				 so->file ? so->file : so->device);
-	return EXIT_OK;
+	return storage_append(&so->storage, fd, id, so->file ? so->file : so->device);
 }
 
 static int take_snapshot(int fd, const struct blk_snap_uuid *id)

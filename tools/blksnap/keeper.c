@@ -167,18 +167,6 @@ static int prepare_storage(struct keeper *keeper,
 	return ret;
 }
 
-static int append_ranges(struct keeper *keeper, const struct storage *storage)
-{
-	int ret = blksnap_snapshot_append_storage(keeper->fd, &keeper->id,
-						  storage->dev, storage->ranges,
-						  storage->nr_ranges);
-
-	if (ret)
-		return fail_call(blk_snap_ioctl_snapshot_append_storage, ret,
-				 "cannot append the storage");
-	return EXIT_OK;
-}
-
 /* What a file on such a disk gets now may have been free at the take. */
 static bool may_grow(const struct keeper *keeper)
 {
@@ -236,7 +224,7 @@ static int grow(struct keeper *keeper, uint64_t requested_bytes)
 				       grown, false);
 	}
 	if (!ret)
-		ret = append_ranges(keeper, &more);
+		ret = storage_append(&more, keeper->fd, &keeper->id, path);
 	if (!ret)
 		keeper->size_bytes += grown;
 	storage_free(&more);
@@ -353,18 +341,21 @@ static int take_snapshot(struct keeper *keeper)
 static int create_and_take(struct keeper *keeper)
 {
 	struct tracking before = { 0 };
+	char number[DEVICE_NUMBER_SIZE];
 	int ret;
 
 	ret = tracking_read(&before, keeper->fd);
 	if (ret)
 		return ret;
+	device_format_number(keeper->storage.dev, number);
 	ret = make_snapshot(keeper);
 	if (!ret && keeper->file)
 		ret = storage_pin_file(keeper->file, keeper->fd, &keeper->id,
 				       &keeper->storage, 0, keeper->size_bytes,
 				       false);
 	if (!ret)
-		ret = append_ranges(keeper, &keeper->storage);
+		ret = storage_append(&keeper->storage, keeper->fd, &keeper->id,
+				     keeper->file ? keeper->file : number);
 	if (!ret)
 		ret = start_watching(keeper);
 	if (!ret)

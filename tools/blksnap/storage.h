@@ -41,5 +41,7 @@ int storage_use_file(struct storage *storage, const char *path,
 int storage_pin_file(const char *path, int module, const struct blk_snap_uuid *id,
 		     struct storage *storage, uint64_t offset_bytes,
 		     uint64_t size_bytes, bool force);
+int storage_append(const struct storage *storage, int fd, const struct blk_snap_uuid *id,
+		   const char *name);
 
 #endif /* STORAGE_H */

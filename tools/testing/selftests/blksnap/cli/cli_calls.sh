@@ -382,6 +382,20 @@ test_errnos()
 	refused "snapshot append" snapshot_append_storage EINVAL \
 		"cannot append '4000:3': a range is beyond the end, not aligned to the logical blocks, or storage already, or the device has larger blocks than an origin; nothing was appended" \
 		"${append[@]}"
+	expect "snapshot append: the module says why" 1 "" \
+		"cannot append '4000:3': it lies on an origin through another driver; use a file on the origin's own filesystem with --file, or another disk" \
+		FAKE_FAIL=snapshot_append_storage:EINVAL \
+		FAKE_SAYS="4000:3: cannot be storage: it lies on an origin through another driver" \
+		-- "${append[@]}"
+	expect "snapshot append: the module says why, without advice" 1 "" \
+		"cannot append '4000:3': a range ends after its end; nothing was appended" \
+		FAKE_FAIL=snapshot_append_storage:EINVAL \
+		FAKE_SAYS="4000:3: cannot be storage: a range ends after its end" \
+		-- "${append[@]}"
+	expect "snapshot append: the module says something else" 1 "" \
+		"cannot append '4000:3': a range is beyond the end, .*; nothing was appended" \
+		FAKE_FAIL=snapshot_append_storage:EINVAL \
+		FAKE_SAYS="4000:3: cannot be protected: it is zoned" -- "${append[@]}"
 	refused "snapshot append" snapshot_append_storage ESRCH \
 		"cannot append '4000:3': $unknown" "${append[@]}"
 	refused "snapshot take" snapshot_take ESRCH \

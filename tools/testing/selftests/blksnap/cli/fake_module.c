@@ -9,6 +9,7 @@
  *	FAKE_LOG=FILE		append a line for each call
  *	FAKE_OPEN=ERRNO		the control node cannot be opened
  *	FAKE_FAIL=CALL:ERRNO	this call fails
+ *	FAKE_SAYS=TEXT		and writes this line to the kernel's log
  *	FAKE_MAP=N,N,...	bytes of the change map of device 4000:1
  *	FAKE_NUMBER=N		number of the last snapshot; greatest byte of the map
  *				if not given
@@ -44,6 +45,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <linux/blksnap.h>
@@ -55,6 +57,7 @@
 #define MAP_SIZE_MAX 4096
 #define FAKE_FD_MIN 900	/* no file of the tool gets so high a number */
 
+static int kernel_log = -1;
 static unsigned int nr_lists;
 static unsigned int nr_grown;
 static unsigned int nr_waits;
@@ -132,6 +135,24 @@ static int fake_open(void)
 	return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, FAKE_FD_MIN);
 }
 
+/* With a line that is older than the call. */
+static int fake_open_log(void)
+{
+	kernel_log = memfd_create("kmsg", MFD_CLOEXEC);
+	dprintf(kernel_log, "3,1,1,-;blksnap: 4000:3: cannot be storage: old\n");
+	return kernel_log;
+}
+
+/* Each read(2) of the log gives one record. */
+static void fake_say(const char *text)
+{
+	off_t place = lseek(kernel_log, 0, SEEK_CUR);
+
+	lseek(kernel_log, 0, SEEK_END);
+	dprintf(kernel_log, "3,2,2,-;blksnap: %s\n", text);
+	lseek(kernel_log, place, SEEK_SET);
+}
+
 int open(const char *path, int flags, ...)
 {
 	int (*real)(const char *path, int flags, ...) = dlsym(RTLD_NEXT, "open");
@@ -140,6 +161,8 @@ int open(const char *path, int flags, ...)
 
 	if (!strcmp(path, "/dev/" BLK_SNAP_CTL))
 		return fake_open();
+	if (!strcmp(path, "/dev/kmsg"))
+		return fake_open_log();
 	if (image_path(path))
 		path = image_path(path);
 	va_start(args, flags);
@@ -177,6 +200,8 @@ static int outcome(const char *call)
 
 	if (strncmp(fail, call, length) || fail[length] != ':')
 		return 0;
+	if (kernel_log >= 0 && getenv("FAKE_SAYS"))
+		fake_say(getenv("FAKE_SAYS"));
 	errno = error_number(fail + length + 1, strlen(fail) - length - 1);
 	return -1;
 }
