@@ -13,20 +13,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "backup.h"
 #include "blksnap_ioctl.h"
 #include "chain.h"
 #include "identity.h"
-#include "layer.h"
+#include "layer_file.h"
 #include "message.h"
 #include "parse.h"
 #include "util.h"
-
-/* A compressed layer is written in whole clusters of this many sectors. */
-#define COMPRESSED_SECTORS (65536 >> BLKSNAP_SECTOR_SHIFT)
 
 __attribute__((PRINTF_LIKE(2, 3)))
 static int set_reason(struct catalogue_disk *entry, const char *format, ...)
@@ -90,44 +86,27 @@ static void note_state(struct catalogue_disk *entry,
 	entry->capacity_bytes = info->device_capacity;
 }
 
-static int round_extents(struct extents *extents, uint64_t unit,
-			 uint64_t nr_sectors)
+static struct chain_file file_of(const struct backup_disk *disk, bool compress)
 {
-	struct extents rounded = { 0 }, none = { 0 };
-	const struct blk_snap_block_range *range;
-	uint64_t start, end;
-	int ret = EXIT_OK;
-	size_t i;
-
-	for (i = 0; i < extents->nr_ranges && !ret; i++) {
-		range = &extents->ranges[i];
-		start = range->sector_offset - range->sector_offset % unit;
-		end = range->sector_offset + range->sector_count + unit - 1;
-		end -= end % unit;
-		ret = extents_add(&rounded, start,
-				  end < nr_sectors ? end : nr_sectors);
-	}
-	if (!ret)
-		ret = extents_unite(&rounded, &none);
-	extents_free(extents);
-	*extents = rounded;
-	return ret;
+	return (struct chain_file) {
+		.backing = disk->base ? disk->base->file : NULL,
+		.nr_bytes = disk->entry->capacity_bytes,
+		.block_bytes = disk->entry->block_bytes,
+		.compress = compress,
+	};
 }
 
 static int find_extents(struct backup_disk *disk, const struct cbt *cbt,
 			bool compress)
 {
-	const uint64_t nr_sectors = disk->entry->capacity_bytes >>
-				    BLKSNAP_SECTOR_SHIFT;
+	const struct chain_file file = file_of(disk, compress);
 	int ret;
 
 	if (!disk->base)
-		return extents_add(&disk->extents, 0, nr_sectors);
+		return extents_add(&disk->extents, 0,
+				   file.nr_bytes >> BLKSNAP_SECTOR_SHIFT);
 	ret = cbt_find_extents(cbt, disk->base->snap_number, &disk->extents);
-	if (!ret && compress)
-		ret = round_extents(&disk->extents, COMPRESSED_SECTORS,
-				    nr_sectors);
-	return ret;
+	return ret ? ret : layer_file_round(&disk->extents, &file);
 }
 
 /* Without its map a device can still be backed up in full. */
@@ -205,35 +184,14 @@ int backup_plan(struct backup_disk *disk, int fd,
 	return ret;
 }
 
-static int sync_file(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	int ret = EXIT_OK;
-
-	if (fd < 0 || fsync(fd))
-		ret = fail_errno(errno, "cannot write '%s' to the disk", path);
-	if (fd >= 0)
-		close(fd);
-	return ret;
-}
-
-/* Reads from the image, writes to the open layer. */
-static int copy(const struct backup_disk *disk, struct qcow *qcow,
-		struct layer_map *map, const struct chain_file *file,
-		struct progress *progress)
+/* Reads from the image. */
+static int write_layer(const struct backup_disk *disk,
+		       const struct chain_file *file, struct layer_map *map,
+		       struct progress *progress)
 {
 	struct layer_source source = {
 		.read = layer_read_fd,
 		.name = disk->image,
-	};
-	const struct layer_copy copy = {
-		.to = qcow,
-		.map = map,
-		.extents = &disk->extents,
-		.zero_bytes = chain_cluster_bytes(file),
-		.write_bytes = chain_write_bytes(file),
-		.keep_zeros = disk->base,
-		.progress = progress,
 	};
 	int ret;
 
@@ -243,33 +201,10 @@ static int copy(const struct backup_disk *disk, struct qcow *qcow,
 	posix_fadvise(source.fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	progress_begin(progress, disk->entry->disk,
 		       disk->extents.nr_sectors << BLKSNAP_SECTOR_SHIFT);
-	ret = layer_write(&copy, &source);
+	ret = layer_file_write(file, &source, &disk->extents, map, progress);
 	progress_end(progress);
 	close(source.fd);
 	return ret;
-}
-
-static int write_layer(const struct backup_disk *disk,
-		       const struct chain_file *file, struct layer_map *map,
-		       struct progress *progress)
-{
-	struct qcow *qcow;
-	int ret;
-
-	ret = chain_create(file);
-	if (!ret)
-		ret = qcow_open(&qcow, file->path, file->compress ?
-				QCOW_WRITE_COMPRESSED : QCOW_WRITE);
-	if (ret)
-		return ret;
-	ret = copy(disk, qcow, map, file, progress);
-	if (ret)
-		qcow_abort(qcow);
-	else
-		ret = qcow_close(qcow);
-	if (!ret)
-		ret = chain_finish(file);
-	return ret ? ret : sync_file(file->path);
 }
 
 static int name_files(struct catalogue_disk *entry, uint64_t number)
@@ -285,22 +220,6 @@ static int name_files(struct catalogue_disk *entry, uint64_t number)
 		return fail_memory();
 	}
 	return EXIT_OK;
-}
-
-static int note_result(struct catalogue_disk *entry,
-		       const struct layer_map *map, const char *sum,
-		       const char *path)
-{
-	struct stat st;
-
-	if (stat(path, &st))
-		return fail_errno(errno, "cannot get the state of '%s'", path);
-	entry->file_bytes = st.st_size;
-	entry->data_bytes = map->data.nr_sectors << BLKSNAP_SECTOR_SHIFT;
-	entry->read_bytes = entry->data_bytes +
-			    (map->zeros.nr_sectors << BLKSNAP_SECTOR_SHIFT);
-	entry->map_sha256 = strdup(sum);
-	return entry->map_sha256 ? EXIT_OK : fail_memory();
 }
 
 static int write_files(const struct backup_disk *disk,
@@ -319,7 +238,7 @@ static int write_files(const struct backup_disk *disk,
 	if (!ret && rename(file->path, path))
 		ret = fail_errno(errno, "cannot rename '%s'", file->path);
 	if (!ret)
-		ret = note_result(disk->entry, &map, sum, path);
+		ret = layer_file_describe(disk->entry, &map, sum, path);
 	layer_map_free(&map);
 	return ret;
 }
@@ -341,12 +260,7 @@ int backup_write(const struct backup_disk *disk,
 		 struct progress *progress)
 {
 	char *path, *map_path, *partial = NULL;
-	struct chain_file file = {
-		.backing = disk->base ? disk->base->file : NULL,
-		.nr_bytes = disk->entry->capacity_bytes,
-		.block_bytes = disk->entry->block_bytes,
-		.compress = options->compress,
-	};
+	struct chain_file file = file_of(disk, options->compress);
 	int ret;
 
 	ret = name_files(disk->entry, number);

@@ -11,10 +11,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "blksnap_ioctl.h"
 #include "catalogue.h"
 #include "commands.h"
-#include "layer.h"
+#include "layer_stack.h"
 #include "message.h"
 #include "output.h"
 #include "parse.h"
@@ -40,14 +39,6 @@ struct options {
 	const char *format;
 	bool force;
 	struct progress progress;
-};
-
-/* The layers of one disk, from the lowest to the topmost. */
-struct stack {
-	const struct catalogue_disk **layers;
-	struct layer_map *maps;
-	size_t nr_layers;
-	uint64_t data_bytes;
 };
 
 static int take_option(struct options *o, int option)
@@ -161,75 +152,23 @@ static int find_disk(const struct catalogue_point *point,
 	return EXIT_OK;
 }
 
-static int load_map(const struct catalogue *catalogue, struct stack *stack,
-		    size_t i)
-{
-	char *path = catalogue_path(catalogue, stack->layers[i]->map);
-	bool damaged = false;
-	int ret;
-
-	ret = path ? layer_map_load(&stack->maps[i], path,
-				    stack->layers[i]->map_sha256, &damaged) :
-		     fail_memory();
-	free(path);
-	stack->data_bytes += stack->maps[i].data.nr_sectors
-			     << BLKSNAP_SECTOR_SHIFT;
-	return damaged ? EXIT_DAMAGED : ret;
-}
-
-static int load_stack(const struct catalogue *catalogue,
-		      const struct catalogue_disk *disk, struct stack *stack)
-{
-	const struct catalogue_disk *d;
-	int ret = EXIT_OK;
-	size_t i;
-
-	for (d = disk; d; d = catalogue_below(catalogue, d))
-		stack->nr_layers++;
-	stack->layers = calloc(stack->nr_layers, sizeof(*stack->layers));
-	stack->maps = calloc(stack->nr_layers, sizeof(*stack->maps));
-	if (!stack->layers || !stack->maps)
-		return fail_memory();
-	for (i = stack->nr_layers, d = disk; i--;
-	     d = catalogue_below(catalogue, d))
-		stack->layers[i] = d;
-	for (i = 0; i < stack->nr_layers && !ret; i++)
-		ret = load_map(catalogue, stack, i);
-	return ret;
-}
-
-static void free_stack(struct stack *stack)
-{
-	size_t i;
-
-	for (i = 0; stack->maps && i < stack->nr_layers; i++)
-		layer_map_free(&stack->maps[i]);
-	free(stack->maps);
-	free(stack->layers);
-}
-
-static int write_layers(const struct catalogue *catalogue,
-			const struct stack *stack, struct layer_sink *sink,
-			struct progress *progress)
+static int write_layers(const struct layer_stack *stack,
+			struct layer_sink *sink, struct progress *progress)
 {
 	bool damaged = false;
 	int ret = EXIT_OK;
-	char *path;
 	size_t i;
 
 	for (i = 0; i < stack->nr_layers && !ret; i++) {
-		path = catalogue_path(catalogue, stack->layers[i]->file);
-		ret = path ? layer_read(&stack->maps[i], path, sink, progress,
-					&damaged) : fail_memory();
-		free(path);
+		ret = layer_read(&stack->maps[i], stack->paths[i], sink,
+				 progress, &damaged);
 		/* From now on zeros may have to replace data. */
 		sink->is_zero = false;
 	}
 	return damaged ? EXIT_DAMAGED : ret;
 }
 
-static int restore_stack(const struct catalogue *catalogue,
-			 const struct stack *stack, struct options *o,
+static int restore_stack(const struct layer_stack *stack, struct options *o,
 			 const char *path)
 {
 	const struct catalogue_disk *top = stack->layers[stack->nr_layers - 1];
@@ -240,8 +179,7 @@ static int restore_stack(const struct catalogue *catalogue,
 			   wants_qcow2(o, path), o->force);
 	if (!ret) {
 		progress_begin(&o->progress, top->disk, stack->data_bytes);
-		ret = write_layers(catalogue, stack, &target.sink,
-				   &o->progress);
+		ret = write_layers(stack, &target.sink, &o->progress);
 		progress_end(&o->progress);
 		if (ret && target.sink.is_device)
 			fail(ret,
@@ -256,7 +194,7 @@ static int restore_stack(const struct catalogue *catalogue,
 
 static void print_result(const struct catalogue_point *point,
 			 const struct catalogue_disk *disk,
-			 const struct stack *stack, const char *target,
+			 const struct layer_stack *stack, const char *target,
 			 const struct cmdline *cl)
 {
 	static const struct column columns[] = {
@@ -285,19 +223,19 @@ static int restore_from(const struct catalogue *catalogue, struct options *o,
 {
 	const struct catalogue_point *point;
 	const struct catalogue_disk *disk;
-	struct stack stack = { 0 };
+	struct layer_stack stack = { 0 };
 	int ret;
 
 	ret = find_point(catalogue, o, &point);
 	if (!ret)
 		ret = find_disk(point, o, &disk);
 	if (!ret)
-		ret = load_stack(catalogue, disk, &stack);
+		ret = layer_stack_load(&stack, catalogue, disk, NULL);
 	if (!ret)
-		ret = restore_stack(catalogue, &stack, o, cl->argv[0]);
+		ret = restore_stack(&stack, o, cl->argv[0]);
 	if (!ret)
 		print_result(point, disk, &stack, cl->argv[0], cl);
-	free_stack(&stack);
+	layer_stack_free(&stack);
 	return ret;
 }
 

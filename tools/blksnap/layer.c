@@ -12,16 +12,11 @@
 
 #include "blksnap_ioctl.h"
 #include "layer.h"
+#include "layer_reader.h"
 #include "message.h"
+#include "piece.h"
 
 #define STEP_BYTES QCOW_BUFFER_BYTES
-
-/* The piece whose checksum is being computed. */
-struct piece {
-	struct checksum sum;
-	bool open;
-	uint64_t index;
-};
 
 /**
  * layer_read_fd() - read from a device or file
@@ -53,21 +48,6 @@ int layer_read_fd(const struct layer_source *source, void *data,
 	return EXIT_OK;
 }
 
-/**
- * layer_read_qcow() - read from a chain
- * @source:	has the open file
- * @data:	gets the data
- * @nr_bytes:	how much, at most QCOW_BUFFER_BYTES
- * @offset:	from where
- *
- * Return: EXIT_OK, or EXIT_FAILED after a message.
- */
-int layer_read_qcow(const struct layer_source *source, void *data,
-		    size_t nr_bytes, uint64_t offset)
-{
-	return qcow_read(source->qcow, data, nr_bytes, offset);
-}
-
 static bool is_zero(const unsigned char *data, size_t nr_bytes)
 {
 	return !data[0] && !memcmp(data, data + 1, nr_bytes - 1);
@@ -76,29 +56,12 @@ static bool is_zero(const unsigned char *data, size_t nr_bytes)
 static int end_piece(struct layer_map *map, struct piece *piece)
 {
 	char sum[CHECKSUM_TEXT_SIZE];
+	int ret;
 
 	if (!piece->open)
 		return EXIT_OK;
-	piece->open = false;
-	if (!checksum_end(&piece->sum, sum))
-		return fail_memory();
-	return layer_map_add_piece(map, piece->index, sum);
-}
-
-static bool piece_ends(const struct piece *piece, uint64_t offset)
-{
-	return piece->open && piece->index != offset >> LAYER_PIECE_SHIFT;
-}
-
-static void piece_add(struct piece *piece, const void *data, size_t nr_bytes,
-		      uint64_t offset)
-{
-	if (!piece->open) {
-		checksum_begin(&piece->sum);
-		piece->open = true;
-		piece->index = offset >> LAYER_PIECE_SHIFT;
-	}
-	checksum_add(&piece->sum, data, nr_bytes);
+	ret = piece_end(piece, sum);
+	return ret ? ret : layer_map_add_piece(map, piece->index, sum);
 }
 
 /* The end of the disk may be less than what has to be written at once. */
@@ -185,24 +148,34 @@ static size_t step_bytes(uint64_t offset, uint64_t end)
 	return nr < end - offset ? nr : end - offset;
 }
 
+static int copy_step(const struct layer_copy *copy, struct piece *piece,
+		     const struct layer_source *source, size_t nr_bytes,
+		     uint64_t offset)
+{
+	struct qcow_buffer *buffer = qcow_take_buffer(copy->to);
+	int ret;
+
+	if (!buffer)
+		return EXIT_FAILED;
+	ret = source->read(source, buffer->data, nr_bytes, offset);
+	return ret ? ret : put_buffer(copy, piece, buffer, nr_bytes, offset);
+}
+
 static int copy_range(const struct layer_copy *copy, struct piece *piece,
 		      const struct layer_source *source,
 		      const struct blk_snap_block_range *range)
 {
 	uint64_t offset = range->sector_offset << BLKSNAP_SECTOR_SHIFT;
 	uint64_t end = offset + (range->sector_count << BLKSNAP_SECTOR_SHIFT);
-	struct qcow_buffer *buffer;
 	int ret = EXIT_OK;
 	size_t nr;
 
 	for (; offset < end && !ret; offset += nr) {
 		nr = step_bytes(offset, end);
-		buffer = qcow_take_buffer(copy->to);
-		if (!buffer)
-			return EXIT_FAILED;
-		ret = source->read(source, buffer->data, nr, offset);
-		if (!ret)
-			ret = put_buffer(copy, piece, buffer, nr, offset);
+		if (source->is_zero && source->is_zero(source, nr, offset))
+			ret = put_zeros(copy, nr, offset);
+		else
+			ret = copy_step(copy, piece, source, nr, offset);
 		if (!ret)
 			ret = progress_add(copy->progress, nr);
 	}
@@ -232,49 +205,19 @@ int layer_write(const struct layer_copy *copy,
 	return ret;
 }
 
-/* A layer that is being read, and the piece that is being summed up. */
+/* A layer that is being read as a whole. */
 struct reading {
-	const struct layer_map *map;
-	const char *path;
+	struct layer_reader reader;
 	struct layer_sink *sink;
 	struct progress *progress;
-	struct piece piece;
-	bool *damaged;
-	struct qcow *qcow;
 	void *data;
 };
 
-static int check_piece(struct reading *r)
-{
-	const struct layer_piece *piece;
-	char sum[CHECKSUM_TEXT_SIZE];
-
-	if (!r->piece.open)
-		return EXIT_OK;
-	r->piece.open = false;
-	if (!checksum_end(&r->piece.sum, sum))
-		return fail_memory();
-	piece = layer_map_find_piece(r->map, r->piece.index);
-	if (piece && !strcmp(piece->sum, sum))
-		return EXIT_OK;
-	*r->damaged = true;
-	return fail(EXIT_FAILED,
-		    "'%s' is damaged: wrong checksum of the 64 MiB at %ju",
-		    r->path, (uintmax_t)r->piece.index << LAYER_PIECE_SHIFT);
-}
-
 static int read_step(struct reading *r, size_t nr_bytes, uint64_t offset)
 {
-	int ret = EXIT_OK;
+	int ret = layer_reader_read(&r->reader, r->data, nr_bytes, offset);
 
-	if (piece_ends(&r->piece, offset))
-		ret = check_piece(r);
-	if (!ret)
-		ret = qcow_read(r->qcow, r->data, nr_bytes, offset);
-	if (ret)
-		return ret;
-	piece_add(&r->piece, r->data, nr_bytes, offset);
-	if (r->sink)
+	if (!ret && r->sink)
 		ret = r->sink->write(r->sink, r->data, nr_bytes, offset);
 	if (!ret)
 		ret = progress_add(r->progress, nr_bytes);
@@ -283,13 +226,14 @@ static int read_step(struct reading *r, size_t nr_bytes, uint64_t offset)
 
 static int read_data(struct reading *r)
 {
+	const struct extents *extents = &r->reader.map->data;
 	const struct blk_snap_block_range *range;
 	uint64_t offset, end;
 	int ret = EXIT_OK;
 	size_t i, nr;
 
-	for (i = 0; i < r->map->data.nr_ranges && !ret; i++) {
-		range = &r->map->data.ranges[i];
+	for (i = 0; i < extents->nr_ranges && !ret; i++) {
+		range = &extents->ranges[i];
 		offset = range->sector_offset << BLKSNAP_SECTOR_SHIFT;
 		end = offset + (range->sector_count << BLKSNAP_SECTOR_SHIFT);
 		for (; offset < end && !ret; offset += nr) {
@@ -297,17 +241,18 @@ static int read_data(struct reading *r)
 			ret = read_step(r, nr, offset);
 		}
 	}
-	return ret ? ret : check_piece(r);
+	return ret ? ret : layer_reader_finish(&r->reader);
 }
 
 static int write_zeros(const struct reading *r)
 {
+	const struct extents *extents = &r->reader.map->zeros;
 	const struct blk_snap_block_range *range;
 	int ret = EXIT_OK;
 	size_t i;
 
-	for (i = 0; i < r->map->zeros.nr_ranges && !ret; i++) {
-		range = &r->map->zeros.ranges[i];
+	for (i = 0; i < extents->nr_ranges && !ret; i++) {
+		range = &extents->ranges[i];
 		ret = r->sink->write(r->sink, NULL,
 				     range->sector_count << BLKSNAP_SECTOR_SHIFT,
 				     range->sector_offset << BLKSNAP_SECTOR_SHIFT);
@@ -315,16 +260,6 @@ static int write_zeros(const struct reading *r)
 			ret = progress_add(r->progress, 0);
 	}
 	return ret;
-}
-
-static int check_size(const struct reading *r)
-{
-	if (qcow_nr_bytes(r->qcow) == r->map->nr_sectors << BLKSNAP_SECTOR_SHIFT)
-		return EXIT_OK;
-	*r->damaged = true;
-	return fail(EXIT_FAILED,
-		    "'%s' is damaged: the disk in it has another size",
-		    r->path);
 }
 
 /**
@@ -344,28 +279,20 @@ int layer_read(const struct layer_map *map, const char *path,
 	       bool *damaged)
 {
 	struct reading r = {
-		.map = map,
-		.path = path,
 		.sink = sink,
 		.progress = progress,
-		.damaged = damaged,
+		.data = aligned_alloc(4096, STEP_BYTES),
 	};
 	int ret;
 
-	ret = qcow_open(&r.qcow, path, QCOW_READ_LAYER);
-	if (ret)
-		return ret;
-	r.data = aligned_alloc(4096, STEP_BYTES);
-	ret = r.data ? check_size(&r) : fail_memory();
+	if (!r.data)
+		return fail_memory();
+	ret = layer_reader_open(&r.reader, map, path, damaged);
 	if (!ret && sink)
 		ret = write_zeros(&r);
 	if (!ret)
 		ret = read_data(&r);
-	checksum_free(&r.piece.sum);
+	layer_reader_close(&r.reader);
 	free(r.data);
-	if (ret)
-		qcow_abort(r.qcow);
-	else
-		ret = qcow_close(r.qcow);
 	return ret;
 }

@@ -9,12 +9,17 @@
 #include "progress.h"
 #include "qcow.h"
 
+struct layer_merge;
+
 /* Where the data of a new layer comes from. */
 struct layer_source {
 	int (*read)(const struct layer_source *source, void *data,
 		    size_t nr_bytes, uint64_t offset);
+	/* May be NULL.  Says what is zero without being read. */
+	bool (*is_zero)(const struct layer_source *source, size_t nr_bytes,
+			uint64_t offset);
 	const char *name;
-	struct qcow *qcow;
+	struct layer_merge *merge;
 	int fd;
 };
 
@@ -42,8 +47,6 @@ struct layer_copy {
 
 int layer_read_fd(const struct layer_source *source, void *data,
 		  size_t nr_bytes, uint64_t offset);
-int layer_read_qcow(const struct layer_source *source, void *data,
-		    size_t nr_bytes, uint64_t offset);
 
 int layer_write(const struct layer_copy *copy,
 		const struct layer_source *source);
