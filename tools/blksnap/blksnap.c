@@ -19,6 +19,7 @@ static const struct command *const commands[] = {
 	&command_restore,
 	&command_verify,
 	&command_list,
+	&command_prune,
 	&command_version,
 	&command_tracker_list,
 	&command_tracker_remove,
@@ -51,7 +52,7 @@ static const char help_text[] =
 	"  2  an argument is wrong; nothing was done\n"
 	"  3  cbt, backup: what changed is not known, a full backup is due\n"
 	"  4  snapshot events: no event arose in time\n"
-	"  5  restore, verify: a backup is damaged\n";
+	"  5  restore, verify, prune: a backup is damaged\n";
 
 static void print_commands(const char *group)
 {

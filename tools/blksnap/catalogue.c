@@ -68,6 +68,37 @@ int catalogue_add_point(struct catalogue *catalogue,
 	return EXIT_OK;
 }
 
+static void remove_unneeded(struct catalogue_point *point)
+{
+	size_t i, nr = 0;
+
+	for (i = 0; i < point->nr_disks; i++) {
+		if (point->disks[i].needed)
+			point->disks[nr++] = point->disks[i];
+		else
+			catalogue_forget_disk(&point->disks[i]);
+	}
+	point->nr_disks = nr;
+}
+
+/**
+ * catalogue_remove_unneeded() - remove layers, and points that have none left
+ * @catalogue:	the catalogue; no layer that is needed is based on one that is not
+ */
+void catalogue_remove_unneeded(struct catalogue *catalogue)
+{
+	size_t i, nr = 0;
+
+	for (i = 0; i < catalogue->nr_points; i++) {
+		remove_unneeded(&catalogue->points[i]);
+		if (catalogue->points[i].nr_disks)
+			catalogue->points[nr++] = catalogue->points[i];
+		else
+			catalogue_forget_point(&catalogue->points[i]);
+	}
+	catalogue->nr_points = nr;
+}
+
 /**
  * catalogue_find_point() - find a point by its number
  * @catalogue:	the catalogue
@@ -164,7 +195,7 @@ char *catalogue_path(const struct catalogue *catalogue, const char *name)
 	return path;
 }
 
-/* Pruning may leave a larger file than the catalogue says, for a moment. */
+/* A layer that is being merged may be larger than the catalogue says. */
 static bool is_whole(const struct catalogue *catalogue, const char *name,
 		     uint64_t nr_bytes)
 {

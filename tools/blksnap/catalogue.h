@@ -13,6 +13,11 @@
  * in the catalogue is whole.  Files of ours that it does not name were left by a
  * run that was interrupted; the next one removes them.
  *
+ * A layer that is merged with those below it is the one file that changes under
+ * its name, because the layer above has that name in its header.  What it holds
+ * after that is still right by the map that it had: the catalogue before the
+ * merge describes both files, and says so.
+ *
  * A writer holds the lock alone, readers share it.
  */
 #ifndef CATALOGUE_H
@@ -31,6 +36,8 @@ struct catalogue_disk {
 	char *map;		/* file of its map */
 	char *map_sha256;
 	uint64_t base;		/* number of the point below, 0 if full */
+	/* If not 0, the file may already be merged with the layers from this one on. */
+	uint64_t merging;
 	char *reason;		/* why it is full, NULL if it is not */
 	char *device;		/* path or number at that time */
 	char *serial;		/* of the disk; NULL if unknown, like those below */
@@ -45,6 +52,9 @@ struct catalogue_disk {
 	uint64_t read_bytes;
 	uint64_t data_bytes;	/* of these, not zeros */
 	uint64_t file_bytes;
+	/* Those below are of the running program alone. */
+	unsigned int kept_by;	/* rules of retention.h */
+	bool needed;		/* another layer is based on it, or it is kept */
 };
 
 struct catalogue_point {
@@ -83,6 +93,7 @@ struct json_object *catalogue_point_to_json(const struct catalogue_point *point)
 int catalogue_add_point(struct catalogue *catalogue,
 			const struct catalogue_point *point);
 void catalogue_forget_disk(struct catalogue_disk *disk);
+void catalogue_remove_unneeded(struct catalogue *catalogue);
 void catalogue_forget_point(struct catalogue_point *point);
 
 const struct catalogue_point *

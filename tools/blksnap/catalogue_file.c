@@ -37,6 +37,7 @@ enum field_type {
 	FIELD_NAME,		/* of a file in the folder */
 	FIELD_OPTIONAL_TEXT,
 	FIELD_NUMBER,
+	FIELD_OPTIONAL_NUMBER,	/* 0 if it is not there */
 	FIELD_BOOL,
 };
 
@@ -52,6 +53,7 @@ static const struct {
 	FIELD(map, FIELD_NAME),
 	FIELD(map_sha256, FIELD_TEXT),
 	FIELD(base, FIELD_NUMBER),
+	FIELD(merging, FIELD_OPTIONAL_NUMBER),
 	FIELD(reason, FIELD_OPTIONAL_TEXT),
 	FIELD(device, FIELD_TEXT),
 	FIELD(serial, FIELD_OPTIONAL_TEXT),
@@ -82,7 +84,11 @@ struct json_object *catalogue_disk_to_json(const struct catalogue_disk *disk)
 
 	for (i = 0; i < ARRAY_SIZE(fields); i++) {
 		value = (const char *)disk + fields[i].offset;
-		if (fields[i].type == FIELD_NUMBER)
+		if (fields[i].type == FIELD_OPTIONAL_NUMBER &&
+		    !*(const uint64_t *)value)
+			continue;
+		if (fields[i].type == FIELD_NUMBER ||
+		    fields[i].type == FIELD_OPTIONAL_NUMBER)
 			add_number(object, fields[i].key,
 				   *(const uint64_t *)value);
 		else if (fields[i].type == FIELD_BOOL)
@@ -150,7 +156,11 @@ static bool get_field(struct json_object *object, size_t i,
 	void *to = (char *)disk + fields[i].offset;
 	struct json_object *value;
 
-	if (fields[i].type == FIELD_NUMBER)
+	if (fields[i].type == FIELD_OPTIONAL_NUMBER &&
+	    !json_object_object_get_ex(object, fields[i].key, NULL))
+		return true;
+	if (fields[i].type == FIELD_NUMBER ||
+	    fields[i].type == FIELD_OPTIONAL_NUMBER)
 		return get_number(object, fields[i].key, to);
 	if (fields[i].type != FIELD_BOOL)
 		return get_text(object, fields[i].key, fields[i].type, to);

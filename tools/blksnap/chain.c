@@ -156,22 +156,42 @@ int chain_check(const char *path, bool *damaged)
 	return ret;
 }
 
+/* Of a value three objects down, if they are all there. */
+static bool has_zstd(struct json_object *info)
+{
+	return json_object_object_get_ex(info, "format-specific", &info) &&
+	       json_object_object_get_ex(info, "data", &info) &&
+	       json_object_object_get_ex(info, "compression-type", &info) &&
+	       !strcmp(json_object_get_string(info), "zstd");
+}
+
+static int parse_header(struct json_object *info, struct chain_header *header)
+{
+	struct json_object *name;
+
+	header->compress = has_zstd(info);
+	if (!json_object_object_get_ex(info, "backing-filename", &name))
+		return EXIT_OK;
+	header->backing = strdup(json_object_get_string(name));
+	return header->backing ? EXIT_OK : fail_memory();
+}
+
 /**
- * chain_read_backing() - which file is a file based on?
+ * chain_read_header() - which file is a file based on, and how was it made?
  * @path:	the file
- * @backing:	gets the name, NULL if it has none; freed by the caller
+ * @header:	gets what its header says
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message.
  */
-int chain_read_backing(const char *path, char **backing)
+int chain_read_header(const char *path, struct chain_header *header)
 {
 	const char *const argv[] = { "qemu-img", "info", "--output=json", "-f",
 				     "qcow2", "--", path, NULL };
-	struct json_object *info, *name;
+	struct json_object *info;
 	char *output = NULL;
 	int ret, status;
 
-	*backing = NULL;
+	*header = (struct chain_header) { 0 };
 	ret = run(argv, "cannot read the header of a file", &output, &status);
 	if (ret)
 		return ret;
@@ -180,11 +200,7 @@ int chain_read_backing(const char *path, char **backing)
 	if (!info)
 		return fail(EXIT_FAILED, "cannot read the header of '%s'",
 			    path);
-	if (json_object_object_get_ex(info, "backing-filename", &name)) {
-		*backing = strdup(json_object_get_string(name));
-		if (!*backing)
-			ret = fail_memory();
-	}
+	ret = parse_header(info, header);
 	json_object_put(info);
 	return ret;
 }

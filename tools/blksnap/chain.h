@@ -19,11 +19,17 @@ struct chain_file {
 	bool compress;
 };
 
+/* What the header of a file says. */
+struct chain_header {
+	char *backing;		/* NULL if none; freed by the caller */
+	bool compress;		/* it was made with this */
+};
+
 uint32_t chain_cluster_bytes(const struct chain_file *file);
 uint32_t chain_write_bytes(const struct chain_file *file);
 int chain_create(const struct chain_file *file);
 int chain_finish(const struct chain_file *file);
 int chain_check(const char *path, bool *damaged);
-int chain_read_backing(const char *path, char **backing);
+int chain_read_header(const char *path, struct chain_header *header);
 
 #endif /* CHAIN_H */

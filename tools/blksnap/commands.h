@@ -15,6 +15,7 @@ extern const struct command command_backup;
 extern const struct command command_restore;
 extern const struct command command_verify;
 extern const struct command command_list;
+extern const struct command command_prune;
 extern const struct command command_version;
 extern const struct command command_tracker_list;
 extern const struct command command_tracker_remove;

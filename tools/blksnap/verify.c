@@ -12,29 +12,49 @@
 #include "message.h"
 #include "verify.h"
 
-/* The layer says itself on which file it is based. */
+static bool same_name(const char *a, const char *b)
+{
+	return a && b ? !strcmp(a, b) : a == b;
+}
+
+/*
+ * The layer says itself on which file it is based.  One that was being merged
+ * when the program was killed may be based on what those were, or on any below.
+ */
+static bool has_right_base(const struct catalogue *catalogue,
+			   const struct catalogue_disk *disk,
+			   const char *backing)
+{
+	const struct catalogue_disk *below = catalogue_below(catalogue, disk);
+	uint64_t number = disk->base;
+
+	while (!same_name(backing, below ? below->file : NULL)) {
+		if (!disk->merging || number < disk->merging)
+			return false;
+		number = below->base;
+		below = catalogue_below(catalogue, below);
+	}
+	return true;
+}
+
 static int check_backing(const struct catalogue *catalogue,
 			 const struct catalogue_disk *disk, const char *path)
 {
-	const struct catalogue_disk *below = catalogue_below(catalogue, disk);
-	char *backing;
+	struct chain_header header;
 	int ret;
 
-	ret = chain_read_backing(path, &backing);
-	if (ret)
-		return ret;
-	/* A layer that is being merged is based on one further down already. */
-	while (backing && below && strcmp(below->file, backing))
-		below = catalogue_below(catalogue, below);
-	if (backing && !below)
+	ret = chain_read_header(path, &header);
+	if (ret || has_right_base(catalogue, disk, header.backing))
+		;
+	else if (header.backing)
 		ret = fail(EXIT_DAMAGED,
 			   "'%s' is damaged: it is based on '%s', which the catalogue does not say",
-			   path, backing);
-	else if (!backing && disk->base)
+			   path, header.backing);
+	else
 		ret = fail(EXIT_DAMAGED,
 			   "'%s' is damaged: it is not based on another file",
 			   path);
-	free(backing);
+	free(header.backing);
 	return ret;
 }
 

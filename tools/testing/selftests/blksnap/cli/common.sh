@@ -47,6 +47,14 @@ report() # RESULT NAME
 	[[ $1 == ok ]] || failed=$((failed + 1))
 }
 
+# man_examples COMMAND - its lines among the examples of the man page
+man_examples()
+{
+	sed -n '/^\.SH EXAMPLES/,$p' \
+		"$(dirname "$0")/../../../../blksnap/blksnap.8" |
+		sed -n "s/\\\\-/-/g; s/^blksnap \($1 .*\)/\1/p"
+}
+
 # run_tool [VARIABLE=VALUE]... -- ARGUMENT... - sets code, output and message
 run_tool()
 {

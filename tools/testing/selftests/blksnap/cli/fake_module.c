@@ -16,6 +16,8 @@
  *	FAKE_GENERATION=N	first byte of the generation
  *	FAKE_BLOCK=N		size of a tracking block
  *	FAKE_NO_LIBRARY=NAME	this library cannot be loaded
+ *	FAKE_KILL=N		the tool is killed before the Nth call that changes a
+ *				folder, or brings a file or folder to the disk
  *	FAKE_IMAGE_DIR=DIR	/dev/blksnap-imageN is the file imageN in DIR
  *	FAKE_TRACKERS=N		number of tracked devices; all but the first have
  *				gone away
@@ -40,6 +42,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -169,6 +172,51 @@ int open(const char *path, int flags, ...)
 	mode = flags & O_CREAT ? va_arg(args, int) : 0;
 	va_end(args);
 	return real(path, flags, mode);
+}
+
+/* Its children are preloaded with this, too. */
+static void count_moment(void)
+{
+	static unsigned int nr_moments;
+
+	if (strcmp(program_invocation_short_name, "blksnap"))
+		return;
+	if (++nr_moments == strtoul(setting("FAKE_KILL", "0"), NULL, 10))
+		raise(SIGKILL);
+}
+
+int rename(const char *from, const char *to)
+{
+	int (*real)(const char *from, const char *to) =
+		dlsym(RTLD_NEXT, "rename");
+
+	count_moment();
+	return real(from, to);
+}
+
+int unlink(const char *path)
+{
+	int (*real)(const char *path) = dlsym(RTLD_NEXT, "unlink");
+
+	count_moment();
+	return real(path);
+}
+
+int unlinkat(int dir, const char *path, int flags)
+{
+	int (*real)(int dir, const char *path, int flags) =
+		dlsym(RTLD_NEXT, "unlinkat");
+
+	count_moment();
+	return real(dir, path, flags);
+}
+
+int fsync(int fd)
+{
+	int (*real)(int fd) = dlsym(RTLD_NEXT, "fsync");
+
+	count_moment();
+	return real(fd);
 }
 
 void *dlopen(const char *name, int flags)

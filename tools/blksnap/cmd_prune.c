@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Command: prune
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "catalogue.h"
+#include "commands.h"
+#include "message.h"
+#include "output.h"
+#include "parse.h"
+#include "prune.h"
+#include "retention.h"
+#include "util.h"
+
+enum {
+	OPT_SOURCE_NAME = OPT_OWN,
+	OPT_DRY_RUN,
+	OPT_LIMIT,
+	OPT_QUIET,
+	OPT_KEEP,	/* and the rule; the last ones */
+};
+
+struct options {
+	const char *source;
+	bool dry_run;
+	struct retention retention;
+	struct progress progress;
+};
+
+static int take_rule(struct options *o, enum retention_rule rule)
+{
+	uint64_t *count = &o->retention.count[rule];
+
+	if (parse_u64(optarg, UINT32_MAX, count) && *count)
+		return EXIT_OK;
+	return fail(EXIT_USAGE, "--keep-%s '%s': must be a number from 1 on",
+		    retention_rule_name(rule), optarg);
+}
+
+static int take_option(struct options *o, int option)
+{
+	switch (option) {
+	case OPT_SOURCE_NAME:
+		o->source = optarg;
+		return EXIT_OK;
+	case OPT_DRY_RUN:
+		o->dry_run = true;
+		return EXIT_OK;
+	case OPT_LIMIT:
+		if (!parse_size(optarg, &o->progress.limit_bytes) ||
+		    !o->progress.limit_bytes)
+			return fail(EXIT_USAGE,
+				    "--limit '%s': must be a number of bytes per second, or have a suffix K, M, G or T",
+				    optarg);
+		return EXIT_OK;
+	case OPT_QUIET:
+		o->progress.quiet = true;
+		return EXIT_OK;
+	default:
+		return take_rule(o, option - OPT_KEEP);
+	}
+}
+
+static int parse_options(struct cmdline *cl, struct options *o)
+{
+	static const struct option options[] = {
+		{ "keep-last", required_argument, NULL,
+		  OPT_KEEP + RETENTION_LAST },
+		{ "keep-hourly", required_argument, NULL,
+		  OPT_KEEP + RETENTION_HOURLY },
+		{ "keep-daily", required_argument, NULL,
+		  OPT_KEEP + RETENTION_DAILY },
+		{ "keep-weekly", required_argument, NULL,
+		  OPT_KEEP + RETENTION_WEEKLY },
+		{ "keep-monthly", required_argument, NULL,
+		  OPT_KEEP + RETENTION_MONTHLY },
+		{ "keep-yearly", required_argument, NULL,
+		  OPT_KEEP + RETENTION_YEARLY },
+		{ "source-name", required_argument, NULL, OPT_SOURCE_NAME },
+		{ "dry-run", no_argument, NULL, OPT_DRY_RUN },
+		{ "limit", required_argument, NULL, OPT_LIMIT },
+		{ "quiet", no_argument, NULL, OPT_QUIET },
+		{ 0 }
+	};
+	int option, ret = EXIT_OK;
+
+	while (!ret && (option = cmdline_next(cl, options)) != CMDLINE_END) {
+		if (option == CMDLINE_STOP)
+			return CMDLINE_STOP;
+		ret = take_option(o, option);
+	}
+	if (!ret)
+		ret = cmdline_check_args(cl, 1, 1);
+	if (!ret && retention_is_empty(&o->retention))
+		ret = fail(EXIT_USAGE,
+			   "prune: say what to keep, for example --keep-last 7");
+	return ret;
+}
+
+static struct json_object *rules_to_json(const struct catalogue_disk *disk)
+{
+	struct json_object *names = json_object_new_array();
+	size_t rule;
+
+	for (rule = 0; rule < NR_RETENTION_RULES; rule++) {
+		if (disk->kept_by & 1U << rule)
+			json_object_array_add(names,
+					      json_object_new_string(retention_rule_name(rule)));
+	}
+	return names;
+}
+
+static void add_rules_cell(struct json_object *row, struct json_object *names)
+{
+	char cell[64] = "";
+	size_t i, used = 0;
+
+	for (i = 0; i < json_object_array_length(names); i++)
+		used += snprintf(cell + used, sizeof(cell) - used, "%s%s",
+				 i ? "," : "",
+				 json_object_get_string(json_object_array_get_idx(names, i)));
+	add_text(row, "kept_by_cell", i ? cell : NULL);
+}
+
+static void add_row(struct json_object *rows,
+		    const struct catalogue_point *point,
+		    const struct catalogue_disk *disk, bool with_cells)
+{
+	struct json_object *row = json_object_new_object();
+	struct json_object *names = rules_to_json(disk);
+	const time_t when = point->time;
+	char text[32];
+	struct tm tm;
+
+	strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S",
+		 localtime_r(&when, &tm));
+	add_number(row, "point", point->number);
+	add_text(row, "local_time", text);
+	add_text(row, "disk", disk->disk);
+	add_text(row, "action", disk->kept_by ? "keep" : "remove");
+	if (with_cells)
+		add_rules_cell(row, names);
+	json_object_object_add(row, "kept_by", names);
+	json_object_array_add(rows, row);
+}
+
+/* What is planned; the catalogue has less in it afterwards. */
+static struct json_object *plan_to_json(const struct catalogue *catalogue,
+					const struct cmdline *cl)
+{
+	struct json_object *rows = json_object_new_array();
+	size_t i, j;
+
+	for (i = 0; i < catalogue->nr_points; i++) {
+		for (j = 0; j < catalogue->points[i].nr_disks; j++)
+			add_row(rows, &catalogue->points[i],
+				&catalogue->points[i].disks[j], !cl->json);
+	}
+	return rows;
+}
+
+static uint64_t all_file_bytes(const struct catalogue *catalogue)
+{
+	uint64_t nr_bytes = 0;
+	size_t i, j;
+
+	for (i = 0; i < catalogue->nr_points; i++) {
+		for (j = 0; j < catalogue->points[i].nr_disks; j++)
+			nr_bytes += catalogue->points[i].disks[j].file_bytes;
+	}
+	return nr_bytes;
+}
+
+static void print_result(const struct catalogue *catalogue,
+			 struct json_object *rows, const struct options *o,
+			 uint64_t bytes_before, const struct cmdline *cl)
+{
+	static const struct column columns[] = {
+		{ "POINT", "point", COLUMN_NUMBER },
+		{ "TIME", "local_time", COLUMN_TEXT },
+		{ "DISK", "disk", COLUMN_TEXT },
+		{ "ACTION", "action", COLUMN_TEXT },
+		{ "KEPT BY", "kept_by_cell", COLUMN_TEXT },
+	};
+	struct json_object *result = json_object_new_object();
+
+	add_text(result, "source", catalogue->source);
+	add_text(result, "folder", catalogue->dir);
+	json_object_object_add(result, "dry_run",
+			       json_object_new_boolean(o->dry_run));
+	json_object_object_add(result, "layers", json_object_get(rows));
+	if (!o->dry_run) {
+		add_number(result, "bytes_before", bytes_before);
+		add_number(result, "bytes_after", all_file_bytes(catalogue));
+	}
+	output_result(cl, result, rows, columns, ARRAY_SIZE(columns));
+	json_object_put(result);
+}
+
+static int prune_catalogue(struct catalogue *catalogue, struct options *o,
+			   const struct cmdline *cl)
+{
+	const uint64_t bytes_before = all_file_bytes(catalogue);
+	struct json_object *rows;
+	int ret = EXIT_OK;
+
+	retention_apply(&o->retention, catalogue);
+	rows = plan_to_json(catalogue, cl);
+	if (!o->dry_run) {
+		catalogue_remove_leftovers(catalogue, o->progress.quiet);
+		ret = prune(catalogue, &o->progress);
+	}
+	if (!ret)
+		print_result(catalogue, rows, o, bytes_before, cl);
+	json_object_put(rows);
+	return ret;
+}
+
+static int run_prune(struct cmdline *cl)
+{
+	struct catalogue catalogue;
+	struct options o = { 0 };
+	int ret;
+
+	ret = parse_options(cl, &o);
+	if (ret)
+		return ret == CMDLINE_STOP ? cl->exit_code : ret;
+	umask(077);
+	interruption_prepare();
+	ret = catalogue_open(&catalogue, cl->argv[0], o.source,
+			     o.dry_run ? CATALOGUE_READ : CATALOGUE_WRITE);
+	if (!ret)
+		ret = prune_catalogue(&catalogue, &o, cl);
+	catalogue_close(&catalogue);
+	return ret;
+}
+
+const struct command command_prune = {
+	.group = "",
+	.name = "prune",
+	.args = "DIR --keep-... N",
+	.summary = "Remove old points of a backup",
+	.help =
+		"Removes the points that no rule keeps.  A layer that goes is merged with the\n"
+		"one that is based on it, so all others can be restored as before.  That needs\n"
+		"room for the merged layer for a while.  If a layer that has to be read for it\n"
+		"is damaged, it stays as it is and so do those it is merged with; the exit code\n"
+		"is 5.\n"
+		"\n"
+		"  --keep-last N       keep the last N points of each disk\n"
+		"  --keep-hourly N     keep the newest of each of the last N hours with points\n"
+		"  --keep-daily N      the same for days\n"
+		"  --keep-weekly N     for weeks, which begin on Monday\n"
+		"  --keep-monthly N    for months\n"
+		"  --keep-yearly N     for years\n"
+		"  --dry-run           only print what would be kept and removed\n"
+		"  --source-name NAME  which machine, if DIR holds backups of several\n"
+		"  --limit N           copy at most N bytes per second\n"
+		"  --quiet             print no progress\n",
+	.run = run_prune,
+};
