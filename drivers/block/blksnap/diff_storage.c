@@ -103,7 +103,8 @@ void diff_storage_destroy(struct diff_storage *storage)
 
 static sector_t range_usable_sectors(const struct storage_range *range)
 {
-	return round_down(range->place.nr_sectors, DIFF_STORAGE_ALIGN_SECTORS);
+	return range->place.is_unused ? 0 :
+	       round_down(range->place.nr_sectors, DIFF_STORAGE_ALIGN_SECTORS);
 }
 
 /* First sector on the disk, also of a range in a partition. */
@@ -283,8 +284,8 @@ static struct storage_range **diff_storage_publish(struct diff_storage *storage,
  * @ranges:	inside of their devices
  * @nr_ranges:	number of @ranges; 0 changes nothing
  *
- * All or nothing.  A range too short to hold anything is only remembered for
- * diff_storage_overlaps() and diff_storage_next_on_disk().
+ * All or nothing.  A range that is unused, or too short to hold anything, is only
+ * remembered for diff_storage_overlaps() and diff_storage_next_on_disk().
  *
  * Return: 0; -ENOMEM; or -EINVAL if a range is empty or overlaps another one of @ranges
  *	   or of @storage, or the storage would exceed DIFF_STORAGE_MAX_SECTORS.

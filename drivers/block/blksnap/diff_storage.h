@@ -36,11 +36,14 @@ struct diff_storage;
  * @bdev:	open for writing as long as the storage lives
  * @sector:	first sector, relative to @bdev
  * @nr_sectors:	length
+ * @is_unused:	belongs to the storage, so that it cannot be appended again, but holds
+ *		nothing
  */
 struct diff_range {
 	struct block_device *bdev;
 	sector_t sector;
 	sector_t nr_sectors;
+	bool is_unused;
 };
 
 typedef void (*diff_storage_low_fn)(void *data, u64 nr_sectors);

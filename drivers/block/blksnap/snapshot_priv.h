@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * A snapshot's inside, shared by snapshot.c, snapshot_list.c, snapshot_storage.c,
- * storage_device.c, snapshot_take.c
+ * storage_cut.c, storage_device.c, snapshot_take.c
  *
  * snapshot.c is the entrance: it makes, finds, locks and ends snapshots, and calls the
  * last two.  snapshot_list.c tells what there is, and finds snapshots through it.
- * snapshot_storage.c checks what is appended and cuts it to the engines' blocks, with
- * storage_device.c for the devices that it lies on; snapshot_take.c gives the members
+ * snapshot_storage.c checks what is appended and makes it storage, with storage_cut.c for
+ * what of it may be used and storage_device.c for where it lies; snapshot_take.c gives the members
  * engines and images, and takes them away again.
  *
  * A snapshot's lock is held while the snapshot is taken, for as long as its devices
@@ -31,11 +31,11 @@
 #include <linux/blksnap.h>
 
 #include "compat.h"
+#include "diff_storage.h"
 #include "event_queue.h"
 #include "snapshot.h"
 
 struct cow;
-struct diff_storage;
 struct pid;
 struct snapimage;
 struct take;
@@ -156,6 +156,34 @@ int storage_refuse(dev_t dev, int error, const char *reason);
 struct storage_device *storage_device_open(struct snapshot *snapshot, dev_t dev);
 void storage_device_close(struct storage_device *device);
 void snapshot_close_storage_devices(struct snapshot *snapshot);
+
+/**
+ * struct storage_pieces - what the ranges of an append are cut into
+ * @ranges:	the first @max_ranges pieces
+ * @max_ranges:	room in @ranges
+ * @nr_ranges:	pieces so far
+ */
+struct storage_pieces {
+	struct diff_range *ranges;
+	size_t max_ranges;
+	size_t nr_ranges;
+};
+
+/* As user space named it. */
+static inline struct diff_range storage_user_range(struct block_device *bdev,
+						   const struct blk_snap_block_range *range)
+{
+	return (struct diff_range){
+		.bdev = bdev,
+		.sector = range->sector_offset,
+		.nr_sectors = range->sector_count,
+	};
+}
+
+/* storage_cut.c */
+int snapshot_cut_ranges(struct snapshot *snapshot, struct block_device *bdev,
+			const struct blk_snap_block_range *ranges, u32 count,
+			struct storage_pieces *pieces);
 
 /* snapshot_storage.c */
 bool member_clip(const struct snapshot_member *member, sector_t *start, sector_t *end);

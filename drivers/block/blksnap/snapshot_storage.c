@@ -2,10 +2,10 @@
 /*
  * Storage that user space appends to a snapshot
  *
- * A range is checked against its device, against the ranges of all snapshots,
- * and against the origins of the snapshots that are taken.  If it lies on a
- * member of its own snapshot, it is cut to the engine's blocks and excluded from
- * the image before an engine can write on it:
+ * A range is checked against its device, against the ranges of all snapshots, and
+ * against the origins of the snapshots that are taken.  What of it may be written to is
+ * cut out, and excluded from the images of the members that it lies on, before an engine
+ * can write on it:
  *
  *	checked -> cut -> excluded -> part of the storage
  *
@@ -14,9 +14,7 @@
 #include "blksnap.h"
 
 #include <linux/blkdev.h>
-#include <linux/limits.h>
 #include <linux/lockdep.h>
-#include <linux/math.h>
 #include <linux/minmax.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
@@ -51,16 +49,6 @@ static struct storage_device *snapshot_find_storage_device(struct snapshot *snap
 		if (device->dev == dev)
 			return device;
 	return NULL;
-}
-
-static struct diff_range storage_user_range(struct block_device *bdev,
-					    const struct blk_snap_block_range *range)
-{
-	return (struct diff_range){
-		.bdev = bdev,
-		.sector = range->sector_offset,
-		.nr_sectors = range->sector_count,
-	};
 }
 
 static int storage_check_range(struct block_device *bdev,
@@ -179,13 +167,15 @@ static int snapshot_check_rest(struct snapshot *snapshot, struct block_device *b
 			       const struct blk_snap_block_range *ranges, u32 count)
 {
 	struct snapshot_member *member;
+	u64 nr_sectors;
 	u32 i;
 
 	lockdep_assert_held(&snapshot->lock);
 	for (i = 0; i < snapshot->nr_members; i++) {
 		member = &snapshot->members[i];
-		if (member->nr_own_sectors + member_own_sectors(member, bdev, ranges, count) >=
-		    tracker_nr_sectors(member->tracker))
+		nr_sectors = member_own_sectors(member, bdev, ranges, count);
+		if (nr_sectors && member->nr_own_sectors + nr_sectors >=
+				  tracker_nr_sectors(member->tracker))
 			return storage_refuse(bdev->bd_dev, -EINVAL,
 					      "nothing would be left of an origin");
 	}
@@ -202,117 +192,6 @@ static void snapshot_note_own(struct snapshot *snapshot, struct block_device *bd
 			member_own_sectors(&snapshot->members[i], bdev, ranges, count);
 }
 
-/**
- * struct storage_pieces - what the ranges of an append are cut into
- * @ranges:	room for the pieces, or NULL while they are only counted
- * @nr_ranges:	pieces so far
- */
-struct storage_pieces {
-	struct diff_range *ranges;
-	size_t nr_ranges;
-};
-
-/* The sectors [start, end) of a disk, as a range of @bdev on that disk. */
-static void storage_pieces_add(struct storage_pieces *pieces, struct block_device *bdev,
-			       sector_t start, sector_t end)
-{
-	if (pieces->ranges)
-		pieces->ranges[pieces->nr_ranges] = (struct diff_range){
-			.bdev = bdev,
-			.sector = start - bdev->bd_start_sect,
-			.nr_sectors = end - start,
-		};
-	pieces->nr_ranges++;
-}
-
-/*
- * Sectors that belong to the storage, so that they cannot be appended again, but hold
- * nothing: ranges shorter than the alignment are never handed out.
- */
-static void storage_pieces_add_unused(struct storage_pieces *pieces, struct block_device *bdev,
-				      sector_t start, sector_t end)
-{
-	sector_t piece_end;
-
-	for (; start < end; start = piece_end) {
-		piece_end = min(end, start + DIFF_STORAGE_ALIGN_SECTORS - 1);
-		storage_pieces_add(pieces, bdev, start, piece_end);
-	}
-}
-
-/*
- * Moves start and end inwards to borders of the blocks that a member's engine copies.
- * Then no block holds both storage and live data, and all of the storage can be
- * excluded from the image.  The ends of the member are borders of blocks, too.
- */
-static void snapshot_member_trim(const struct snapshot_member *member, sector_t *start,
-				 sector_t *end)
-{
-	struct tracker *tracker = member->tracker;
-	sector_t first = tracker_start_sector(tracker);
-	sector_t behind = first + tracker_nr_sectors(tracker);
-	sector_t block = 1ULL << (cow_block_shift(tracker_nr_sectors(tracker)) - SECTOR_SHIFT);
-
-	if (*start > first && *start < behind)
-		*start = min(first + round_up(*start - first, block), behind);
-	if (*end > first && *end < behind)
-		*end = first + round_down(*end - first, block);
-}
-
-/*
- * A disk and a partition of it may both be members, with blocks that do not match if
- * the partition is not aligned.  Each member trims once; a block of the first one that
- * is shared after that is not excluded from its image, which may change there, in the
- * part that is storage.
- */
-static void snapshot_cut_range(struct snapshot *snapshot, const struct diff_range *range,
-			       struct storage_pieces *pieces)
-{
-	struct block_device *bdev = range->bdev;
-	sector_t first = bdev->bd_start_sect + range->sector;
-	sector_t behind = first + range->nr_sectors;
-	sector_t start = first, end = behind;
-	u32 i;
-
-	for (i = 0; i < snapshot->nr_members; i++)
-		if (tracker_disk(snapshot->members[i].tracker) == bdev->bd_disk)
-			snapshot_member_trim(&snapshot->members[i], &start, &end);
-	if (start >= end) {
-		storage_pieces_add_unused(pieces, bdev, first, behind);
-		return;
-	}
-	storage_pieces_add_unused(pieces, bdev, first, start);
-	storage_pieces_add(pieces, bdev, start, end);
-	storage_pieces_add_unused(pieces, bdev, end, behind);
-}
-
-static int snapshot_cut_ranges(struct snapshot *snapshot, struct block_device *bdev,
-			       const struct blk_snap_block_range *ranges, u32 count,
-			       struct storage_pieces *pieces)
-{
-	struct diff_range range;
-	u32 i;
-
-	for (i = 0; i < count; i++) {
-		range = storage_user_range(bdev, &ranges[i]);
-		snapshot_cut_range(snapshot, &range, pieces);
-		cond_resched();
-	}
-	if (pieces->nr_ranges > UINT_MAX)
-		return -ENOMEM;
-	pieces->ranges = kvcalloc(pieces->nr_ranges, sizeof(*pieces->ranges),
-				  GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-	if (!pieces->ranges)
-		return -ENOMEM;
-	pieces->nr_ranges = 0;
-	for (i = 0; i < count; i++) {
-		range = storage_user_range(bdev, &ranges[i]);
-		snapshot_cut_range(snapshot, &range, pieces);
-		cond_resched();
-	}
-	return 0;
-}
-
 /* The image of @member has no use for the range, whichever snapshot stores in it. */
 static int snapshot_member_exclude(struct snapshot_member *member,
 				   const struct diff_range *range)
@@ -320,7 +199,7 @@ static int snapshot_member_exclude(struct snapshot_member *member,
 	sector_t start = range->bdev->bd_start_sect + range->sector;
 	sector_t end = start + range->nr_sectors;
 
-	if (range->bdev->bd_disk != tracker_disk(member->tracker) ||
+	if (range->is_unused || range->bdev->bd_disk != tracker_disk(member->tracker) ||
 	    !member_clip(member, &start, &end))
 		return 0;
 	return cow_exclude(member->cow, start, end - start);
@@ -404,7 +283,7 @@ static int snapshot_append_ranges(struct snapshot *snapshot, struct block_device
 		return ret;
 	ret = snapshot_cut_ranges(snapshot, bdev, ranges, count, &pieces);
 	if (ret)
-		return ret;
+		goto out_free;
 	if (snapshot->state != SNAPSHOT_CREATED)
 		ret = snapshot_exclude_pieces(snapshot, bdev, ranges, count, &pieces);
 	if (ret)

@@ -350,7 +350,9 @@ struct blk_snap_snapshot_append_storage {
  * blocks before the snapshot is taken, which the module cannot check.  The call
  * is allowed before and after the take, as often as needed.  Until the snapshot is
  * destroyed, nobody else can claim the device (mount it, format it), unless somebody
- * had claimed it before, or it is a device of the snapshot or the disk of one.
+ * had claimed it before, or it is a device of the snapshot or the disk of one.  The
+ * first MiB and the last one of a disk or a partition are not used, even if they are
+ * appended.
  *
  * Return: 0, also for a count of 0; -ESRCH if there is no such snapshot;
  * -ENODEV or -ENXIO if there is no such device; -EROFS if it is read-only;

@@ -141,6 +141,9 @@ struct snapshot {
 void snapshot_create(struct snapshot *snapshot, const struct disk *disk);
 void snapshot_create_of(struct snapshot *snapshot, const struct disk **disks,
 			unsigned int nr_disks);
+/* At both ends of a device: appended or not, it is not used. */
+#define EDGE_BYTES MIB
+
 int append_range(const struct snapshot *snapshot, const struct disk *disk,
 		 uint64_t sector, uint64_t nr_sectors);
 void snapshot_take(struct snapshot *snapshot);

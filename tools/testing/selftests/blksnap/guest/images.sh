@@ -301,6 +301,81 @@ test_failed_creation_leaves_nothing()
 	   ! $(blksnap snapshot list --no-header) ]]
 }
 
+# take_on_whole DEVICE... - as take, with all of the last disk as storage
+take_on_whole()
+{
+	id=$(blksnap snapshot create "$@" --take --device "$disk_e") || return 1
+	udevadm settle
+}
+
+# nobody_knows_storage - nothing that is known by its contents is on the last disk
+nobody_knows_storage()
+{
+	local found
+
+	found=$(blkid -p "$disk_e")
+	[[ ! $found ]] || { say "the storage has become $found"; return 1; }
+	found=$(readlink -f /dev/disk/by-*/* | grep -Fxc "$disk_e")
+	[[ $found == "$(readlink -f /dev/disk/by-path/* /dev/disk/by-id/* 2>/dev/null |
+		grep -Fxc "$disk_e")" ]]
+}
+
+# The first block that is copied is the superblock.
+test_storage_is_no_twin_of_a_filesystem()
+{
+	local uuid
+
+	mkfs.ext4 -q -L live "$disk_b" && mount "$disk_b" /srv && fill /srv &&
+	uuid=$(blkid -p -s UUID -o value "$disk_b") && take_on_whole "$disk_b" &&
+	overwrite /srv && umount /srv && mount "$disk_b" /srv && overwrite /srv &&
+	sleep 1 && udevadm trigger --settle && nobody_knows_storage &&
+	[[ $(blkid -U "$uuid") == "$disk_b" ]] && release &&
+	udevadm trigger --settle && nobody_knows_storage &&
+	[[ $(blkid -U "$uuid") == "$disk_b" ]]
+}
+
+# LVM copies the label with its first change.
+test_storage_is_no_twin_of_a_physical_volume()
+{
+	make_group && take_on_whole "$disk_b" &&
+	lvcreate -q -y -n more -L 4M live >/dev/null &&
+	lvcreate -q -y -n evenmore -L 4M live >/dev/null && nobody_knows_storage &&
+	release && lvcreate -q -y -n last -L 4M live >/dev/null && nobody_knows_storage
+}
+
+# refused_as_in_use COMMAND... - it fails
+refused_as_in_use()
+{
+	! "$@" >/tmp/refused 2>&1 || { say "done: $*"; return 1; }
+	sed 's/^/# | /' /tmp/refused
+}
+
+test_storage_is_in_use()
+{
+	mkfs.ext4 -q "$disk_b" && mkfs.ext4 -q "$disk_e" &&
+	id=$(blksnap snapshot create "$disk_b" --take --device "$disk_e" --force) &&
+	refused_as_in_use mkfs.ext4 -q "$disk_e" &&
+	refused_as_in_use mkfs.btrfs -qf "$disk_e" &&
+	refused_as_in_use mkfs.xfs -qf "$disk_e" &&
+	refused_as_in_use mount "$disk_e" /mnt &&
+	refused_as_in_use pvcreate -qy "$disk_e" &&
+	refused_as_in_use mdadm --quiet --create /dev/md0 --run --force --level=1 \
+		--raid-devices=1 "$disk_e" &&
+	release && mount "$disk_e" /mnt
+}
+
+# The default layout of installers: a file on a volume, and the disk below as origin.
+test_storage_on_a_volume_of_the_origin_is_refused()
+{
+	local want="it lies on an origin through another driver; use a file on the origin's"
+
+	make_group && ! blksnap snapshot create "$disk_b" --take --file /srv/store \
+		--size 8M 2>/tmp/refused || return 1
+	sed 's/^/# | /' /tmp/refused
+	grep -q "$want" /tmp/refused &&
+	[[ ! $(blksnap tracker list --no-header) && ! $(blksnap snapshot list --no-header) ]]
+}
+
 # Whatever a test has left.
 clean_up()
 {
@@ -318,7 +393,7 @@ clean_up()
 	for tracked in $(blksnap tracker list --no-header | awk '{ print $2 }'); do
 		blksnap tracker remove "$tracked"
 	done
-	for name in "$disk_a" "$disk_b" "$disk_c" "$disk_d"; do
+	for name in "$disk_a" "$disk_b" "$disk_c" "$disk_d" "$disk_e"; do
 		wipefs -qaf "$name"
 		dd if=/dev/zero of="$name" bs=1M count=4 2>/dev/null
 	done
@@ -359,6 +434,10 @@ all_tests=(
 	recipe_luks
 	recipe_md
 	leg_that_has_to_give_zeros_is_warned_of
+	storage_is_no_twin_of_a_filesystem
+	storage_is_no_twin_of_a_physical_volume
+	storage_is_in_use
+	storage_on_a_volume_of_the_origin_is_refused
 )
 tests=("${@:2}")
 ((${#tests[@]})) || tests=("${all_tests[@]}")

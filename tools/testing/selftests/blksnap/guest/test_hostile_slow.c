@@ -245,7 +245,7 @@ static void test_slow_memory_of_one_keeps_nobody_else_waiting(void)
 	make_disks();
 	make_stuck_disk();
 	snapshot_create(&held, &origin);
-	ASSERT_OK(append_range(&held, &storage, 0, 8192));
+	ASSERT_OK(append_range(&held, &storage, 2048, 6144));
 	snapshot_take(&held);
 	for (i = 0; i < NR_TRIES && nr_still_inside < NR_SLOW_CALLS; i++) {
 		make_memory_slow();

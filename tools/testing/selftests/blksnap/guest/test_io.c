@@ -391,7 +391,7 @@ static void test_full_storage_breaks_the_snapshot_once(void)
 	make_disks(DISK_MIB, DISK_MIB);
 	ASSERT(fill_direct(origin.path, 0x11, 16 * MIB, 0));
 	snapshot_create(&snapshot, &origin);
-	ASSERT_OK(append_range(&snapshot, &storage, 0, 2048));
+	ASSERT_OK(append_range(&snapshot, &storage, 2048, 2048));
 	snapshot_take(&snapshot);
 	EXPECT(fill_direct(origin.path, 0x22, 16 * MIB, 0));
 	expect_corrupted_once(&snapshot);
@@ -419,8 +419,8 @@ static void test_full_storage_spares_other_snapshots(void)
 	ASSERT(fill_direct(other.path, 0x11, 4 * MIB, 0));
 	snapshot_create(&broken, &origin);
 	snapshot_create(&sound, &other);
-	ASSERT_OK(append_range(&broken, &storage, 0, 2048));
-	ASSERT_OK(append_range(&sound, &storage, 2048, 16384));
+	ASSERT_OK(append_range(&broken, &storage, 2048, 2048));
+	ASSERT_OK(append_range(&sound, &storage, 4096, 16384));
 	snapshot_take(&broken);
 	snapshot_take(&sound);
 	ASSERT(fill_direct(origin.path, 0x22, 8 * MIB, 0));
@@ -435,7 +435,7 @@ static void test_storage_on_the_origin_reads_as_zeros(void)
 	struct snapshot snapshot;
 	const char *image;
 
-	make_disks(DISK_MIB, 1);
+	make_disks(DISK_MIB, 3);
 	ASSERT(fill_direct(origin.path, 0x11, DISK_MIB * MIB, 0));
 	snapshot_create(&snapshot, &origin);
 	ASSERT_OK(append_range(&snapshot, &origin, 32 * 2048, 8 * 2048));
@@ -457,7 +457,7 @@ static void test_storage_on_the_origin_is_not_tracked(void)
 	uint32_t i, first, end;
 	uint8_t *map;
 
-	make_disks(DISK_MIB, 1);
+	make_disks(DISK_MIB, 3);
 	snapshot_create(&snapshot, &origin);
 	ASSERT_OK(append_range(&snapshot, &origin, 32 * 2048, 8 * 2048));
 	snapshot_take(&snapshot);

@@ -137,7 +137,7 @@ static void take_of_two(struct snapshot *snapshot)
 	const struct disk *members[] = { &disk_a, &disk_b };
 
 	snapshot_create_of(snapshot, members, 2);
-	ASSERT_OK(append_range(snapshot, &disk_s, 0, 4096));
+	ASSERT_OK(append_range(snapshot, &disk_s, 2048, 4096));
 	snapshot_take(snapshot);
 }
 
@@ -202,15 +202,15 @@ static void test_image_minors_are_lowest_free_first(void)
 
 	snapshot_create(&first, &disk_a);
 	snapshot_create(&second, &disk_b);
-	ASSERT_OK(append_range(&first, &disk_s, 0, 2048));
-	ASSERT_OK(append_range(&second, &disk_s, 2048, 2048));
+	ASSERT_OK(append_range(&first, &disk_s, 2048, 2048));
+	ASSERT_OK(append_range(&second, &disk_s, 4096, 2048));
 	snapshot_take(&first);
 	snapshot_take(&second);
 	EXPECT_EQ(first.images[0].id.mn, 0);
 	EXPECT_EQ(second.images[0].id.mn, 1);
 	ASSERT_OK(blksnap_snapshot_destroy(ctl, &first.id));
 	snapshot_create(&first, &disk_a);
-	ASSERT_OK(append_range(&first, &disk_s, 0, 2048));
+	ASSERT_OK(append_range(&first, &disk_s, 2048, 2048));
 	snapshot_take(&first);
 	EXPECT_EQ(first.images[0].id.mn, 0);
 }

@@ -224,7 +224,7 @@ static void test_event_wakes_exactly_one_waiter(void)
 	unsigned int i, nr = 0;
 
 	create_quiet(&snapshot);
-	ASSERT_OK(append_range(&snapshot, &disk_s, 0, 2048));
+	ASSERT_OK(append_range(&snapshot, &disk_s, 2048, 2048));
 	snapshot_take(&snapshot);
 	while (!next_event(&snapshot, 0, &event))
 		nr++;

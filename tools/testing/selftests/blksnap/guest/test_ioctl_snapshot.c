@@ -84,7 +84,7 @@ static void test_create_in_two_snapshots_gets_ealready(void)
 	EXPECT_ERR(create(devs, 2), EALREADY);
 	EXPECT_EQ(nr_snapshots(), 1);
 	EXPECT_EQ(nr_tracked(), 1);
-	ASSERT_OK(append_range(&snapshot, &disk_s, 0, 2048));
+	ASSERT_OK(append_range(&snapshot, &disk_s, 2048, 2048));
 	snapshot_take(&snapshot);
 	EXPECT_ERR(create(&disk_a.id, 1), EALREADY);
 }
@@ -172,8 +172,8 @@ static void test_snapshots_of_different_devices_coexist(void)
 	ASSERT(fill_direct(disk_b.path, 0x22, 4096, 0));
 	snapshot_create(&first, &disk_a);
 	snapshot_create(&second, &disk_b);
-	ASSERT_OK(append_range(&first, &disk_s, 0, 4096));
-	ASSERT_OK(append_range(&second, &disk_s, 4096, 4096));
+	ASSERT_OK(append_range(&first, &disk_s, 2048, 4096));
+	ASSERT_OK(append_range(&second, &disk_s, 6144, 4096));
 	snapshot_take(&first);
 	snapshot_take(&second);
 	ASSERT(fill_direct(disk_a.path, 0x33, 4096, 0));
@@ -425,9 +425,9 @@ static void test_append_works_before_and_after_the_take(void)
 
 	ASSERT(fill_direct(disk_a.path, 0x11, DISK_MIB * MIB, 0));
 	snapshot_create(&snapshot, &disk_a);
-	ASSERT_OK(append_range(&snapshot, &disk_s, 0, 2048));
+	ASSERT_OK(append_range(&snapshot, &disk_s, 2048, 2048));
 	snapshot_take(&snapshot);
-	EXPECT_OK(append_range(&snapshot, &disk_s, 2048, 4 * 2048));
+	EXPECT_OK(append_range(&snapshot, &disk_s, 4096, 4 * 2048));
 	ASSERT(fill_direct(disk_a.path, 0x22, 4 * MIB, 0));
 	EXPECT(reads_as(image_of(&snapshot, &disk_a), 0x11, 4 * MIB, 0));
 }
@@ -496,7 +496,7 @@ static void test_take_without_storage_gets_efault(void)
 	EXPECT_ERR(blksnap_snapshot_take(ctl, &snapshot.id), EFAULT);
 	ASSERT(tracker_info(&disk_a, &info));
 	EXPECT_EQ(info.snap_number, 0);
-	ASSERT_OK(append_range(&snapshot, &disk_s, 0, 2048));
+	ASSERT_OK(append_range(&snapshot, &disk_s, 2048, 2048));
 	EXPECT_OK(blksnap_snapshot_take(ctl, &snapshot.id));
 }
 
@@ -506,7 +506,7 @@ static void test_take_does_not_touch_its_argument(void)
 	struct snapshot snapshot;
 
 	snapshot_create(&snapshot, &disk_a);
-	ASSERT_OK(append_range(&snapshot, &disk_s, 0, 2048));
+	ASSERT_OK(append_range(&snapshot, &disk_s, 2048, 2048));
 	arg.id = snapshot.id;
 	ASSERT_OK(ctl_call(IOCTL_BLK_SNAP_SNAPSHOT_TAKE, &arg));
 	EXPECT(!memcmp(&arg.id, &snapshot.id, sizeof(arg.id)));
@@ -522,7 +522,7 @@ static void test_take_of_vanished_device_leaves_the_snapshot(void)
 	ASSERT_OK(null_disk_create(&disk, "nullb3", DISK_MIB, NULL));
 	members[1] = &disk;
 	snapshot_create_of(&snapshot, members, 2);
-	ASSERT_OK(append_range(&snapshot, &disk_s, 0, 2048));
+	ASSERT_OK(append_range(&snapshot, &disk_s, 2048, 2048));
 	null_disk_destroy(&disk);
 	EXPECT(blksnap_snapshot_take(ctl, &snapshot.id) < 0);
 	ASSERT(tracker_info(&disk_a, &info));

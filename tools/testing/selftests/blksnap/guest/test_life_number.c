@@ -100,7 +100,7 @@ static void take_of(const struct disk **disks, unsigned int nr_disks)
 	struct snapshot snapshot;
 
 	snapshot_create_of(&snapshot, disks, nr_disks);
-	ASSERT_OK(append_range(&snapshot, &storage, 0, 2048));
+	ASSERT_OK(append_range(&snapshot, &storage, 2048, 2048));
 	ASSERT_OK(blksnap_snapshot_take(ctl, &snapshot.id));
 	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
 }

@@ -94,14 +94,14 @@ static void test_low_space_is_told_once_each_time_it_falls(void)
 	ASSERT(fill_direct(origin.path, 1, DISK_MIB * MIB, 0));
 	snapshot_create(&snapshot, &origin);
 	EXPECT_EQ(count_low_events(&snapshot), 1);
-	ASSERT_OK(append_range(&snapshot, &storage, 0, 12 * 2048));
+	ASSERT_OK(append_range(&snapshot, &storage, 2048, 12 * 2048));
 	snapshot_take(&snapshot);
 	EXPECT_EQ(count_low_events(&snapshot), 0);
 	ASSERT(fill_direct(origin.path, 2, 9 * MIB, 0));
 	EXPECT_EQ(count_low_events(&snapshot), 1);
 	ASSERT(fill_direct(origin.path, 2, 2 * MIB, 9 * MIB));
 	EXPECT_EQ(count_low_events(&snapshot), 0);
-	ASSERT_OK(append_range(&snapshot, &storage, 12 * 2048, 8 * 2048));
+	ASSERT_OK(append_range(&snapshot, &storage, 13 * 2048, 8 * 2048));
 	ASSERT(fill_direct(origin.path, 2, 5 * MIB, 11 * MIB));
 	EXPECT_EQ(count_low_events(&snapshot), 1);
 	EXPECT(reads_as(image_of(&snapshot, &origin), 1, DISK_MIB * MIB, 0));

@@ -120,7 +120,7 @@ static void test_created_snapshot_cannot_be_taken(void)
 	if (!make_victim())
 		return;
 	snapshot_create(&snapshot, &victim);
-	ASSERT_OK(append_range(&snapshot, &storage, 0, 2048));
+	ASSERT_OK(append_range(&snapshot, &storage, 2048, 2048));
 	kind->take_away(&victim);
 	EXPECT(blksnap_snapshot_take(ctl, &snapshot.id) < 0);
 	EXPECT_ERR(blksnap_tracker_remove(ctl, victim.id), EBUSY);
@@ -278,7 +278,7 @@ static void test_created_snapshot_is_not_taken_of_another_disk(void)
 	if (!make_victim())
 		return;
 	snapshot_create(&snapshot, &victim);
-	ASSERT_OK(append_range(&snapshot, &storage, 0, 2048));
+	ASSERT_OK(append_range(&snapshot, &storage, 2048, 2048));
 	kind->take_away(&victim);
 	ASSERT(make_victim());
 	EXPECT(blksnap_snapshot_take(ctl, &snapshot.id) < 0);
@@ -358,7 +358,7 @@ static void test_kept_writes_end_with_their_origin(void)
 
 	fd = open_slow_victim();
 	snapshot_create(&snapshot, &victim);
-	ASSERT_OK(append_range(&snapshot, &storage, 0, 2048));
+	ASSERT_OK(append_range(&snapshot, &storage, 2048, 2048));
 	ASSERT(aio_start(&first, fd, 0, NEW_BYTE));
 	ASSERT_EQ(pthread_create(&thread, NULL, take_in_thread, &snapshot), 0);
 	sleep_ms(200);
@@ -429,7 +429,7 @@ static void test_storage_may_go_before_the_take(void)
 	if (!make_victim())
 		return;
 	snapshot_create(&snapshot, &origin);
-	ASSERT_OK(append_range(&snapshot, &victim, 0, 2048));
+	ASSERT_OK(append_range(&snapshot, &victim, 2048, 2048));
 	kind->take_away(&victim);
 	ret = blksnap_snapshot_take(ctl, &snapshot.id);
 	ktap_note("%s: the take returned %d", kind->name, ret);

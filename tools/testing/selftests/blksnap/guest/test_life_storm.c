@@ -100,7 +100,7 @@ static const char *use_snapshot(int fd, const struct disk *disk,
 				char *buffer)
 {
 	struct blk_snap_block_range range = {
-		agent * 4 * PIECE_SECTORS, 4 * PIECE_SECTORS
+		(1 + agent * 4) * PIECE_SECTORS, 4 * PIECE_SECTORS
 	};
 	const char *error;
 	char image[48];

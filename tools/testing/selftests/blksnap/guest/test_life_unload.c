@@ -175,7 +175,7 @@ static const char *race_opens(void)
 /* Who has the node open, or a snapshot, need not mind the unloading. */
 static const char *race_agent(struct crew_member *member)
 {
-	struct blk_snap_block_range range = { 0, 2048 };
+	struct blk_snap_block_range range = { 2048, 2048 };
 	int fd = blksnap_open();
 	struct blk_snap_uuid id;
 	int ret;

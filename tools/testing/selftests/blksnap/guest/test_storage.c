@@ -2,7 +2,8 @@
 /*
  * Difference storage that is full, slow, broken, or on the origin itself
  *
- *	test_storage [--table FILE] [--fast] [--seed S] [--filter TEXT]
+ *	test_storage [--table FILE] [--seconds N] [--fast] [--seed S]
+ *		[--filter TEXT]
  *	test_storage --device DISK --storage DISK [--seed S] [--filter TEXT]
  *
  * What can be wrong with a storage costs the image at most, never the origin.
@@ -17,6 +18,7 @@
  * With --device and --storage, disks whose contents are lost, only the tests of
  * a machine without memory are run; see suites.sh for such a machine.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "test_storage.h"
@@ -28,6 +30,7 @@ static const struct ktap_suite suites[] = {
 	{ "own", rig_set_up, own_tear_down, own_tests },
 	{ "pin", rig_set_up, pin_tear_down, pin_tests },
 	{ "owner", rig_set_up, owner_tear_down, owner_tests },
+	{ "admin", rig_set_up, admin_tear_down, admin_tests },
 	{ "slow", rig_set_up, slow_tear_down, slow_tests },
 	{ "error", rig_set_up, error_tear_down, error_tests },
 	{ "image", rig_set_up, rig_tear_down, image_tests },
@@ -54,6 +57,8 @@ static void parse_paths(int argc, char **argv)
 			pressure_origin_path = argv[i + 1];
 		else if (!strcmp(argv[i], "--storage"))
 			pressure_storage_path = argv[i + 1];
+		else if (!strcmp(argv[i], "--seconds"))
+			admin_seconds = atoi(argv[i + 1]);
 	}
 }
 

@@ -68,8 +68,8 @@ void gate_mend(struct gate *gate);
 /**
  * struct rig - the devices of the running test
  * @origin_disk:	of ORIGIN_BYTES
- * @storage_disk:	of STORAGE_BYTES
- * @spare_disk:		of STORAGE_BYTES, for the test's own purposes
+ * @storage_disk:	of STORAGE_BYTES and the edges
+ * @spare_disk:		likewise, for the test's own purposes
  * @origin_gate:	over @origin_disk, if rig_gate_origin() was called
  * @origin_top:	over @origin_gate, likewise
  * @storage_gate:	over @storage_disk
@@ -218,6 +218,7 @@ void expect_tracking_goes_on(void);
 /* --- the table of failures in the documentation --- */
 
 extern const char *pressure_origin_path, *pressure_storage_path;
+extern unsigned int admin_seconds;	/* --seconds */
 extern const char *table_path;		/* --table, or NULL */
 
 void row(const char *text);
@@ -229,6 +230,7 @@ void fill_tear_down(void);
 void own_tear_down(void);
 void pin_tear_down(void);
 void owner_tear_down(void);
+void admin_tear_down(void);
 void slow_tear_down(void);
 void error_tear_down(void);
 void row_tear_down(void);
@@ -241,6 +243,7 @@ extern const struct ktap_test fill_tests[];
 extern const struct ktap_test own_tests[];
 extern const struct ktap_test pin_tests[];
 extern const struct ktap_test owner_tests[];
+extern const struct ktap_test admin_tests[];
 extern const struct ktap_test slow_tests[];
 extern const struct ktap_test error_tests[];
 extern const struct ktap_test image_tests[];

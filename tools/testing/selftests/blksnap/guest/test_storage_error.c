@@ -56,7 +56,7 @@ static void test_store_error_in_one_of_many_ranges(void)
 		ASSERT_OK(append_bytes(i * 256 * KIB, 64 * KIB));
 	snapshot_take(&rig.snapshot);
 	ledger_take(&ledger);
-	disk_break_sectors(&rig.storage_disk, (6 * 256 + 32) * 2, 1);
+	disk_break_sectors(&rig.storage_disk, EDGE_BYTES / SECTOR_SIZE + (6 * 256 + 32) * 2, 1);
 	origin_write(256 * KIB, 0);
 	expect_sound();
 	gate_close(&rig.storage_gate);
@@ -85,9 +85,9 @@ static void test_store_error_spares_other_snapshots(void)
 	rig_take(4 * MIB);
 	ASSERT(fill_direct(rig.spare_disk.path, 0x11, 4 * MIB, 0));
 	snapshot_create(&other, &rig.spare_disk);
-	ASSERT_OK(append_range(&other, rig.storage, 8 * 2048, 8 * 2048));
+	ASSERT_OK(append_range(&other, rig.storage, 9 * 2048, 8 * 2048));
 	snapshot_take(&other);
-	disk_break_sectors(&rig.storage_disk, 0, 8);
+	disk_break_sectors(&rig.storage_disk, 2048, 8);
 	EXPECT(fill_direct(rig.spare_disk.path, 0x22, 2 * MIB, 0));
 	origin_write(MIB, 0);
 	expect_broken(EIO);

@@ -87,7 +87,8 @@ static void expect_gaps_hold(int byte)
 	unsigned int i;
 
 	for (i = 0; i <= NR_RANGES; i++)
-		EXPECT(reads_as(rig.storage->path, byte, GAP_BYTES, range_at(i) - GAP_BYTES));
+		EXPECT(reads_as(rig.storage->path, byte, GAP_BYTES,
+				EDGE_BYTES + range_at(i) - GAP_BYTES));
 }
 
 /* What is not appended is somebody else's, and the ranges may lie around it. */
@@ -96,7 +97,7 @@ static void test_storing_stays_within_the_ranges(void)
 	const uint64_t nr_bytes = NR_RANGES * RANGE_BYTES;
 	unsigned int i;
 
-	ASSERT(fill_direct(rig.storage->path, 0x5a, range_at(NR_RANGES), 0));
+	ASSERT(fill_direct(rig.storage->path, 0x5a, EDGE_BYTES + range_at(NR_RANGES), 0));
 	ledger_open(&ledger, rig.origin);
 	snapshot_create(&rig.snapshot, rig.origin);
 	for (i = 0; i < NR_RANGES; i++)

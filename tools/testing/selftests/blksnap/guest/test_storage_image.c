@@ -39,12 +39,12 @@ static void test_image_read_error_of_the_storage(void)
 	rig_take(STORAGE_BYTES);
 	origin_write(2 * MIB, 4 * MIB);
 	wait_until_stored();
-	disk_break_sectors(&rig.storage_disk, 2048 + 100, 1);
+	disk_break_sectors(&rig.storage_disk, 2 * 2048 + 100, 1);
 	EXPECT_EQ(io_error(image(), false, SECTOR_SIZE, 5 * MIB + 100 * SECTOR_SIZE), EIO);
 	EXPECT_EQ(io_error(image(), false, 4 * MIB, 3 * MIB), EIO);
 	expect_holds(image(), ledger.taken, 5 * MIB + 100 * SECTOR_SIZE, 0);
 	expect_holds(image(), ledger.taken + 6 * MIB, MIB, 6 * MIB);
-	disk_mend_sectors(&rig.storage_disk, 2048 + 100, 1);
+	disk_mend_sectors(&rig.storage_disk, 2 * 2048 + 100, 1);
 	origin_write(MIB, 0);
 	expect_sound();
 }
@@ -55,10 +55,10 @@ static void test_image_write_error_of_the_storage(void)
 	rig_take(STORAGE_BYTES);
 	origin_write(2 * MIB, 4 * MIB);
 	wait_until_stored();
-	disk_break_sectors(&rig.storage_disk, 2048 + 100, 1);
+	disk_break_sectors(&rig.storage_disk, 2 * 2048 + 100, 1);
 	EXPECT_EQ(io_error(image(), true, SECTOR_SIZE, 5 * MIB + 100 * SECTOR_SIZE), EIO);
 	EXPECT_EQ(image_number("error"), 0);
-	disk_mend_sectors(&rig.storage_disk, 2048 + 100, 1);
+	disk_mend_sectors(&rig.storage_disk, 2 * 2048 + 100, 1);
 	expect_sound();
 	fill_random(ledger.taken + 5 * MIB, MIB);
 	EXPECT(write_direct(image(), ledger.taken + 5 * MIB, MIB, 5 * MIB));

@@ -233,6 +233,76 @@ static void test_whole_origin_is_no_storage(void)
 	snapshot_take(&rig.snapshot);
 }
 
+/* --- the edges of a device --- */
+
+/* Take a snapshot with all of the spare disk as storage, and have all of that filled. */
+static void fill_spare_disk(void)
+{
+	const uint64_t nr_sectors = rig.spare_disk.nr_bytes / SECTOR_SIZE;
+	const uint64_t end = now_ns() + PATIENCE_MS * 1000000ULL;
+
+	ASSERT(fill_direct(rig.spare_disk.path, 0x5a, rig.spare_disk.nr_bytes, 0));
+	snapshot_create(&rig.snapshot, rig.storage);
+	ASSERT_OK(append_range(&rig.snapshot, &rig.spare_disk, 0, nr_sectors));
+	snapshot_take(&rig.snapshot);
+	EXPECT(fill_direct(rig.storage->path, 0xa5, rig.storage->nr_bytes, 0));
+	while (image_number_of(&rig.snapshot, rig.storage, "storage_free_bytes") &&
+	       now_ns() < end)
+		sleep_ms(5);
+	EXPECT_EQ(image_number_of(&rig.snapshot, rig.storage, "storage_free_bytes"), 0);
+}
+
+static void test_edges_of_a_device_are_not_used(void)
+{
+	const uint64_t nr_bytes = rig.spare_disk.nr_bytes;
+
+	fill_spare_disk();
+	EXPECT_EQ(image_number_of(&rig.snapshot, rig.storage, "storage_bytes"),
+		  nr_bytes - 2 * EDGE_BYTES);
+	EXPECT(reads_as(rig.spare_disk.path, 0x5a, EDGE_BYTES, 0));
+	EXPECT(reads_as(rig.spare_disk.path, 0x5a, EDGE_BYTES, nr_bytes - EDGE_BYTES));
+}
+
+static void test_edges_of_a_partition_are_not_used(void)
+{
+	const uint64_t from = 8 * MIB, to = 20 * MIB;
+	struct disk part;
+
+	ASSERT_OK(partition_add(&rig.spare_disk, &part, from / SECTOR_SIZE,
+				(to - from) / SECTOR_SIZE));
+	fill_spare_disk();
+	EXPECT_EQ(image_number_of(&rig.snapshot, rig.storage, "storage_bytes"),
+		  rig.spare_disk.nr_bytes - 4 * EDGE_BYTES);
+	EXPECT(reads_as(rig.spare_disk.path, 0x5a, EDGE_BYTES, from));
+	EXPECT(reads_as(rig.spare_disk.path, 0x5a, EDGE_BYTES, to - EDGE_BYTES));
+}
+
+/* It belongs to the storage all the same. */
+static void test_edge_alone_is_no_storage(void)
+{
+	snapshot_create(&rig.snapshot, rig.origin);
+	EXPECT_OK(append_range(&rig.snapshot, &rig.spare_disk, 0, EDGE_BYTES / SECTOR_SIZE));
+	EXPECT_ERR(blksnap_snapshot_take(ctl, &rig.snapshot.id), EFAULT);
+	EXPECT_ERR(append_range(&rig.snapshot, &rig.spare_disk, 8, 8), EINVAL);
+	EXPECT_OK(append_range(&rig.snapshot, &rig.spare_disk, EDGE_BYTES / SECTOR_SIZE, 8));
+	EXPECT_OK(blksnap_snapshot_take(ctl, &rig.snapshot.id));
+}
+
+/* The image keeps what is at the edges of an origin that stores on itself. */
+static void test_edges_of_an_origin_stay_in_its_image(void)
+{
+	ledger_open(&ledger, rig.origin);
+	snapshot_create(&rig.snapshot, rig.origin);
+	ASSERT_OK(append_range(&rig.snapshot, rig.origin, 0, 4 * MIB / SECTOR_SIZE));
+	snapshot_take(&rig.snapshot);
+	ledger_take(&ledger);
+	origin_write(EDGE_BYTES, 0);
+	wait_until_stored();
+	memset(ledger.taken + EDGE_BYTES, 0, 3 * MIB);
+	ASSERT(read_direct(rig.origin->path, ledger.now + EDGE_BYTES, 3 * MIB, EDGE_BYTES));
+	expect_sound();
+}
+
 /* --- the reasons --- */
 
 static void test_refusals_have_their_reasons(void)
@@ -290,6 +360,10 @@ const struct ktap_test owner_tests[] = {
 	KTAP_TEST(test_storage_on_a_loop_device_on_the_origin_is_refused),
 	KTAP_SLOW_TEST(test_storage_that_is_led_to_the_origin),
 	KTAP_TEST(test_whole_origin_is_no_storage),
+	KTAP_TEST(test_edges_of_a_device_are_not_used),
+	KTAP_TEST(test_edges_of_a_partition_are_not_used),
+	KTAP_TEST(test_edge_alone_is_no_storage),
+	KTAP_TEST(test_edges_of_an_origin_stay_in_its_image),
 	KTAP_TEST(test_refusals_have_their_reasons),
 	KTAP_TEST(test_read_only_and_image_have_their_reasons),
 	KTAP_END

@@ -178,8 +178,10 @@ void rig_set_up(void)
 	random_init(&random_state, ktap_options.seed);
 	memset(jobs, 0, sizeof(jobs));
 	ASSERT_OK(null_disk_create(&rig.origin_disk, "nullb0", ORIGIN_BYTES / MIB, NULL));
-	ASSERT_OK(null_disk_create(&rig.storage_disk, "nullb1", STORAGE_BYTES / MIB, NULL));
-	ASSERT_OK(null_disk_create(&rig.spare_disk, "nullb2", STORAGE_BYTES / MIB, NULL));
+	ASSERT_OK(null_disk_create(&rig.storage_disk, "nullb1",
+				   (STORAGE_BYTES + 2 * EDGE_BYTES) / MIB, NULL));
+	ASSERT_OK(null_disk_create(&rig.spare_disk, "nullb2",
+				   (STORAGE_BYTES + 2 * EDGE_BYTES) / MIB, NULL));
 	gate_create(&rig.storage_gate, "storage", &rig.storage_disk);
 	rig.storage = &rig.storage_gate.disk;
 	rig_use_origin(&rig.origin_disk);
@@ -244,10 +246,10 @@ void rig_reload(const char *parameters)
 	ctl_set_up();
 }
 
-/* Append the bytes [@from, @from + @nr_bytes) of rig.storage. */
+/* Append the bytes [@from, @from + @nr_bytes) of what can be used of rig.storage. */
 int append_bytes(uint64_t from, uint64_t nr_bytes)
 {
-	return append_range(&rig.snapshot, rig.storage, from / SECTOR_SIZE,
+	return append_range(&rig.snapshot, rig.storage, (EDGE_BYTES + from) / SECTOR_SIZE,
 			    nr_bytes / SECTOR_SIZE);
 }
 
@@ -373,7 +375,8 @@ void expect_next_map_is_right(struct ledger *book)
 
 	ASSERT(tracker_info(book->disk, &before));
 	snapshot_create(&next, book->disk);
-	ASSERT_OK(append_range(&next, &rig.spare_disk, 0, STORAGE_BYTES / SECTOR_SIZE));
+	ASSERT_OK(append_range(&next, &rig.spare_disk, EDGE_BYTES / SECTOR_SIZE,
+			       STORAGE_BYTES / SECTOR_SIZE));
 	snapshot_take(&next);
 	map = read_map(book->disk, &after);
 	EXPECT(!memcmp(&before.generation_id, &after.generation_id,

@@ -75,7 +75,8 @@ static void test_storage_is_removed(void)
 	row("the storage is removed");
 	ledger_open(&ledger, rig.origin);
 	snapshot_create(&rig.snapshot, rig.origin);
-	ASSERT_OK(append_range(&rig.snapshot, &rig.spare_disk, 0, STORAGE_BYTES / SECTOR_SIZE));
+	ASSERT_OK(append_range(&rig.snapshot, &rig.spare_disk, EDGE_BYTES / SECTOR_SIZE,
+			       STORAGE_BYTES / SECTOR_SIZE));
 	snapshot_take(&rig.snapshot);
 	ledger_take(&ledger);
 	image = image_of(&rig.snapshot, rig.origin);

@@ -289,9 +289,9 @@ static void test_destroying_lets_held_writes_go(void)
 	EXPECT_OK(ret);
 	/* The store may still land: nobody else gets the range before. */
 	snapshot_create(&next, &rig.spare_disk);
-	EXPECT_ERR(append_range(&next, rig.storage, 0, 2048), EBUSY);
+	EXPECT_ERR(append_range(&next, rig.storage, 2048, 2048), EBUSY);
 	gate_open(&rig.storage_gate);
-	for (i = 0; i < 100 && append_range(&next, rig.storage, 0, 2048) == -EBUSY; i++)
+	for (i = 0; i < 100 && append_range(&next, rig.storage, 2048, 2048) == -EBUSY; i++)
 		sleep_ms(20);
 	EXPECT(i < 100);
 	EXPECT_OK(blksnap_snapshot_destroy(ctl, &next.id));

@@ -40,9 +40,10 @@ void sweep_note_result(int ret);
 
 #define BLOCK_BYTES 4096U
 #define BLOCK_SECTORS (BLOCK_BYTES / SECTOR_SIZE)
-#define ORIGIN_BLOCKS 256U
+#define ORIGIN_BLOCKS 640U
 #define ORIGIN_START_BLOCKS 16U		/* where it begins on its disk */
 #define STORAGE_BLOCKS 2048U
+#define EDGE_BLOCKS 256U		/* of EDGE_BYTES */
 
 /**
  * struct world - what there is to work on

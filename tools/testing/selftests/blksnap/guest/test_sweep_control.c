@@ -82,8 +82,8 @@ static void test_create(void)
 static void append_round(void)
 {
 	struct blk_snap_block_range ranges[] = {
-		{ 0, 64 * BLOCK_SECTORS },
-		{ 128 * BLOCK_SECTORS, 64 * BLOCK_SECTORS },
+		{ EDGE_BLOCKS * BLOCK_SECTORS, 64 * BLOCK_SECTORS },
+		{ (EDGE_BLOCKS + 128) * BLOCK_SECTORS, 64 * BLOCK_SECTORS },
 	};
 	struct blk_snap_snapshot_append_storage arg = {
 		.dev_id = world.storage.id,
@@ -106,7 +106,7 @@ static void append_round(void)
 	}
 	EXPECT_OK(ret);
 	/* Of a range that is there already nothing can be appended. */
-	EXPECT_ERR(append_range(&held.snapshot, &world.storage, 191 * BLOCK_SECTORS,
+	EXPECT_ERR(append_range(&held.snapshot, &world.storage, (EDGE_BLOCKS + 191) * BLOCK_SECTORS,
 				BLOCK_SECTORS), EINVAL);
 	EXPECT_OK(blksnap_snapshot_destroy(ctl, &held.snapshot.id));
 }
@@ -118,9 +118,9 @@ static void test_append(void)
 	sweep_run("append", FAULT_IO, append_round);
 }
 
-/* The last blocks of the origin: storage on the origin is not in the image. */
+/* Before the edge at the end of the origin: storage on the origin is not in the image. */
 #define OWN_BLOCKS 64U
-#define OWN_FIRST (ORIGIN_BLOCKS - OWN_BLOCKS)
+#define OWN_FIRST (ORIGIN_BLOCKS - EDGE_BLOCKS - OWN_BLOCKS)
 
 static void append_held_round(void)
 {
@@ -257,7 +257,7 @@ static void take_mounted_round(void)
 
 	if (!count_snapshots()) {
 		snapshot_create(&held.snapshot, &world.second);
-		ASSERT_OK(append_range(&held.snapshot, &world.storage, 0,
+		ASSERT_OK(append_range(&held.snapshot, &world.storage, EDGE_BLOCKS * BLOCK_SECTORS,
 				       STORAGE_BLOCKS * BLOCK_SECTORS));
 	}
 	write_file(nth);
@@ -321,7 +321,7 @@ static void freeze_io_round(void)
 
 	ASSERT(mount_second());
 	snapshot_create(&held.snapshot, &world.second);
-	ASSERT_OK(append_range(&held.snapshot, &world.storage, 0,
+	ASSERT_OK(append_range(&held.snapshot, &world.storage, EDGE_BLOCKS * BLOCK_SECTORS,
 			       STORAGE_BLOCKS * BLOCK_SECTORS));
 	write_file(sweep_nth());
 	arg.id = held.snapshot.id;

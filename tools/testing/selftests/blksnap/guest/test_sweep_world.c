@@ -58,7 +58,7 @@ const char *world_set_up(void)
 	    null_disk_create(&world.twin, "nullb5", 4, NULL) ||
 	    null_disk_create(&world.second, "nullb6", 8, NULL) ||
 	    null_disk_create(&world.storage, "nullb7",
-			     STORAGE_BLOCKS * BLOCK_BYTES / MIB, NULL))
+			     (STORAGE_BLOCKS * BLOCK_BYTES + 2 * EDGE_BYTES) / MIB, NULL))
 		return "null_blk disks cannot be made";
 	if (partition_add(&world.disk, &world.origin,
 			  ORIGIN_START_BLOCKS * BLOCK_SECTORS,
@@ -221,7 +221,7 @@ void held_create(void)
 {
 	snapshot_create(&held.snapshot, &world.origin);
 	expect_low_event();
-	ASSERT_OK(append_range(&held.snapshot, &world.storage, 0,
+	ASSERT_OK(append_range(&held.snapshot, &world.storage, EDGE_BLOCKS * BLOCK_SECTORS,
 			       STORAGE_BLOCKS * BLOCK_SECTORS));
 }
 

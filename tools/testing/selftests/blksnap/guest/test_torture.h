@@ -334,6 +334,9 @@ struct view {
 #define SHOT_VIEWS 6
 #define STORAGE_CELLS 512U	/* of 1 MiB */
 
+/* Of an origin's end, appended as storage: the edge, and parts of blocks. */
+#define UNUSED_SECTORS (EDGE_BYTES / SECTOR_SIZE + 16)
+
 /**
  * struct shot - a snapshot and what is known of it
  * @has_slow_storage: it is given the slow one of the storage disks

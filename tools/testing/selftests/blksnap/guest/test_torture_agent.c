@@ -44,7 +44,7 @@ static struct {
 static unsigned int take_cells(struct shot *shot, struct random *random,
 			       unsigned int *cells, unsigned int nr)
 {
-	const unsigned int nr_cells = torture.storage.nr_bytes / MIB;
+	const unsigned int nr_cells = (torture.storage.nr_bytes - 2 * EDGE_BYTES) / MIB;
 	const unsigned int first = random_below(random, nr_cells);
 	unsigned int i, cell, done = 0;
 
@@ -70,7 +70,7 @@ static unsigned int make_ranges(const unsigned int *cells, unsigned int nr,
 
 	for (i = 0; i < nr; i++) {
 		struct blk_snap_block_range *last = &ranges[nr_ranges - 1];
-		const uint64_t sector = cells[i] * cell_sectors;
+		const uint64_t sector = EDGE_BYTES / SECTOR_SIZE + cells[i] * cell_sectors;
 
 		if (nr_ranges && random_below(random, 8) &&
 		    last->sector_offset + last->sector_count == sector) {
@@ -276,7 +276,7 @@ static void shot_append(struct shot *shot, struct worker *worker)
 	worker_doing(worker, "appending storage");
 	for (i = 0; i < shot->nr_views; i++) {
 		origin = shot->views[i].origin;
-		if (origin->nr_used < origin->nr_sectors &&
+		if (origin->nr_sectors - origin->nr_used > 2 * UNUSED_SECTORS &&
 		    shot->plan == PLAN_AMPLE && random_below(random, 2))
 			append_own_sectors(shot, &shot->views[i]);
 	}

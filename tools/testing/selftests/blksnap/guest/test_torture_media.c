@@ -31,7 +31,7 @@
 #include "test_torture.h"
 
 /* Last part of medium 0, which nobody writes to: storage on the origin. */
-#define RESERVED_SECTORS (1 * MIB / SECTOR_SIZE)
+#define RESERVED_SECTORS (3 * MIB / SECTOR_SIZE)
 #define NR_KINDS 6
 #define MAPPING_NAME "torture%u"
 #define STORAGE_NAME "torture-storage"
@@ -320,7 +320,7 @@ void media_make(const struct media_options *options)
 	ASSERT_OK(options->storage ?
 		  disk_find(&torture.storage, options->storage) :
 		  null_disk_create(&torture.storage, "nullb4",
-				   options->storage_mib, NULL));
+				   options->storage_mib + 2 * EDGE_BYTES / MIB, NULL));
 	/* The same storage once more, so slow that writes have to wait for it. */
 	if (delay_create(&torture.slow_storage, STORAGE_NAME, &torture.storage,
 			 STORAGE_READ_DELAY_MS, STORAGE_WRITE_DELAY_MS))

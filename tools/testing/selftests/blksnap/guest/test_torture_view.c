@@ -345,13 +345,14 @@ void view_judge(struct shot *shot)
 
 /*
  * The end of the origin is storage of the snapshot: zeros, not to be written to.
- * Its first blocks may be used in part.
+ * Its first blocks may be used in part, and its last ones not at all.
  */
 void view_check_storage(struct view *view, struct worker *worker)
 {
 	const struct origin *origin = view->origin;
-	const uint64_t nr = (origin->nr_sectors - origin->nr_used) / 2;
-	const uint64_t at = (origin->nr_sectors - nr) * SECTOR_SIZE;
+	const uint64_t end = origin->nr_sectors - UNUSED_SECTORS;
+	const uint64_t nr = (end - origin->nr_used) / 2;
+	const uint64_t at = (end - nr) * SECTOR_SIZE;
 	ssize_t ret;
 
 	worker_doing(worker, "reading storage in an image");

@@ -40,6 +40,8 @@ static void count_low_call(void *data, u64 nr_sectors)
 
 static u64 usable(const struct diff_range *range)
 {
+	if (range->is_unused)
+		return 0;
 	return range->nr_sectors / DIFF_STORAGE_ALIGN_SECTORS * DIFF_STORAGE_ALIGN_SECTORS;
 }
 
@@ -58,6 +60,7 @@ static void make_range(struct fuzz_input *input, struct diff_range *range)
 	u8 byte = fuzz_byte(input);
 
 	range->bdev = &bdevs[byte % ARRAY_SIZE(bdevs)];
+	range->is_unused = byte & 0x20;
 	range->sector = fuzz_below(input, DISK_SECTORS);
 	range->nr_sectors = fuzz_below(input, 40);
 	if (range->nr_sectors > DISK_SECTORS - range->sector)
@@ -164,7 +167,7 @@ static void append(struct fuzz_input *input, struct diff_storage *storage)
 /* Where a position lies, and how many sectors go on from there. */
 static struct diff_range model_place(u64 position, u64 nr_sectors)
 {
-	struct diff_range place = { NULL, 0, 0 };
+	struct diff_range place = { NULL, 0, 0, false };
 	unsigned int i;
 
 	for (i = 0; i < model.nr_ranges; i++) {

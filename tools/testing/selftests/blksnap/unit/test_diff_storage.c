@@ -45,7 +45,7 @@ static struct diff_storage *make_storage(sector_t low_limit)
 static int append(struct diff_storage *storage, struct block_device *bdev, u64 sector,
 		  u64 nr_sectors)
 {
-	struct diff_range range = { bdev, sector, nr_sectors };
+	struct diff_range range = { bdev, sector, nr_sectors, false };
 
 	return diff_storage_append(storage, &range, 1);
 }
@@ -63,7 +63,7 @@ static struct diff_storage *make_storage_of(struct block_device *bdev, u64 secto
 static bool overlaps(struct diff_storage *storage, struct block_device *bdev, u64 sector,
 		     u64 nr_sectors)
 {
-	struct diff_range range = { bdev, sector, nr_sectors };
+	struct diff_range range = { bdev, sector, nr_sectors, false };
 
 	return diff_storage_overlaps(storage, &range);
 }
@@ -209,6 +209,22 @@ static void test_ranges_too_short_are_passed_over(void)
 	diff_storage_destroy(storage);
 }
 
+static void test_unused_range_is_passed_over(void)
+{
+	struct diff_range ranges[] = {
+		{ &whole, 0, 64, true }, { &whole, 64, 16, false }, { &whole, 80, 800, true },
+		{ &whole, 880, 8, false },
+	};
+	struct diff_storage *storage = make_storage(0);
+
+	CU_ASSERT_EQUAL_FATAL(diff_storage_append(storage, ranges, 4), 0);
+	CU_ASSERT_EQUAL(diff_storage_capacity(storage), 24);
+	CU_ASSERT(overlaps(storage, &whole, 8, 8));
+	CU_ASSERT(alloc_gives(storage, 64, 0, &whole, 64, 16));
+	CU_ASSERT(alloc_gives(storage, 64, 16, &whole, 880, 8));
+	diff_storage_destroy(storage);
+}
+
 static void test_counters_follow(void)
 {
 	struct diff_storage *storage = make_storage_of(&whole, 100, 64);
@@ -314,8 +330,8 @@ static void test_range_of_the_storage_is_refused(void)
 static void test_ranges_that_overlap_each_other_are_refused(void)
 {
 	struct diff_range ranges[] = {
-		{ &whole, 5000, 16 }, { &partition, 0, 16 }, { &elsewhere, 1000, 16 },
-		{ &whole, 1015, 16 }
+		{ &whole, 5000, 16, false }, { &partition, 0, 16, false }, { &elsewhere, 1000, 16, false },
+		{ &whole, 1015, 16, false }
 	};
 	struct diff_storage *storage = make_storage(0);
 
@@ -327,7 +343,7 @@ static void test_ranges_that_overlap_each_other_are_refused(void)
 static void test_append_is_all_or_nothing(void)
 {
 	struct diff_range ranges[] = {
-		{ &whole, 0, 16 }, { &whole, 200, 16 }, { &whole, 100, 16 }
+		{ &whole, 0, 16, false }, { &whole, 200, 16, false }, { &whole, 100, 16, false }
 	};
 	struct diff_storage *storage = make_storage_of(&whole, 110, 16);
 	unsigned int cursor = 1;
@@ -610,7 +626,7 @@ static struct diff_storage *make_storage_of_many(void)
 	u64 i;
 
 	for (i = 0; i < NR_MANY; i++)
-		ranges[i] = (struct diff_range) { &whole, (NR_MANY - i) * 100, 12 };
+		ranges[i] = (struct diff_range) { &whole, (NR_MANY - i) * 100, 12, false };
 	CU_ASSERT_EQUAL_FATAL(diff_storage_append(storage, ranges, NR_MANY), 0);
 	free(ranges);
 	return storage;
@@ -790,6 +806,7 @@ static struct diff_range random_range(struct test_random *random)
 	range.nr_sectors = test_random_below(random, 40);
 	range.nr_sectors = min(range.nr_sectors,
 			       MODEL_SECTORS - range.bdev->bd_start_sect - range.sector);
+	range.is_unused = !test_random_below(random, 4);
 	return range;
 }
 
@@ -799,11 +816,11 @@ static void model_add_range(struct model *model, const struct diff_range *range)
 
 	memset(model_sectors(model, range), true, range->nr_sectors);
 	model->nr_ranges[range->bdev->bd_disk - model_disks]++;
-	for (i = 0; i < range->nr_sectors / 8 * 8; i++) {
+	for (i = 0; !range->is_unused && i < range->nr_sectors / 8 * 8; i++) {
 		model->range_numbers[model->capacity] = model->nr_ranges[0] +
 							model->nr_ranges[1];
 		model->places[model->capacity++] = (struct diff_range) {
-			range->bdev, range->sector + i, 1
+			range->bdev, range->sector + i, 1, false
 		};
 	}
 }
@@ -944,6 +961,7 @@ CU_TestInfo diff_storage_tests[] = {
 	TEST(test_wanting_nothing_is_a_bug),
 	TEST(test_unaligned_tail_of_a_range_is_not_used),
 	TEST(test_ranges_too_short_are_passed_over),
+	TEST(test_unused_range_is_passed_over),
 	TEST(test_counters_follow),
 	TEST(test_position_keeps_its_place),
 	TEST(test_mapped_place_ends_with_its_range),
