@@ -68,6 +68,20 @@ void copied_map_set(struct copied_map *map, u64 first, u64 last)
 	smp_wmb();
 }
 
+void copied_map_clear(struct copied_map *map, u64 first, u64 last)
+{
+	while (first <= last) {
+		unsigned long *word = copied_map_word(map, first);
+
+		if (!word) {
+			first = (first | (COPIED_MAP_PAGE_BLOCKS - 1)) + 1;
+			continue;
+		}
+		WRITE_ONCE(*word, *word & ~copied_map_mask(first, last));
+		first = copied_map_next_word(first);
+	}
+}
+
 /* The next block from @first on whose bit is @is_copied; @last + 1 if none. */
 static u64 copied_map_next(const struct copied_map *map, u64 first, u64 last, bool is_copied)
 {

@@ -66,6 +66,7 @@ static void cow_fail_work(struct work_struct *work)
 	cow_drop_copies(cow, &cow->unstored);
 	wake_up_all(&cow->progress);
 	wake_up_all(&cow->throttled);
+	queue_work(cow_store_wq, &cow->discard_work);
 }
 
 /* log2 of bytes; above COW_BLOCK_SHIFT_MAX the device is too large. */
@@ -93,8 +94,15 @@ static int cow_init_pools(struct cow *cow)
 	ret = copied_map_init(&cow->copied, cow->nr_blocks);
 	if (ret)
 		goto err_exit_bios;
+	cow->may_skip = bdev_max_discard_sectors(cow->config.origin);
+	if (cow->may_skip)
+		ret = copied_map_init(&cow->skipped, cow->nr_blocks);
+	if (ret)
+		goto err_exit_copied;
 	return 0;
 
+err_exit_copied:
+	copied_map_exit(&cow->copied);
 err_exit_bios:
 	bioset_exit(&cow->copy_bios);
 err_exit_block_pool:
@@ -109,6 +117,7 @@ static void cow_init_state(struct cow *cow)
 	kref_init(&cow->kref);
 	atomic_set(&cow->nr_io, 0);
 	INIT_WORK(&cow->fail_work, cow_fail_work);
+	INIT_WORK(&cow->discard_work, cow_discard_work);
 	INIT_DELAYED_WORK(&cow->starved_work, cow_starved_work);
 	init_waitqueue_head(&cow->progress);
 	init_waitqueue_head(&cow->throttled);
@@ -119,6 +128,7 @@ static void cow_init_state(struct cow *cow)
 	INIT_LIST_HEAD(&cow->unstored);
 	bio_list_init(&cow->starved[false]);
 	bio_list_init(&cow->starved[true]);
+	bio_list_init(&cow->discard_waiters);
 	for (i = 0; i < COW_STORES; i++) {
 		cow->stores[i].cow = cow;
 		INIT_DELAYED_WORK(&cow->stores[i].work, cow_store_work);
@@ -167,6 +177,7 @@ static void cow_free(struct kref *kref)
 	struct cow *cow = container_of(kref, struct cow, kref);
 
 	extent_map_exit(&cow->extents);
+	copied_map_exit(&cow->skipped);
 	copied_map_exit(&cow->copied);
 	bioset_exit(&cow->copy_bios);
 	mempool_exit(&cow->block_pool);
@@ -240,6 +251,16 @@ bool cow_has_drained(const struct cow *cow)
 	return READ_ONCE(cow->is_drained);
 }
 
+/*
+ * The engine fails, because a write may have passed it, or the data has changed in
+ * another way.  It knows too little to make up for the discards it has skipped.
+ */
+void cow_lose(struct cow *cow, int error)
+{
+	WRITE_ONCE(cow->is_lost, true);
+	cow_fail(cow, error);
+}
+
 /**
  * cow_stop() - end the image and the protection of the origin
  * @cow:	any engine
@@ -276,6 +297,7 @@ void cow_shutdown(struct cow *cow)
 	cow_stop(cow);
 	wait_event(cow->progress, cow_is_idle(cow));
 	flush_work(&cow->fail_work);
+	flush_work(&cow->discard_work);
 	cancel_delayed_work_sync(&cow->starved_work);
 	for (i = 0; i < COW_STORES; i++)
 		cancel_delayed_work_sync(&cow->stores[i].work);
@@ -307,7 +329,16 @@ int cow_module_init(void)
 		return ret;
 	ret = cow_image_module_init();
 	if (ret)
-		cow_state_module_exit();
+		goto err_exit_state;
+	ret = cow_skip_module_init();
+	if (ret)
+		goto err_exit_image;
+	return 0;
+
+err_exit_image:
+	cow_image_module_exit();
+err_exit_state:
+	cow_state_module_exit();
 	return ret;
 }
 
@@ -315,6 +346,7 @@ int cow_module_init(void)
 void cow_module_exit(void)
 {
 	wait_event(cow_live_wait, !atomic_read(&cow_live));
+	cow_skip_module_exit();
 	cow_image_module_exit();
 	cow_stop_spare_pages();
 	cow_state_module_exit();

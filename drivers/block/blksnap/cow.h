@@ -10,17 +10,19 @@
  *
  * Contexts:
  *
- * any but NMI, the filter's callback and tracepoints included: cow_fail(),
+ * any but NMI, the filter's callback and tracepoints included: cow_fail(), cow_lose(),
  *	cow_stop(), cow_must_hold(), cow_owns_write(), cow_get().  They take no lock
  *	of the engine and allocate nothing.
  * in place of a submission: cow_hold() sleeps as submitting does, and waits for
  *	nothing else.  cow_throttle() waits for other held writes.
  * ->submit_bio() of the image's disk: cow_submit_image_bio().
- * process context: everything else.  Only cow_shutdown() waits for I/O; cow_put() may
- *	sleep to free memory, and the last one comes after cow_shutdown().
+ * process context: everything else.  Only cow_shutdown(), cow_wait_discarded() and
+ *	cow_forget_skipped() wait for I/O; cow_put() may sleep to free memory, and the
+ *	last one comes after cow_shutdown().
  *
  * Life: cow_create(), cow_exclude(), publish, cow_set_drained(), add the image;
- * cow_stop(), unpublish, wait for RCU, cow_shutdown(), cow_put().
+ * cow_stop(), cow_wait_discarded() if it was drained, cow_forget_skipped(), unpublish,
+ * wait for RCU, cow_shutdown(), cow_put().
  */
 #ifndef BLKSNAP_COW_H
 #define BLKSNAP_COW_H
@@ -82,7 +84,10 @@ int cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors);
 void cow_set_drained(struct cow *cow);
 bool cow_has_drained(const struct cow *cow);
 void cow_fail(struct cow *cow, int error);
+void cow_lose(struct cow *cow, int error);
 void cow_stop(struct cow *cow);
+bool cow_wait_discarded(struct cow *cow, unsigned long deadline);
+void cow_forget_skipped(struct cow *cow);
 bool cow_is_idle(struct cow *cow);
 void cow_shutdown(struct cow *cow);
 struct cow *cow_get(struct cow *cow);

@@ -33,34 +33,25 @@
  */
 #define COW_STALL_TIMEOUT (20 * HZ)
 
-/* The blocks of an engine that a bio touches. */
-struct cow_span {
-	u64 first;
-	u64 last;
-};
-
 enum cow_step {
 	COW_STEP_RELEASE,	/* nothing stands in the way of the write */
 	COW_STEP_WAIT,		/* it waits on a list */
 	COW_STEP_READ,		/* blocks have to be read first */
 };
 
-/* False if the bio is beyond the engine: the origin may have grown after the take. */
-static bool cow_bio_span(const struct cow *cow, const struct bio *bio, sector_t sector,
-			 struct cow_span *span)
-{
-	sector_t start = cow->config.start, end = start + cow->config.nr_sectors;
-
-	if (sector >= end)
-		return false;
-	span->first = cow_sector_block(cow, max(sector, start) - start);
-	span->last = cow_sector_block(cow, min(sector + bio_sectors(bio), end) - start - 1);
-	return true;
-}
-
 static bool cow_span_is_copied(const struct cow *cow, const struct cow_span *span)
 {
 	return copied_map_next_uncopied(&cow->copied, span->first, span->last) > span->last;
+}
+
+/* The span of cow_must_hold() in registers is what most writes need. */
+static noinline bool cow_must_hold_uncopied(const struct cow *cow, const struct bio *bio,
+					    u64 first, u64 last)
+{
+	const struct cow_span span = { first, last };
+
+	/* Pairs with cmpxchg() in cow_remember_part(). */
+	return !smp_load_acquire(&cow->error) || cow_must_wait(cow, bio, &span);
 }
 
 /**
@@ -70,18 +61,20 @@ static bool cow_span_is_copied(const struct cow *cow, const struct cow_span *spa
  * @sector:	its first sector on the disk
  *
  * Context: A reader of RCU; in the filter's callback with preemption disabled.
- * Return: true if the write has to be held, or can be skipped.
+ * Return: true if the write has to be held, or can be skipped; after the end of the
+ *	   engine, if it must not be lost in a discard that is made up for.
  */
 bool cow_must_hold(const struct cow *cow, const struct bio *bio, sector_t sector)
 {
 	struct cow_span span;
 
-	if (READ_ONCE(cow->error) || !cow_bio_span(cow, bio, sector, &span))
+	if (!cow_bio_span(cow, bio, sector, &span))
 		return false;
 	/* Most writes are short. */
-	if (span.first == span.last)
-		return !copied_map_test(&cow->copied, span.first);
-	return !cow_span_is_copied(cow, &span);
+	if (span.first == span.last ? copied_map_test(&cow->copied, span.first) :
+				      cow_span_is_copied(cow, &span))
+		return false;
+	return cow_must_hold_uncopied(cow, bio, span.first, span.last);
 }
 
 /*
@@ -211,13 +204,6 @@ static void cow_fail_on_own_store(struct cow *cow)
 	cow_fail(cow, -ELOOP);
 }
 
-/* Discarding is optional, and copying for it would cost as much as for a write. */
-static bool cow_may_skip(struct cow *cow, const struct bio *bio, const struct cow_span *span)
-{
-	return bio_op(bio) == REQ_OP_DISCARD && !copy_discarded && !READ_ONCE(cow->error) &&
-	       !cow_span_is_copied(cow, span);
-}
-
 /**
  * cow_hold() - hold a write until the blocks it hits are copied
  * @cow:	engine that wants @bio held, referenced by the caller
@@ -236,14 +222,14 @@ bool cow_hold(struct cow *cow, struct bio *bio)
 
 	if (!cow_bio_span(cow, bio, filter_bio_sector(bio), &span))
 		return true;
+	if (READ_ONCE(cow->error))
+		return cow_pass(cow, bio, &span);
 	if (cow_stores(cow, bio)) {
 		cow_fail_on_own_store(cow);
 		return true;
 	}
-	if (cow_may_skip(cow, bio, &span)) {
-		bio_endio(bio);
-		return false;
-	}
+	if (bio_op(bio) == REQ_OP_DISCARD && !copy_discarded)
+		return cow_skip(cow, bio);
 	atomic64_inc(&cow->nr_held_total);
 	trace_blksnap_hold(cow->origin_dev, filter_bio_sector(bio) - cow->config.start,
 			   bio_sectors(bio));

@@ -4,12 +4,13 @@
  *
  *	cow.c			create, stop, fail; exclude; statistics
  *	cow_hold.c		hold a write
+ *	cow_skip.c		skip a discard, and make up for it
  *	cow_image.c		serve the image
  *	cow_store.c		store copies
  *	cow_copy.c		read old data into memory
  *	cow_state.c		the object: its error, its accounting, its workers
  *
- * Calls go down this list only; cow_hold.c, cow_image.c and cow_store.c do not call
+ * Calls go down this list only; cow_skip.c, cow_image.c and cow_store.c do not call
  * each other.
  *
  * All units are blocks of the engine unless a name says sectors or bytes.  Block
@@ -41,6 +42,12 @@
 
 /* Batches of one engine that may be on their way to the storage at the same time. */
 #define COW_STORES 4
+
+/* The blocks of an engine that a bio touches. */
+struct cow_span {
+	u64 first;
+	u64 last;
+};
 
 /**
  * struct cow_copy - old data of a run of blocks, in memory until stored
@@ -94,6 +101,9 @@ struct cow_store {
  * @error:	0, or the negative errno that ended the engine; set once, without
  *		the lock
  * @config:	what it works on; invalid once cow_shutdown() has returned
+ * @skipped:	a bit for each block that a skipped discard has hit; as @copied
+ * @may_skip:	there is memory for @skipped, as the origin can discard
+ * @is_lost:	a write may have passed the engine: @skipped is worth nothing
  * @origin_dev:	number of the origin, for traces
  * @diskseq:	of the origin's disk; another one means another medium
  * @nr_blocks:	blocks of the origin
@@ -107,6 +117,8 @@ struct cow_store {
  * @block_pool:	memory of one block
  * @copy_bios:	struct cow_copy
  * @fail_work:	does what cow_fail() may not do
+ * @discard_work: discards what is in @skipped, once the engine has ended
+ * @discard_bio: the discard under way
  * @starved_work: retries the writes in @starved, or fails a stalled engine
  * @progress:	woken when copies have been stored, the engine has failed, or a
  *		failed one is idle
@@ -120,6 +132,10 @@ struct cow_store {
  * @stores:	take from @unstored
  * @busy_stores: bit mask of the stores at work, or queued without delay
  * @nr_hurried:	image writes that wait until something is stored
+ * @discarded:	blocks that are being discarded
+ * @is_discarding: there are some
+ * @has_discarded: @discard_work has discarded what it could; set once
+ * @discard_waiters: writes of these blocks
  * @in_memory:	blocks in memory or being read, for each class of write
  * @nr_reading:	copies being read
  * @nr_unstored: blocks in @unstored
@@ -137,6 +153,9 @@ struct cow {
 	struct copied_map copied;
 	int error;
 	struct cow_config config;
+	struct copied_map skipped;
+	bool may_skip;
+	bool is_lost;
 	dev_t origin_dev;
 	u64 diskseq;
 	u64 nr_blocks;
@@ -150,6 +169,8 @@ struct cow {
 	mempool_t block_pool;
 	struct bio_set copy_bios;
 	struct work_struct fail_work;
+	struct work_struct discard_work;
+	struct bio discard_bio;
 	struct delayed_work starved_work;
 	wait_queue_head_t progress;
 	wait_queue_head_t throttled;
@@ -163,6 +184,10 @@ struct cow {
 	struct cow_store stores[COW_STORES];
 	unsigned long busy_stores;
 	unsigned int nr_hurried;
+	struct cow_span discarded;
+	bool is_discarding;
+	bool has_discarded;
+	struct bio_list discard_waiters;
 	unsigned int in_memory[2];
 	unsigned int nr_reading;
 	unsigned int nr_unstored;
@@ -210,6 +235,22 @@ static inline unsigned int cow_copy_blocks(const struct cow_copy *copy)
 	return copy->range.last - copy->range.first + 1;
 }
 
+/*
+ * The blocks of the engine that a bio hits, from its first sector on the disk.  False if
+ * it is beyond the engine: the origin may have grown after the take.
+ */
+static inline bool cow_bio_span(const struct cow *cow, const struct bio *bio, sector_t sector,
+				struct cow_span *span)
+{
+	sector_t start = cow->config.start, end = start + cow->config.nr_sectors;
+
+	if (sector >= end)
+		return false;
+	span->first = cow_sector_block(cow, max(sector, start) - start);
+	span->last = cow_sector_block(cow, min(sector + bio_sectors(bio), end) - start - 1);
+	return true;
+}
+
 /* cow_state.c */
 extern struct workqueue_struct *cow_wq;
 extern struct workqueue_struct *cow_store_wq;
@@ -240,6 +281,14 @@ void cow_put_copies(struct list_head *copies);
 void cow_drop_copies(struct cow *cow, struct list_head *copies);
 void cow_free_spare_pages(void);
 void cow_stop_spare_pages(void);
+
+/* cow_skip.c */
+bool cow_must_wait(const struct cow *cow, const struct bio *bio, const struct cow_span *span);
+bool cow_pass(struct cow *cow, struct bio *bio, const struct cow_span *span);
+bool cow_skip(struct cow *cow, struct bio *bio);
+void cow_discard_work(struct work_struct *work);
+int cow_skip_module_init(void);
+void cow_skip_module_exit(void);
 
 /* For cow.c: workers, and what all images share. */
 void cow_starved_work(struct work_struct *work);

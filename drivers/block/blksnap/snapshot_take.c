@@ -62,6 +62,12 @@
 /* How long a caller that was killed waits for its engines. */
 #define TAKE_IDLE_TIMEOUT (2 * HZ)
 
+/*
+ * How long the end of a snapshot makes up for discards: what is left is not, and the call
+ * waits for longer than this, see SNAPSHOT_END_TIMEOUT.
+ */
+#define TAKE_DISCARD_TIMEOUT (3 * HZ)
+
 /* How long a wait for writes polls at short intervals. */
 #define TAKE_POLL_SOON (HZ / 20)
 
@@ -238,6 +244,9 @@ static void snapshot_stop_engines(struct snapshot *snapshot)
 		if (snapshot->members[i].cow)
 			cow_stop(snapshot->members[i].cow);
 	for (i = 0; i < snapshot->nr_members; i++)
+		if (snapshot->members[i].cow)
+			cow_forget_skipped(snapshot->members[i].cow);
+	for (i = 0; i < snapshot->nr_members; i++)
 		tracker_retire(snapshot->members[i].tracker);
 	/* Pairs with the callback of the filter. */
 	synchronize_rcu_expedited();
@@ -257,13 +266,35 @@ static void snapshot_shut_down_engines(struct snapshot *snapshot)
 }
 
 /*
+ * Image I/O fails now, but the engines still see the writes.  The one who destroys the
+ * snapshot waits for this: after that the origins are to be free.
+ */
+static void snapshot_wait_discarded(struct snapshot *snapshot)
+{
+	unsigned long deadline = jiffies + TAKE_DISCARD_TIMEOUT;
+	struct snapshot_member *member;
+	u32 i;
+
+	for (i = 0; i < snapshot->nr_members; i++)
+		if (snapshot->members[i].cow)
+			cow_stop(snapshot->members[i].cow);
+	for (i = 0; i < snapshot->nr_members; i++) {
+		member = &snapshot->members[i];
+		if (member->cow && !cow_wait_discarded(member->cow, deadline))
+			pr_warn("%pg: too slow: not all discards could be made up for\n",
+				member->origin.bdev);
+	}
+}
+
+/*
  * Ends engines and images in whatever state they are.  Sleeps as long as the snapshot's
  * own devices take to complete the engines' I/O.
  */
 void snapshot_take_down(struct snapshot *snapshot)
 {
-	snapshot_stop_engines(snapshot);
+	snapshot_wait_discarded(snapshot);
 	WRITE_ONCE(snapshot->is_waiting_io, true);
+	snapshot_stop_engines(snapshot);
 	snapshot_shut_down_engines(snapshot);
 	WRITE_ONCE(snapshot->is_waiting_io, false);
 	snapshot_clear_members(snapshot);

@@ -598,7 +598,7 @@ void tracker_publish(struct tracker *tracker, struct cow *cow)
 	/* Pairs with tracker_found_request(): one of us sees the other's. */
 	smp_mb();
 	if (READ_ONCE(tracker->tracked_disk->is_bypassed))
-		cow_fail(cow, -EOPNOTSUPP);
+		cow_lose(cow, -EOPNOTSUPP);
 }
 
 /* A grace period of RCU later no bio on its way through the filter knows the engine. */

@@ -38,7 +38,7 @@ static noinline void tracked_disk_fail(struct tracked_disk *tracked_disk, int er
 		struct cow *cow = rcu_dereference_check(tracker->cow, rcu_read_lock_any_held());
 
 		if (cow)
-			cow_fail(cow, error);
+			cow_lose(cow, error);
 	}
 }
 
@@ -402,7 +402,7 @@ static void tracked_disk_found_uncounted(struct tracked_disk *tracked_disk, stru
 			continue;
 		pr_err_ratelimited("%u:%u: a write was submitted before it was tracked, and arrives only now\n",
 				   MAJOR(tracker->dev), MINOR(tracker->dev));
-		cow_fail(cow, -EAGAIN);
+		cow_lose(cow, -EAGAIN);
 	}
 }
 
@@ -427,7 +427,7 @@ static void tracked_disk_found_part(struct tracked_disk *tracked_disk, struct bi
 			continue;
 		tracker_mark_in_probe(tracker, sector, bio_sectors(bio));
 		if (cow && cow_has_drained(cow) && cow_must_hold(cow, bio, sector))
-			cow_fail(cow, -EAGAIN);
+			cow_lose(cow, -EAGAIN);
 	}
 }
 

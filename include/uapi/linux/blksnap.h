@@ -317,7 +317,8 @@ struct blk_snap_snapshot_destroy {
  *
  * Description: Data goes in.  The images disappear; one that is open fails all I/O
  * with -EIO from then on.  A take or an append in progress is ended.  The devices stay
- * tracked.  The call returns within a second; what the devices of the snapshot have
+ * tracked.  The call returns within a second, or after up to four if it carries out
+ * discards that were skipped while the snapshot was held; what the devices of the snapshot have
  * not completed by then is waited for in the background.
  *
  * Return: 0, or -ENODEV if there is no such snapshot.

@@ -555,6 +555,7 @@ static const struct ktap_test storage_tests[] = {
 static const struct ktap_suite suites[] = {
 	{ "cost", ctl_set_up, io_tear_down, cost_tests },
 	{ "request", ctl_set_up, io_tear_down, request_tests },
+	{ "discard", ctl_set_up, discard_tear_down, discard_tests },
 	{ "stack", ctl_set_up, stack_tear_down, stack_tests },
 	{ "storage", ctl_set_up, io_tear_down, storage_tests },
 	{ "throttle", ctl_set_up, throttle_tear_down, throttle_tests },

@@ -7,6 +7,9 @@
 
 #include "blksnap_test.h"
 
+extern const struct ktap_test discard_tests[];
+void discard_tear_down(void);
+
 extern const struct ktap_test latency_tests[];
 void latency_tear_down(void);
 

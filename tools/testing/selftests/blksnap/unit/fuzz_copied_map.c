@@ -39,6 +39,12 @@ static void set(struct fuzz_input *input, struct copied_map *map, u64 first, u64
 	memset(&model[first], true, last - first + 1);
 }
 
+static void clear(struct copied_map *map, u64 first, u64 last)
+{
+	copied_map_clear(map, first, last);
+	memset(&model[first], false, last - first + 1);
+}
+
 static void search(const struct copied_map *map, u64 first, u64 last)
 {
 	FUZZ_CHECK(copied_map_test(map, first) == model[first]);
@@ -57,10 +63,16 @@ void fuzz_one(struct fuzz_input *input)
 	while (!fuzz_is_over(input)) {
 		a = make_block(input);
 		b = make_block(input);
-		if (fuzz_byte(input) & 1)
+		switch (fuzz_below(input, 3)) {
+		case 0:
 			set(input, &map, min(a, b), max_t(u64, a, b));
-		else
+			break;
+		case 1:
+			clear(&map, min(a, b), max_t(u64, a, b));
+			break;
+		default:
 			search(&map, min(a, b), max_t(u64, a, b));
+		}
 	}
 	copied_map_exit(&map);
 }

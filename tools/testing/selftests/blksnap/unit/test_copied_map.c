@@ -202,7 +202,39 @@ static void test_random_operations_match_an_array(void)
 			continue;
 		copied_map_set(&map, first, last);
 		memset(&model[first], true, last - first + 1);
+		if (!test_chance(&random, 30))
+			continue;
+		copied_map_clear(&map, first + 1, last);
+		memset(&model[first + 1], false, last - first);
 	}
+	copied_map_exit(&map);
+}
+
+static void test_cleared_blocks_are_not_set_and_no_others(void)
+{
+	struct copied_map map;
+
+	make_map(&map);
+	set(&map, 60, 300);
+	copied_map_clear(&map, 70, 200);
+	CU_ASSERT(copied_map_test(&map, 69));
+	CU_ASSERT(!copied_map_test(&map, 70));
+	CU_ASSERT_EQUAL(copied_map_next_uncopied(&map, 60, 1000), 70);
+	CU_ASSERT_EQUAL(copied_map_next_copied(&map, 70, 1000), 201);
+	copied_map_clear(&map, 201, 201);
+	CU_ASSERT_EQUAL(copied_map_next_copied(&map, 70, 1000), 202);
+	copied_map_exit(&map);
+}
+
+static void test_clearing_skips_a_missing_page(void)
+{
+	struct copied_map map;
+
+	make_map(&map);
+	set(&map, COPIED_MAP_PAGE_BLOCKS, COPIED_MAP_PAGE_BLOCKS + 5);
+	copied_map_clear(&map, 3, COPIED_MAP_PAGE_BLOCKS + 2);
+	CU_ASSERT_EQUAL(copied_map_next_copied(&map, 0, NR_BLOCKS - 1),
+			COPIED_MAP_PAGE_BLOCKS + 3);
 	copied_map_exit(&map);
 }
 
@@ -217,6 +249,8 @@ CU_TestInfo copied_map_tests[] = {
 	TEST(test_missing_page_is_skipped),
 	TEST(test_setting_again_changes_nothing),
 	TEST(test_populate_without_memory_sets_nothing),
+	TEST(test_cleared_blocks_are_not_set_and_no_others),
+	TEST(test_clearing_skips_a_missing_page),
 	TEST(test_search_needs_no_lock),
 	TEST(test_random_operations_match_an_array),
 	TEST_END
