@@ -22,23 +22,23 @@ static const struct {
 	{ "nothing would be left of an origin",
 	  "use a part of it with --range, or another device" },
 	{ "a range is storage already",
-	  "use another range, or destroy the snapshot that has it; 'blksnap snapshot list' shows all" },
+	  "use another range, or destroy one of the snapshots in 'blksnap snapshot list'" },
 	{ "a range is storage of a snapshot that is ending",
 	  "try again in a moment" },
 	{ "another snapshot of it is taken",
 	  "use another device, or destroy that snapshot first" },
 	{ "its logical blocks are larger than those of an origin",
 	  "use a device with blocks of the same size" },
+	{ NULL, "nothing was appended" },
 };
 
 static const char *find_advice(const char *reason)
 {
-	size_t i;
+	size_t i = 0;
 
-	for (i = 0; i < sizeof(advices) / sizeof(advices[0]); i++)
-		if (!strcmp(reason, advices[i].reason))
-			return advices[i].advice;
-	return "nothing was appended";
+	while (advices[i].reason && strcmp(reason, advices[i].reason))
+		i++;
+	return advices[i].advice;
 }
 
 static int fail_append(int error, const char *name, int log)

@@ -112,7 +112,8 @@ static void test_write_does_not_wait_for_reader_of_lost_image(void)
 	if (!reader_need(rate_64k))
 		return;
 	snapshot_create(&snapshot, &origin);
-	ASSERT_OK(append_range(&snapshot, &storage, EDGE_BYTES / SECTOR_SIZE, 4 * MIB / SECTOR_SIZE));
+	ASSERT_OK(append_range(&snapshot, &storage, EDGE_BYTES / SECTOR_SIZE,
+			       4 * MIB / SECTOR_SIZE));
 	snapshot_take(&snapshot);
 	reader_start(image_of(&snapshot, &origin), READ_BYTES);
 	write = call_start(write_block, &at);

@@ -176,7 +176,7 @@ static void test_open_image_ends_but_keeps_its_size(void)
 
 	snapshot_now(&first, &origin, &storage);
 	image = image_of(&first, &origin);
-	EXPECT_EQ(image_attribute(image, "storage_bytes"), storage.nr_bytes);
+	EXPECT_EQ(image_attribute(image, "storage_bytes"), storage.nr_bytes - 2 * EDGE_BYTES);
 	fd = ASSERT_OK(open(image, O_RDONLY | O_CLOEXEC));
 	ASSERT_OK(blksnap_snapshot_destroy(ctl, &first.id));
 	EXPECT_EQ(lseek(fd, 0, SEEK_END), origin.nr_bytes);

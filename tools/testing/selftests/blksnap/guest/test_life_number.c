@@ -207,7 +207,7 @@ static void make_parts(unsigned int nr)
 
 static struct blk_snap_image_info *take_parts(struct blk_snap_uuid *id)
 {
-	struct blk_snap_block_range range = { 0, 2048 };
+	struct blk_snap_block_range range = { 2048, 2048 };
 	struct blk_snap_image_info *images;
 	unsigned int nr;
 

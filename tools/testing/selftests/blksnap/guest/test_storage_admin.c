@@ -143,7 +143,7 @@ static int store_rename_over(void)
 
 static int store_truncate(void)
 {
-	return truncate(STORE, random_below(&admin.random, STORE_BYTES / BLOCK_BYTES) * BLOCK_BYTES);
+	return truncate(STORE, random_below(&admin.random, 64) * BLOCK_BYTES);
 }
 
 static int store_open_truncate(void)
@@ -273,8 +273,10 @@ static int disk_swapon(void)
 
 static int disk_map(void)
 {
-	return shell("dmsetup create --noudevsync admin --table '0 8192 linear %s 0' >/dev/null 2>&1",
-		     rig.spare_disk.path) ? -1 : 0;
+	const char *quietly = ">/dev/null 2>&1";
+
+	return shell("dmsetup create --noudevsync admin --table '0 8192 linear %s 0' %s",
+		     rig.spare_disk.path, quietly) ? -1 : 0;
 }
 
 /* --- what may be done --- */

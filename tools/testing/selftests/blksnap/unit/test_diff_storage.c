@@ -330,8 +330,8 @@ static void test_range_of_the_storage_is_refused(void)
 static void test_ranges_that_overlap_each_other_are_refused(void)
 {
 	struct diff_range ranges[] = {
-		{ &whole, 5000, 16, false }, { &partition, 0, 16, false }, { &elsewhere, 1000, 16, false },
-		{ &whole, 1015, 16, false }
+		{ &whole, 5000, 16, false }, { &partition, 0, 16, false },
+		{ &elsewhere, 1000, 16, false }, { &whole, 1015, 16, false }
 	};
 	struct diff_storage *storage = make_storage(0);
 
