@@ -46,6 +46,9 @@
 #define SNAPSHOT_IO_TIMEOUT (HZ / 2)
 #define SNAPSHOT_END_TIMEOUT (5 * HZ)
 
+/* How often a file is looked at that somebody is at work on. */
+#define SNAPSHOT_PIN_INTERVAL (HZ / 100 + 1)
+
 /* Protects the list, the states, and all sets of storage ranges. */
 DEFINE_MUTEX(snapshots_lock);
 LIST_HEAD(snapshots);
@@ -333,8 +336,8 @@ static void snapshot_end_work(struct work_struct *work)
 	/* 5. Storage, then the devices and files that it lies on. */
 	diff_storage_destroy(snapshot->storage);
 	snapshot_close_storage_devices(snapshot);
-	storage_pin_remove_all(&snapshot->pins);
 	mutex_unlock(&snapshot->lock);
+	storage_pin_remove_all(&snapshot->pins);
 
 	/* Of snapshot_create(); unloading waits for the workqueue. */
 	module_put(THIS_MODULE);
@@ -525,14 +528,40 @@ out_put:
 	return ret;
 }
 
+static int snapshot_add_pin(struct snapshot *snapshot, struct file *file)
+{
+	int ret = snapshot_lock(snapshot, -ESRCH);
+
+	if (ret)
+		return ret;
+	ret = storage_pin_add(&snapshot->pins, file);
+	mutex_unlock(&snapshot->lock);
+	return ret;
+}
+
+/* While somebody is at work on the file, the snapshot can be destroyed. */
+static int snapshot_add_pin_when_free(struct snapshot *snapshot, struct file *file)
+{
+	int ret;
+
+	for (;;) {
+		ret = snapshot_add_pin(snapshot, file);
+		if (ret != -EAGAIN)
+			return ret;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		schedule_timeout_killable(SNAPSHOT_PIN_INTERVAL);
+	}
+}
+
 /**
  * snapshot_pin_file() - keep a file in its place until the snapshot has ended
  * @id:		identifier of the snapshot
  * @fd:		the file, open in any way
  *
  * Return: 0, also if it is pinned for this snapshot already; -ESRCH if there is no such
- *	   snapshot; an error of storage_pin_open(), storage_pin_add() or
- *	   storage_pin_settle().
+ *	   snapshot, or it is destroyed during the call; an error of storage_pin_open(),
+ *	   storage_pin_add() or storage_pin_settle(); -EINTR if the caller was killed.
  */
 int snapshot_pin_file(const uuid_t *id, int fd)
 {
@@ -547,11 +576,7 @@ int snapshot_pin_file(const uuid_t *id, int fd)
 		ret = PTR_ERR(file);
 		goto out_put;
 	}
-	ret = snapshot_lock(snapshot, -ESRCH);
-	if (!ret) {
-		ret = storage_pin_add(&snapshot->pins, file);
-		mutex_unlock(&snapshot->lock);
-	}
+	ret = snapshot_add_pin_when_free(snapshot, file);
 	if (!ret)
 		ret = storage_pin_settle(file);
 	fput(file);

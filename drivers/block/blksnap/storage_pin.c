@@ -6,7 +6,7 @@
  * The flag says whether a file is in use, but not by whom: that is known from the
  * snapshot's list.
  *
- * Lock order: snapshot->lock -> the inode's lock.
+ * The list is protected by the snapshot's lock.  The inode's lock is waited for without it.
  */
 #include "blksnap.h"
 
@@ -18,7 +18,6 @@
 #include <linux/magic.h>
 #include <linux/pagemap.h>
 #include <linux/printk.h>
-#include <linux/rwsem.h>
 #include <linux/slab.h>
 
 #include "storage_pin.h"
@@ -77,12 +76,13 @@ static bool storage_pin_is_known(const struct list_head *pins, const struct inod
 	return false;
 }
 
+/* A writer may hold the inode's lock for as long as its device likes. */
 static int storage_pin_set_flag(struct inode *inode)
 {
 	int ret = 0;
 
-	if (down_write_killable(&inode->i_rwsem))
-		return -EINTR;
+	if (!inode_trylock(inode))
+		return -EAGAIN;
 	if (IS_SWAPFILE(inode))
 		ret = -EBUSY;
 	else
@@ -93,8 +93,8 @@ static int storage_pin_set_flag(struct inode *inode)
 
 /*
  * Pins a file for the snapshot with these @pins, or finds it pinned for this one.  On
- * success storage_pin_settle() has to follow.  Returns 0; -EBUSY if it is a swap file or
- * pinned for another snapshot; -ENOMEM; -EINTR if the caller was killed.
+ * success storage_pin_settle() has to follow.  Returns 0; -EAGAIN if somebody is at work on
+ * the file; -EBUSY if it is a swap file or pinned for another snapshot; -ENOMEM.
  */
 int storage_pin_add(struct list_head *pins, struct file *file)
 {

@@ -324,6 +324,42 @@ static void test_pin_goes_with_a_failed_snapshot(void)
 	EXPECT_OK(umount(PIN_DIR));
 }
 
+static void *pin_in_background(void *data)
+{
+	*(int *)data = pin_path(&rig.snapshot, PIN_FILE);
+	return NULL;
+}
+
+/* A write to the file hangs, and has the inode's lock: the pin waits, and nobody else. */
+static void test_pin_that_waits_keeps_nobody_waiting(void)
+{
+	struct io_job *write;
+	uint64_t start_ns;
+	pthread_t thread;
+	int ret = 1;
+
+	ASSERT_EQ(shell("mkfs.ext4 -q -F -E nodiscard %s", rig.storage->path), 0);
+	mkdir(PIN_DIR, 0755);
+	ASSERT_OK(mount(rig.storage->path, PIN_DIR, "ext4", 0, NULL));
+	ASSERT(file_reserve(PIN_FILE, PIN_BYTES));
+	sync();
+	snapshot_create(&rig.snapshot, rig.origin);
+	gate_close(&rig.storage_gate);
+	write = job_start(PIN_FILE, true, MIB, 0);
+	expect_job_waits(write);
+	ASSERT_EQ(pthread_create(&thread, NULL, pin_in_background, &ret), 0);
+	sleep_ms(CALM_MS);
+	start_ns = now_ns();
+	EXPECT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	EXPECT(now_ns() - start_ns < 1000000000ULL);
+	pthread_join(thread, NULL);
+	EXPECT_ERR(ret, ESRCH);
+	gate_open(&rig.storage_gate);
+	expect_job_ends(write, 0);
+	EXPECT_OK(unlink(PIN_FILE));
+	EXPECT_OK(umount(PIN_DIR));
+}
+
 const struct ktap_test pin_tests[] = {
 	KTAP_TEST(test_pinned_file_on_ext4_keeps_names_and_blocks),
 	KTAP_SLOW_TEST(test_pinned_file_on_xfs_keeps_names_and_blocks),
@@ -334,5 +370,6 @@ const struct ktap_test pin_tests[] = {
 	KTAP_SLOW_TEST(test_what_was_written_before_the_pin_is_on_the_disk_after_it),
 	KTAP_SLOW_TEST(test_mapping_of_before_cannot_be_written),
 	KTAP_SLOW_TEST(test_pin_goes_with_a_failed_snapshot),
+	KTAP_SLOW_TEST(test_pin_that_waits_keeps_nobody_waiting),
 	KTAP_END
 };
