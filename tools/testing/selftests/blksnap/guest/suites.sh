@@ -22,7 +22,10 @@
 #				not included; longer on kernels that are slow
 #	--alone			run nothing at the same time: it compares times
 
-suite guest-runner guest_runner.sh --host --fast --short --timeout 300
+# Kernels beside the oldest one run the short suites, and these few of the long ones.
+long='!(6.12)'
+
+suite guest-runner guest_runner.sh --on "$long" --host --fast --short --timeout 300
 suite in-tree in_tree.sh --host --timeout 900 \
 	--skip '[!u]* the hook is made for 7.x'
 
@@ -44,25 +47,26 @@ stack_programs="--program $build/tools/blksnap --program dmsetup --program lvm
 {
 suite ioctl test_ioctl $null_blk --also 6.1-rt --arguments-6.1-rt --fast \
 	--fast --fast --timeout 300
-suite ioctl32 test_ioctl32 $null_blk --timeout 300 \
+suite ioctl32 test_ioctl32 --on "$long" $null_blk --timeout 300 \
 	--skip 'uml* user-mode Linux runs no 32-bit programs'
 suite oracle test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
-	--program e2fsck --arguments '--rounds 400' --arguments-6.12 '--rounds 200' \
+	--program e2fsck --arguments '--rounds 300' --arguments-6.12 '--rounds 100' \
 	--fast '--rounds 24' \
 	--timeout 3600
-suite oracle-virtio test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
+suite oracle-virtio test_oracle --on "$long" $null_blk --kmod ext4 --program mkfs.ext4 \
 	--program e2fsck --disk 16M --disk 16M --disk 128M \
 	--arguments '--rounds 120 --device /dev/vda --device /dev/vdb --storage /dev/vdc' \
 	--timeout 1200
 suite torture test_torture $null_blk --kmod brd --kmod loop --kmod dm-mod \
 	--kmod dm-delay --kmod ext4 --program mkfs.ext4 --memory 1536 \
-	--arguments '--seconds 300' --arguments-6.12 '--seconds 60' \
-	--also kasan --arguments-kasan '--seconds 240' \
+	--arguments '--seconds 180' --arguments-6.12 '--seconds 40' \
+	--also kasan --arguments-kasan '--seconds 180' \
 	--fast '--seconds 20' --timeout 400
 suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod scsi_debug \
 	--kmod dm-mod --kmod dm-delay --kmod ext4 --program dmsetup --program mkfs.ext4 \
 	--disk 16M --append 'slab_nomerge slub_debug=FPZ' \
 	--arguments '--lives 50 --device /dev/vda' \
+	--arguments-6.12 '--fast --lives 5' \
 	--fast '--fast --lives 5' --timeout 600
 suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmsetup --memory 1536 \
 	--disk 64M --arguments '--device /dev/vda' \
@@ -83,8 +87,9 @@ suite hostile test_hostile $null_blk \
 	--arguments-6.12 '--calls 30000 --seconds 12' \
 	--fast '--fast --calls 5000 --seconds 6' --timeout 300
 suite stacks test_stacks $null_blk $stack_modules $stack_programs --memory 2048 \
-	--append 'memmap=32M!1G' --disk 20M --fast --fast --timeout 600
-suite latency test_io $null_blk --icount --arguments '--filter latency' \
+	--append 'memmap=32M!1G' --disk 20M --arguments-6.12 --fast --fast --fast \
+	--timeout 600
+suite latency test_io --on "$long" $null_blk --icount --arguments '--filter latency' \
 	--timeout 300 --skip 'uml* user-mode Linux cannot count instructions'
 suite cost test_bench $null_blk --icount --memory 1500 \
 	--file tools/testing/selftests/blksnap/bench/budgets:/run/budgets \
@@ -95,16 +100,17 @@ suite storage test_storage $null_blk --kmod dm-mod --kmod dm-delay --kmod loop \
 	--program mkfs.ext4 --program e2fsck --program mkswap --program mkfs.xfs \
 	--program xfs_repair --memory 1280 \
 	--file Documentation/block/blksnap.rst:/run/blksnap.rst \
-	--arguments '--table /run/blksnap.rst' --fast '--fast' --timeout 600
-suite storage-pressure test_storage $null_blk --kmod dm-mod --kmod dm-delay \
+	--arguments '--table /run/blksnap.rst' --arguments-6.12 '--fast' \
+	--fast '--fast' --timeout 600
+suite storage-pressure test_storage --on "$long" $null_blk --kmod dm-mod --kmod dm-delay \
 	--kmod ext4 --program dmsetup --program mkfs.ext4 --program e2fsck \
 	--program mkswap --memory 192 --disk 96M --disk 128M \
 	--arguments '--device /dev/vda --storage /dev/vdb' --timeout 300
-suite instant test_instant --module 'blksnap take_drain_limit=8' --kmod null_blk --kmod ext4 --kmod dm-mod --kmod dm-crypt \
+suite instant test_instant --on "$long" --module 'blksnap take_drain_limit=8' --kmod null_blk --kmod ext4 --kmod dm-mod --kmod dm-crypt \
 	--kmod dm-delay --kmod-if dm-zero --kmod-if aes_generic --kmod-if xts \
 	--kmod-if crypto_null --kmod loop --kmod scsi_debug --kmod sd_mod \
 	--program mkfs.ext4 --program dmsetup --memory 1536 \
-	--arguments '--takes 200' --arguments-6.12 '--takes 60' --timeout 900
+	--arguments '--takes 200' --timeout 900
 suite waits test_waits --alone --on '@(6.1|uml*)' $null_blk --kmod ext4 --kmod dm-mod --kmod dm-delay \
 	--kmod-if raid1 --program mkfs.ext4 --program mdadm --fast '--fast' \
 	--timeout 900
