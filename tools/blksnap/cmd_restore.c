@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "catalogue.h"
+#include "choice.h"
 #include "commands.h"
 #include "layer_stack.h"
 #include "message.h"
@@ -34,8 +35,7 @@ enum {
 struct options {
 	const char *from;
 	const char *source;
-	uint64_t point;		/* 0 for the newest */
-	const char *disk;	/* NULL for the only one */
+	struct choice choice;
 	const char *format;
 	bool force;
 	struct progress progress;
@@ -51,13 +51,9 @@ static int take_option(struct options *o, int option)
 		o->source = optarg;
 		break;
 	case OPT_POINT:
-		if (!parse_u64(optarg, UINT32_MAX, &o->point) || !o->point)
-			return fail(EXIT_USAGE,
-				    "--point '%s': must be the number of a point as 'blksnap list' prints it",
-				    optarg);
-		break;
+		return choice_parse_point(&o->choice, optarg);
 	case OPT_DISK:
-		o->disk = optarg;
+		o->choice.name = optarg;
 		break;
 	case OPT_FORMAT:
 		o->format = optarg;
@@ -119,39 +115,6 @@ static bool wants_qcow2(const struct options *o, const char *target)
 	return dot && !strcmp(dot, ".qcow2");
 }
 
-static int find_point(const struct catalogue *catalogue,
-		      const struct options *o,
-		      const struct catalogue_point **point)
-{
-	if (!catalogue->nr_points)
-		return fail(EXIT_FAILED, "'%s' has no point yet",
-			    catalogue->dir);
-	*point = o->point ? catalogue_find_point(catalogue, o->point) :
-			    &catalogue->points[catalogue->nr_points - 1];
-	if (!*point)
-		return fail(EXIT_FAILED,
-			    "there is no point %ju; 'blksnap list' shows all",
-			    (uintmax_t)o->point);
-	return EXIT_OK;
-}
-
-static int find_disk(const struct catalogue_point *point,
-		     const struct options *o,
-		     const struct catalogue_disk **disk)
-{
-	if (!o->disk && point->nr_disks != 1)
-		return fail(EXIT_USAGE,
-			    "point %ju has %zu disks; choose one with --disk",
-			    (uintmax_t)point->number, point->nr_disks);
-	*disk = o->disk ? catalogue_find_disk(point, o->disk) :
-			  &point->disks[0];
-	if (!*disk)
-		return fail(EXIT_FAILED,
-			    "point %ju has no disk '%s'; 'blksnap list' shows all",
-			    (uintmax_t)point->number, o->disk);
-	return EXIT_OK;
-}
-
 static int write_layers(const struct layer_stack *stack,
 			struct layer_sink *sink, struct progress *progress)
 {
@@ -192,8 +155,7 @@ static int restore_stack(const struct layer_stack *stack, struct options *o,
 	return ret;
 }
 
-static void print_result(const struct catalogue_point *point,
-			 const struct catalogue_disk *disk,
+static void print_result(const struct choice *choice,
 			 const struct layer_stack *stack, const char *target,
 			 const struct cmdline *cl)
 {
@@ -207,9 +169,9 @@ static void print_result(const struct catalogue_point *point,
 	struct json_object *rows = json_object_new_array();
 	struct json_object *row = json_object_new_object();
 
-	add_number(row, "point", point->number);
-	add_text(row, "disk", disk->disk);
-	add_number(row, "capacity_bytes", disk->capacity_bytes);
+	add_number(row, "point", choice->point->number);
+	add_text(row, "disk", choice->disk->disk);
+	add_number(row, "capacity_bytes", choice->disk->capacity_bytes);
 	add_number(row, "layers", stack->nr_layers);
 	add_number(row, "verified_bytes", stack->data_bytes);
 	add_text(row, "target", target);
@@ -221,20 +183,16 @@ static void print_result(const struct catalogue_point *point,
 static int restore_from(const struct catalogue *catalogue, struct options *o,
 			const struct cmdline *cl)
 {
-	const struct catalogue_point *point;
-	const struct catalogue_disk *disk;
 	struct layer_stack stack = { 0 };
 	int ret;
 
-	ret = find_point(catalogue, o, &point);
+	ret = choice_find(&o->choice, catalogue);
 	if (!ret)
-		ret = find_disk(point, o, &disk);
-	if (!ret)
-		ret = layer_stack_load(&stack, catalogue, disk, NULL);
+		ret = layer_stack_load(&stack, catalogue, o->choice.disk, NULL);
 	if (!ret)
 		ret = restore_stack(&stack, o, cl->argv[0]);
 	if (!ret)
-		print_result(point, disk, &stack, cl->argv[0], cl);
+		print_result(&o->choice, &stack, cl->argv[0], cl);
 	layer_stack_free(&stack);
 	return ret;
 }
