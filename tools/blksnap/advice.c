@@ -36,20 +36,6 @@
 #define BTRFS_WARNING \
 	"'%s' is one device of a btrfs on several devices: while the snapshot is held, mount it with '-o device=DEV' for each, or an image may be taken for a device"
 
-static bool read_word(const char *path, char *word, int size)
-{
-	FILE *file = fopen(path, "re");
-	bool ok;
-
-	if (!file)
-		return false;
-	ok = fgets(word, size, file);
-	fclose(file);
-	if (ok)
-		word[strcspn(word, "\n")] = 0;
-	return ok;
-}
-
 static bool read_superblock(const char *path, char head[BTRFS_HEAD_SIZE])
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -94,7 +80,7 @@ static bool is_leg_with_parity(struct blk_snap_dev dev)
 	while (dir && !found && (entry = readdir(dir))) {
 		snprintf(path, sizeof(path), "/sys/class/block/%s/md/level",
 			 entry->d_name);
-		found = read_word(path, level, sizeof(level)) &&
+		found = sysfs_read_line(path, level, sizeof(level)) &&
 			has_parity(level);
 	}
 	if (dir)
@@ -106,11 +92,11 @@ static void advise_on_discards(struct blk_snap_dev dev, const char *name)
 {
 	char word[8];
 
-	if (!read_word(DISCARD_PARAMETER, word, sizeof(word)) || *word != 'Y' ||
+	if (!sysfs_read_line(DISCARD_PARAMETER, word, sizeof(word)) || *word != 'Y' ||
 	    !is_leg_with_parity(dev))
 		return;
 	/* Then the module carries them out. */
-	if (read_word("/sys/module/blksnap/parameters/copy_discarded", word,
+	if (sysfs_read_line("/sys/module/blksnap/parameters/copy_discarded", word,
 		      sizeof(word)) && *word == 'Y')
 		return;
 	warn(DISCARD_WARNING, name);

@@ -166,7 +166,7 @@ void device_format_number(struct blk_snap_dev dev,
 }
 
 /* The first line of a file, without its end. */
-static bool read_line(const char *path, char *line, int size)
+bool sysfs_read_line(const char *path, char *line, int size)
 {
 	FILE *file = fopen(path, "re");
 	bool ok;
@@ -184,7 +184,7 @@ static bool read_dev(const char *path, struct blk_snap_dev *dev)
 {
 	char line[DEVICE_NUMBER_SIZE];
 
-	return read_line(path, line, sizeof(line)) && parse_dev(line, dev);
+	return sysfs_read_line(path, line, sizeof(line)) && parse_dev(line, dev);
 }
 
 static struct blk_snap_dev whole_disk(struct blk_snap_dev dev)
@@ -204,7 +204,7 @@ static const char *queue_attribute(struct blk_snap_dev disk, const char *name)
 
 	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/queue/%s", disk.mj,
 		 disk.mn, name);
-	if (!read_line(path, line, sizeof(line)))
+	if (!sysfs_read_line(path, line, sizeof(line)))
 		line[0] = 0;
 	return line;
 }

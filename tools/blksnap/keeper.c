@@ -27,8 +27,14 @@
 #define DEFAULT_PART 10
 #define DEFAULT_MIN_BYTES (256ULL << 20)
 
+/* Of a storage: the edges of its device, and parts of blocks. */
+#define UNUSED_BYTES (4ULL << 20)
+
 /* How much more a file gets when it runs short, of what it has already. */
 #define GROWTH_PART 4
+
+/* A storage that cannot grow is short when less than this part of it is free. */
+#define SHORT_PART 4
 
 /* A wait for events ends at least so often to look whether it is over. */
 #define WATCH_MS 200
@@ -36,31 +42,38 @@
 /* Size of a device, 0 if it cannot be found. */
 static uint64_t device_nr_bytes(struct blk_snap_dev dev)
 {
-	char path[64], line[32] = "";
+	char path[64], line[32];
 	uint64_t nr_sectors = 0;
-	FILE *file;
 
 	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/size", dev.mj,
 		 dev.mn);
-	file = fopen(path, "re");
-	if (!file)
-		return 0;
-	if (fgets(line, sizeof(line), file)) {
-		line[strcspn(line, "\n")] = 0;
+	if (sysfs_read_line(path, line, sizeof(line)))
 		parse_u64(line, UINT64_MAX >> BLKSNAP_SECTOR_SHIFT, &nr_sectors);
-	}
-	fclose(file);
 	return nr_sectors << BLKSNAP_SECTOR_SHIFT;
 }
 
-static uint64_t default_size(const struct keeper *keeper)
+static uint64_t all_nr_bytes(const struct keeper *keeper)
 {
 	uint64_t nr_bytes = 0;
 	unsigned int i;
 
 	for (i = 0; i < keeper->nr_devs; i++)
 		nr_bytes += device_nr_bytes(keeper->devs[i]);
-	nr_bytes /= DEFAULT_PART;
+	return nr_bytes;
+}
+
+/* Each block is copied once.  0 if the sizes are not known. */
+static uint64_t most_size(const struct keeper *keeper)
+{
+	uint64_t nr_bytes = all_nr_bytes(keeper);
+
+	return nr_bytes ? nr_bytes + UNUSED_BYTES : 0;
+}
+
+static uint64_t default_size(const struct keeper *keeper)
+{
+	uint64_t nr_bytes = all_nr_bytes(keeper) / DEFAULT_PART;
+
 	if (nr_bytes < DEFAULT_MIN_BYTES)
 		nr_bytes = DEFAULT_MIN_BYTES;
 	return nr_bytes - nr_bytes % STORAGE_ALIGN_BYTES;
@@ -208,6 +221,7 @@ static int grow(struct keeper *keeper, uint64_t requested_bytes)
 {
 	struct storage more = { 0 };
 	uint64_t grown = keeper->size_bytes / GROWTH_PART;
+	const uint64_t most = most_size(keeper);
 	char *path = more_file(keeper, keeper->nr_more + 1);
 	int ret;
 
@@ -215,6 +229,8 @@ static int grow(struct keeper *keeper, uint64_t requested_bytes)
 		return fail_memory();
 	if (grown < requested_bytes)
 		grown = requested_bytes;
+	if (most && grown > most - keeper->size_bytes)
+		grown = most - keeper->size_bytes;
 	grown += STORAGE_ALIGN_BYTES - 1;
 	grown -= grown % STORAGE_ALIGN_BYTES;
 	ret = storage_reserve_file(path, grown, false);
@@ -232,20 +248,60 @@ static int grow(struct keeper *keeper, uint64_t requested_bytes)
 	return ret;
 }
 
-static void answer_low_space(struct keeper *keeper,
-			     const struct blk_snap_snapshot_event *event)
+/* What is left of the storage; false if that is not known. */
+static bool read_free_bytes(const struct keeper *keeper, uint64_t *nr_bytes)
 {
-	struct blk_snap_event_low_free_space data;
+	char name[64], text[32];
+
+	if (!keeper->nr_images)
+		return false;
+	snprintf(name, sizeof(name), "/sys/dev/block/%u:%u/blksnap/storage_free_bytes",
+		 keeper->images[0].image_dev_id.mj, keeper->images[0].image_dev_id.mn);
+	return sysfs_read_line(name, text, sizeof(text)) &&
+	       !parse_u64(text, UINT64_MAX, nr_bytes);
+}
+
+static void answer_shortage(struct keeper *keeper)
+{
 	char size[SIZE_TEXT_SIZE];
 
-	memcpy(&data, event->data, sizeof(data));
-	if (may_grow(keeper) &&
-	    !grow(keeper, data.requested_nr_sect << BLKSNAP_SECTOR_SHIFT))
-		return;
+	keeper->requested_bytes = 0;
 	format_size(keeper->size_bytes, size);
 	fail(EXIT_FAILED,
 	     "the difference storage of %s runs short and cannot grow; if it overflows, the snapshot is lost: give more with --storage-size, or storage on another disk with --storage",
 	     size);
+}
+
+/*
+ * The module calls early: as soon as less is free than a limit that a small storage never
+ * has, or than would last for a while as fast as it goes.  So a storage for which there
+ * is no more grows short only when most of it is used.
+ */
+static void answer_low_space(struct keeper *keeper)
+{
+	const uint64_t most = most_size(keeper);
+	uint64_t free_bytes;
+
+	if (most && keeper->size_bytes >= most)
+		keeper->requested_bytes = 0;
+	if (!keeper->requested_bytes)
+		return;
+	if (may_grow(keeper) && !keeper->cannot_grow) {
+		keeper->cannot_grow = grow(keeper, keeper->requested_bytes);
+		if (!keeper->cannot_grow)
+			keeper->requested_bytes = 0;
+	} else if (!read_free_bytes(keeper, &free_bytes) ||
+		   free_bytes < keeper->size_bytes / SHORT_PART) {
+		answer_shortage(keeper);
+	}
+}
+
+static void note_low_space(struct keeper *keeper, const struct blk_snap_snapshot_event *event)
+{
+	struct blk_snap_event_low_free_space data;
+
+	memcpy(&data, event->data, sizeof(data));
+	keeper->requested_bytes = data.requested_nr_sect << BLKSNAP_SECTOR_SHIFT;
 }
 
 static void report_loss(struct keeper *keeper,
@@ -278,12 +334,11 @@ static void *watch(void *arg)
 						  WATCH_MS, &event);
 		if (ret && ret != -ENOENT && ret != -EINTR)
 			break;
-		if (ret)
-			continue;
-		if (event.code == blk_snap_event_code_low_free_space)
-			answer_low_space(keeper, &event);
-		else if (event.code == blk_snap_event_code_corrupted)
+		if (!ret && event.code == blk_snap_event_code_low_free_space)
+			note_low_space(keeper, &event);
+		else if (!ret && event.code == blk_snap_event_code_corrupted)
 			report_loss(keeper, &event);
+		answer_low_space(keeper);
 	}
 	return NULL;
 }
@@ -402,19 +457,12 @@ int keeper_take(struct keeper *keeper, int fd, const struct blk_snap_dev *devs,
 /* Was the filesystem frozen at the take?  Not known counts as no. */
 static bool image_is_frozen(unsigned int minor)
 {
-	char path[96];
-	FILE *file;
-	bool frozen;
+	char path[96], line[8];
 
 	snprintf(path, sizeof(path),
 		 "/sys/block/" BLK_SNAP_IMAGE_NAME "%u/blksnap/filesystem_frozen",
 		 minor);
-	file = fopen(path, "re");
-	if (!file)
-		return false;
-	frozen = getc(file) == '1';
-	fclose(file);
-	return frozen;
+	return sysfs_read_line(path, line, sizeof(line)) && *line == '1';
 }
 
 /**

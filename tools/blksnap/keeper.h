@@ -44,6 +44,8 @@ struct keeper {
 	bool remove_file;
 	unsigned int nr_more;	/* files FILE.1, FILE.2, ... beside it */
 	uint64_t size_bytes;
+	uint64_t requested_bytes;	/* by the module, more storage; 0 if enough */
+	bool cannot_grow;
 
 	char *record;
 	int record_fd;

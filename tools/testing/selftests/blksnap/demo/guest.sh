@@ -3,11 +3,10 @@
 #
 # The demo itself: back up a disk that is in use; runs in the guest
 #
-#	guest.sh NR_FILES PIECE_MIB NR_OPERATIONS [spoil]
+#	guest.sh NR_FILES NR_OPERATIONS [spoil]
 #
-# NR_FILES is how many files the archive on the last disk holds, PIECE_MIB what
-# is appended to the difference storage at a time, NR_OPERATIONS how much is
-# done to the filesystem between the two snapshots.  With "spoil" one byte of
+# NR_FILES is how many files the archive on the last disk holds, NR_OPERATIONS how
+# much is done to the filesystem between two backups.  With "spoil" one byte of
 # the restored disk is changed before it is compared, which must be noticed.
 #
 # What is printed are lines for demo to lay out:
@@ -26,21 +25,18 @@
 set -Eeuo pipefail
 
 nr_files=$1
-piece_bytes=$(($2 << 20))
-nr_operations=$3
-spoil=${4:-}
+nr_operations=$2
+spoil=${3:-}
 
 live=/dev/vda
 backup=/dev/vdb
 restored=/dev/vdc
 archive=/dev/vdd
-full=/backup/full
-changes=/backup/changes
-storage=/backup/difference-storage
+backups=/backup/chains
 counts=/tmp/counts
 failed=0
 checks=0
-nr_checks=17
+nr_checks=13
 
 # With "set -e", a command that fails ends the demo; say which one it was.
 trap 'echo "the demo stops at line $LINENO: $BASH_COMMAND" >&2' ERR
@@ -60,6 +56,12 @@ run()
 {
 	printf '@run %s\n' "$*"
 	"$@"
+}
+
+# run_plainly COMMAND... - likewise, not as on a terminal
+run_plainly()
+{
+	run "$@" 2>&1 | cat
 }
 
 row()
@@ -152,121 +154,40 @@ wait_operations()
 	done
 }
 
-# --- the agent that keeps the difference storage filled ---
+# --- backing up ---
 
-# agent ID - append a piece of the reserved file for each low_free_space event
-#
-# It ends when the snapshot is destroyed.  Its account is in /tmp/agent.*.
-agent()
-{
-	local id=$1 offset=0 events=0 event rest
-
-	blksnap snapshot events "$id" --follow |
-	while read -r _ event rest; do
-		if [[ $event != low_free_space ]]; then
-			printf '%s %s\n' "$event" "$rest" >>/tmp/agent.trouble
-			continue
-		fi
-		blksnap snapshot append "$id" --file "$storage" \
-			--offset "$offset" --size "$piece_bytes" \
-			2>>/tmp/agent.trouble ||
-			printf 'append: %d\n' $? >>/tmp/agent.trouble
-		offset=$((offset + piece_bytes))
-		events=$((events + 1))
-		printf '%d %d\n' "$events" "$offset" >/tmp/agent.account
-	done
-}
-
-start_agent()
-{
-	rm -f /tmp/agent.*
-	: >/tmp/agent.trouble
-	agent "$1" &
-	agent_pid=$!
-	# The first event comes by itself, and no take without storage.
-	until [[ -s /tmp/agent.account ]]; do
-		kill -0 "$agent_pid"
-		sleep 0.1
-	done
-}
-
-# end_agent - after the snapshot was destroyed: set events and storage_bytes
-end_agent()
-{
-	wait "$agent_pid"
-	read -r events storage_bytes </tmp/agent.account
-	all_storage_bytes=$((all_storage_bytes + storage_bytes))
-	all_events=$((all_events + events))
-}
-
-agent_had_no_trouble()
-{
-	cat /tmp/agent.trouble
-	[[ ! -s /tmp/agent.trouble ]]
-}
-
-# --- snapshots ---
-
-# take_snapshot - create, give storage and take; set id, image, number,
-# generation and at_take, the operations done by then
-take_snapshot()
-{
-	local before
-
-	printf '@run blksnap snapshot create %s\n' "$live"
-	id=$(blksnap snapshot create "$live")
-	printf '%s\n' "$id"
-	printf '@run blksnap snapshot events %s --follow\n' "$id"
-	printf '@run blksnap snapshot append %s --file %s --offset 0 --size %s\n' \
-		"$id" "$storage" "$piece_bytes"
-	start_agent "$id"
-	before=$(now_ms)
-	run blksnap snapshot take "$id"
-	take_ms=$(($(now_ms) - before))
-	at_take=$(operations)
-	run blksnap snapshot images "$id"
-	image=$(blksnap snapshot images "$id" --no-header |
-		awk '{ print $3 }')
-	state=/sys/block/${image#/dev/}/blksnap
-	read -r number generation < <(blksnap tracker list --no-header |
-		awk '{ print $(NF - 1), $NF }')
-}
-
-# image_is_sound - no error up to now, the filesystem was frozen at the take, and
-# writes have been held
-image_is_sound()
-{
-	[[ $(<"$state/error") == 0 && $(<"$state/filesystem_frozen") == 1 &&
-	   $(<"$state/held_writes_total") -gt 0 ]]
-}
-
-# account - add up what the snapshot has cost, before it is destroyed
-account()
-{
-	local held_ns held
-
-	held=$(<"$state/held_writes_total")
-	held_ns=$(<"$state/held_ns_total")
-	all_held=$((all_held + held))
-	all_held_ns=$((all_held_ns + held_ns))
-	all_copied=$((all_copied + $(<"$state/copied_bytes")))
-	all_stored=$((all_stored + $(<"$state/stored_bytes")))
-}
-
-# copy WHAT FROM TO LIST - set copied_bytes, copy_ms, copy_operations
-copy()
+# back_up - set backup_ms and backup_operations
+back_up()
 {
 	local begin begin_operations
 
-	printf '@run copy_ranges %s %s <%s\n' "$2" "$3" "$4"
 	begin=$(now_ms)
 	begin_operations=$(operations)
-	copied_bytes=$(copy_ranges "$2" "$3" <"$4")
-	copy_ms=$(($(now_ms) - begin))
-	copy_operations=$(($(operations) - begin_operations))
-	printf '%s: %s in %s, and %d operations on the filesystem meanwhile\n' \
-		"$1" "$(mib "$copied_bytes")" "$(seconds "$copy_ms")" \
-		"$copy_operations"
+	run_plainly blksnap backup --to "$backups" \
+		--storage /backup/difference-storage "$live"
+	backup_ms=$(($(now_ms) - begin))
+	backup_operations=$(($(operations) - begin_operations))
+	printf 'in %s, with %d operations on the filesystem meanwhile\n' \
+		"$(seconds "$backup_ms")" "$backup_operations"
+}
+
+# layer POINT - the file of a point
+layer()
+{
+	printf '%s' "$backups"/*/*."$(printf '%06d' "$1")".qcow2
+}
+
+# layer_bytes POINT - what its file takes on the disk
+layer_bytes()
+{
+	printf '%d' $(($(stat -c '%b * %B' "$(layer "$1")")))
+}
+
+# restore POINT
+restore()
+{
+	run_plainly blksnap restore --from "$backups" --point "$1" --force "$restored"
+	echo 3 >/proc/sys/vm/drop_caches
 }
 
 # checksums FOLDER FILE - of every file below FOLDER, with progress
@@ -283,16 +204,7 @@ checksums()
 		}'
 }
 
-# differs A B - their bytes are not all the same, yet both can be read
-differs()
-{
-	local code=0
-
-	cmp -s "$1" "$2" || code=$?
-	((code == 1))
-}
-
-# same_files FILE FILE - as differs() for lists, and show what differs
+# same_files FILE FILE - lists of checksums; shows what differs
 same_files()
 {
 	[[ -s $1 ]] && diff "$1" "$2" | head -n 10
@@ -307,14 +219,6 @@ is_clean()
 		cat /tmp/fsck
 		return 1
 	fi
-}
-
-mount_read_only()
-{
-	mkdir -p "$2"
-	# Not even the cleaning up that ext4 does at a mount may change it.
-	blockdev --setro "$1"
-	run mount -t ext4 -o ro,noload "$1" "$2"
 }
 
 unpack_archive()
@@ -335,23 +239,18 @@ unpack_archive()
 
 # --- what happens ---
 
-all_held=0
-all_held_ns=0
-all_copied=0
-all_stored=0
-all_storage_bytes=0
-all_events=0
 printf '@plan %d\n' "$nr_checks"
 
 step "A disk with a filesystem full of files"
 why "$live is the disk to be backed up, $backup is where backups go," \
 	"$restored is the new disk for the day the first one is lost."
 live_bytes=$(blockdev --getsize64 "$live")
-mkdir -p /live /backup
+mkdir -p /live /backup /mnt
 run mkfs.ext4 -q -b 4096 -i 8192 "$live"
 run mkfs.ext4 -q -b 4096 "$backup"
 mount "$live" /live
 mount "$backup" /backup
+mkdir "$backups"
 unpack_archive
 found=$(find /live/files -type f | wc -l)
 printf '%d files, %s of %s used\n' "$found" \
@@ -360,85 +259,70 @@ printf '%d files, %s of %s used\n' "$found" \
 check "the filesystem holds all $nr_files files" \
 	test "$found" -eq "$nr_files"
 
-step "Somebody works on it, and does not stop until the end"
+step "Somebody works on it, and does not stop"
 why "Files are copied, renamed, deleted, overwritten in place, written with" \
 	"fsync, and free space is trimmed. A backup that asks for a pause is" \
 	"none that anybody makes."
 start_work
 begin_operations=$(operations)
 
-step "The first snapshot"
-why "A snapshot needs difference storage: where the old data goes of blocks" \
-	"that are overwritten while the snapshot is held. A file is reserved" \
-	"for it, and a small agent appends a piece each time the module says" \
-	"that space is low."
-run blksnap storage reserve "$storage" --size "$live_bytes" >/tmp/reserved
-printf 'reserved %s in %d range(s)\n' "$(mib "$live_bytes")" \
-	"$(($(wc -l </tmp/reserved) - 1))"
-take_snapshot
-first_generation=$generation
-first_number=$number
-first_take_ms=$take_ms
-printf 'taken in %s; this is snapshot %d of generation %s\n' \
-	"$(seconds "$take_ms")" "$number" "$generation"
-check "the work goes on" works_on
-
-step "A full backup, from the image"
-why "The image $image shows the disk as it was at the take, however long the" \
-	"backup takes. Keep the number and the generation of the snapshot with" \
-	"the backup: the next one builds on them."
-printf '0 %d\n' $((live_bytes >> 9)) >/tmp/everything
-copy "full backup" "$image" "$full" /tmp/everything
-full_bytes=$copied_bytes
-full_ms=$copy_ms
-check "the backup is of the whole disk" test "$full_bytes" -eq "$live_bytes"
-meanwhile=$(($(operations) - at_take))
-check "the work went on from the take to the end of the backup ($meanwhile operations)" \
-	test "$meanwhile" -gt 0
-wait_operations $((nr_operations / 2))
-check "the image is still the same when it is read again after more work" \
-	cmp "$full" "$image"
-check "the filesystem was frozen for the take, and writes were held for copies" \
-	image_is_sound
-account
-run blksnap snapshot destroy "$id"
-end_agent
-printf 'the agent answered %d low_free_space events with %s of storage\n' \
-	"$events" "$(mib "$storage_bytes")"
-check "no snapshot was lost for want of storage" agent_had_no_trouble
+step "The first backup: one command"
+why "It takes a snapshot and saves the disk as it was at that instant," \
+	"however long that takes, while the work goes on. What is overwritten" \
+	"meanwhile is kept in a file, the difference storage."
+back_up
+full_ms=$backup_ms
+check "the work went on during the backup ($backup_operations operations)" \
+	test "$backup_operations" -gt 0
+check "no snapshot is left behind" \
+	test -z "$(blksnap snapshot list --no-header)"
 
 step "The work goes on"
 why "There is no snapshot now. The module only notes which blocks change," \
 	"one byte for each 64 KiB of the disk."
 wait_operations "$nr_operations"
 
-step "The second snapshot, and what changed since the first"
-take_snapshot
-printf 'taken in %s\n' "$(seconds "$take_ms")"
-check "the second snapshot belongs to the generation of the first" \
-	test "$number $generation" = \
-	"$((first_number + 1)) $first_generation"
-printf '@run blksnap cbt extents %s --since %d --generation %s >%s\n' \
-	"$live" "$first_number" "$first_generation" "$changes"
-blksnap cbt extents "$live" --since "$first_number" \
-	--generation "$first_generation" --no-header >"$changes"
-head -n 3 "$changes"
-printf '... %d extents in all\n' "$(wc -l <"$changes")"
+step "The same command again: only what changed"
+back_up
+increment_ms=$backup_ms
+full_bytes=$(layer_bytes 1)
+increment_bytes=$(layer_bytes 2)
+printf 'the full backup takes %s, this one %s\n' "$(mib "$full_bytes")" \
+	"$(mib "$increment_bytes")"
+check "the work went on during the backup ($backup_operations operations)" \
+	test "$backup_operations" -gt 0
+check "there were changes, and they are less than everything" \
+	test "$increment_bytes" -gt 0 -a "$increment_bytes" -lt "$full_bytes"
+run blksnap list "$backups"
+check "what was saved is sound: each file, each checksum" \
+	blksnap verify --quiet "$backups"
 
-step "An incremental backup: only what changed"
-copy "incremental backup" "$image" /backup/incremental "$changes"
-meanwhile=$(($(operations) - at_take))
-incremental_bytes=$copied_bytes
-incremental_ms=$copy_ms
-check "the work went on from the take to the end of the backup ($meanwhile operations)" \
-	test "$meanwhile" -gt 0
-check "there were changes, and far from all of the disk changed" \
-	test "$incremental_bytes" -gt 0 -a \
-	"$incremental_bytes" -lt "$live_bytes"
+step "The day the disk is lost"
+why "The newest point goes to the new disk, from the full backup and what" \
+	"changed. It is the disk as it was at one instant in the middle of the" \
+	"work, with a filesystem that needs no repair."
+restore 2
+printf '@run fsck.ext4 -fn %s\n' "$restored"
+check "the filesystem on the new disk is clean" is_clean "$restored"
+run mount -t ext4 -o ro "$restored" /mnt
+found=$(find /mnt/files -type f | wc -l)
+check "the files are there ($found, some new, some deleted by the work)" \
+	test "$found" -gt $((nr_files / 2))
+umount /mnt
 
-step "The new disk: first the full backup, then the changes on top"
-copy "restored in full" "$full" "$restored" /tmp/everything
-copy "changes restored" /backup/incremental "$restored" "$changes"
+step "The proof"
+why "Now the work stops, so that the disk can be compared. One more backup," \
+	"and the new disk has to be the old one, from the first byte to the" \
+	"last: had any of the backups missed a change, it would show."
+wait_operations $((nr_operations / 2))
+check "the work has been going on until now, without an error" works_on
+end_operations=$(operations)
+read -r -a kinds <"$counts"
+kill "$work_pid"
+wait "$work_pid" || true
+umount /live
+back_up
+restore 3
 if [[ $spoil ]]; then
 	why "One byte of the new disk is spoiled now, on request. The proof" \
 		"has to fail."
@@ -447,59 +331,29 @@ if [[ $spoil ]]; then
 	printf '%b' "\\x$(printf '%02x' $((byte ^ 1)))" |
 		dd of="$restored" bs=1 seek=$((live_bytes / 2)) \
 		conv=notrunc,fsync status=none
+	echo 3 >/proc/sys/vm/drop_caches
 fi
-
-step "The proof"
-why "Both disks are compared from the first byte to the last, with nothing" \
-	"left in memory; the filesystem on the new disk is checked; and every" \
-	"file in it is compared with the one in the image."
-sync "$restored"
-echo 3 >/proc/sys/vm/drop_caches
-printf '@run cmp %s %s\n' "$image" "$restored"
-check "the new disk is byte for byte the second image" cmp "$image" "$restored"
-check "the disk in use has moved on since then" differs "$image" "$live"
-printf '@run fsck.ext4 -fn %s\n' "$restored"
-check "the filesystem on the new disk is clean" is_clean "$restored"
-mount_read_only "$image" /image
-mount_read_only "$restored" /restored
-checksums /image /tmp/image.sums
-checksums /restored /tmp/restored.sums
+printf '@run cmp %s %s\n' "$live" "$restored"
+check "the new disk is byte for byte the old one" cmp "$live" "$restored"
+mount -t ext4 -o ro "$live" /live
+mount -t ext4 -o ro "$restored" /mnt
+checksums /live /tmp/live.sums
+checksums /mnt /tmp/restored.sums
 verified=$(wc -l </tmp/restored.sums)
-check "each of the $verified files is the same as in the image" \
-	same_files /tmp/image.sums /tmp/restored.sums
-umount /image /restored
-check "the work is still going on, without an error" works_on
-end_operations=$(operations)
-read -r -a kinds <"$counts"
-account
-kill "$work_pid"
-wait "$work_pid" || true
-run blksnap snapshot destroy "$id"
-end_agent
-check "no snapshot was lost for want of storage, again" agent_had_no_trouble
+check "each of the $verified files is the same" \
+	same_files /tmp/live.sums /tmp/restored.sums
+umount /live /mnt
+restore 1
+check "the first point can still be had, too" is_clean "$restored"
 
 step "Nothing is left behind"
-umount /live
 run blksnap tracker remove "$live"
 check "the module unloads" rmmod blksnap
 
 row "size of the disk" "$(mib "$live_bytes")"
-row "read for the full backup" "$(mib "$full_bytes") in $(seconds "$full_ms")"
-row "read for the incremental backup" \
-	"$(mib "$incremental_bytes") in $(seconds "$incremental_ms")"
-row "saved by the change map" \
-	"$(mib $((live_bytes - incremental_bytes))), $(percent \
-	$((live_bytes - incremental_bytes)) "$live_bytes") of the disk"
-row "old data copied for the images" "$(mib "$all_copied")"
-row "difference storage used" \
-	"$(mib "$all_stored") of $(mib "$all_storage_bytes") appended"
-row "low_free_space events answered" "$all_events"
-row "the two takes, all in all" \
-	"$(seconds "$first_take_ms") and $(seconds "$take_ms")"
-row "writes held for a copy" "$all_held"
-row "  time held, summed up" "$(seconds $((all_held_ns / 1000000)))"
-row "  time held, on average" \
-	"$((all_held ? all_held_ns / all_held / 1000 : 0)) us"
+row "the full backup" "$(mib "$full_bytes") in $(seconds "$full_ms")"
+row "the incremental backup" \
+	"$(mib "$increment_bytes") in $(seconds "$increment_ms")"
 row "operations of the workload" "$((end_operations - begin_operations))"
 row "  copies, renames, deletes" "${kinds[1]}, ${kinds[2]}, ${kinds[3]}"
 row "  overwrites, appends, trims" "${kinds[4]}, ${kinds[5]}, ${kinds[6]}"

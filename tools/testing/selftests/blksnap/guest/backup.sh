@@ -82,6 +82,8 @@ back_up()
 	wait "$process" || code=$?
 	stop_writer
 	sed 's/^/# | /' /run/backup.log
+	# A small storage is below the module's limit from the start, and yet ample.
+	! grep -q 'runs short\|cannot reserve' /run/backup.log || return 1
 	return "$code"
 }
 
