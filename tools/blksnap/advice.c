@@ -97,7 +97,7 @@ static void advise_on_discards(struct blk_snap_dev dev, const char *name)
 		return;
 	/* Then the module carries them out. */
 	if (sysfs_read_line("/sys/module/blksnap/parameters/copy_discarded", word,
-		      sizeof(word)) && *word == 'Y')
+			    sizeof(word)) && *word == 'Y')
 		return;
 	warn(DISCARD_WARNING, name);
 }
