@@ -20,6 +20,7 @@ static const struct command *const commands[] = {
 	&command_verify,
 	&command_list,
 	&command_prune,
+	&command_hold,
 	&command_version,
 	&command_tracker_list,
 	&command_tracker_remove,
@@ -52,7 +53,8 @@ static const char help_text[] =
 	"  2  an argument is wrong; nothing was done\n"
 	"  3  cbt, backup: what changed is not known, a full backup is due\n"
 	"  4  snapshot events: no event arose in time\n"
-	"  5  restore, verify, prune: a backup is damaged\n";
+	"  5  restore, verify, prune: a backup is damaged\n"
+	"hold has those of the command that it runs; see its own help.\n";
 
 static void print_commands(const char *group)
 {

@@ -323,24 +323,48 @@ static void report_loss(struct keeper *keeper,
 			   number);
 }
 
+static void report_destruction(struct keeper *keeper)
+{
+	keeper->lost = true;
+	fail(EXIT_FAILED,
+	     "the snapshot is lost: another program has destroyed it");
+}
+
+static void answer(struct keeper *keeper,
+		   const struct blk_snap_snapshot_event *event)
+{
+	if (event->code == blk_snap_event_code_low_free_space)
+		note_low_space(keeper, event);
+	else if (event->code == blk_snap_event_code_corrupted)
+		report_loss(keeper, event);
+}
+
 static void *watch(void *arg)
 {
 	struct keeper *keeper = arg;
 	struct blk_snap_snapshot_event event;
-	int ret;
+	int ret = 0;
 
 	while (!keeper->stop) {
 		ret = blksnap_snapshot_wait_event(keeper->fd, &keeper->id,
 						  WATCH_MS, &event);
-		if (ret && ret != -ENOENT && ret != -EINTR)
+		if (!ret)
+			answer(keeper, &event);
+		else if (ret != -ENOENT && ret != -EINTR)
 			break;
-		if (!ret && event.code == blk_snap_event_code_low_free_space)
-			note_low_space(keeper, &event);
-		else if (!ret && event.code == blk_snap_event_code_corrupted)
-			report_loss(keeper, &event);
 		answer_low_space(keeper);
 	}
+	if (ret == -ESRCH && !keeper->destroying)
+		report_destruction(keeper);
 	return NULL;
+}
+
+static void stop_watching(struct keeper *keeper)
+{
+	keeper->stop = true;
+	if (keeper->watching)
+		pthread_join(keeper->thread, NULL);
+	keeper->watching = false;
 }
 
 /* Signals are for the main thread: they end what it waits for. */
@@ -500,6 +524,31 @@ char *keeper_image(const struct keeper *keeper, struct blk_snap_dev dev,
 }
 
 /**
+ * keeper_is_lost() - has the snapshot failed by now?
+ * @keeper:	has taken the snapshot; nobody answers its events afterwards
+ *
+ * Return: true if what was read of an image may be wrong; a message told of it.
+ */
+bool keeper_is_lost(struct keeper *keeper)
+{
+	struct blk_snap_snapshot_event event;
+	int ret;
+
+	/* What the thread has not come to is still to be read. */
+	stop_watching(keeper);
+	for (;;) {
+		ret = blksnap_snapshot_wait_event(keeper->fd, &keeper->id, 0,
+						  &event);
+		if (ret)
+			break;
+		answer(keeper, &event);
+	}
+	if (ret == -ESRCH && !keeper->lost)
+		report_destruction(keeper);
+	return keeper->lost;
+}
+
+/**
  * keeper_release() - destroy the snapshot and give its storage back
  * @keeper:	the keeper; nothing is done the second time
  */
@@ -507,11 +556,10 @@ void keeper_release(struct keeper *keeper)
 {
 	/* 1. Nobody grows the storage of a snapshot that is to go. */
 	keeper->stop = true;
+	keeper->destroying = true;
 	if (keeper->created)
 		blksnap_snapshot_destroy(keeper->fd, &keeper->id);
-	if (keeper->watching)
-		pthread_join(keeper->thread, NULL);
-	keeper->watching = false;
+	stop_watching(keeper);
 	/* 2. The module does not write to the storage any more. */
 	remove_files(keeper);
 	if (keeper->file_fd >= 0)

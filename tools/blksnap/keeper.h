@@ -53,6 +53,7 @@ struct keeper {
 	bool watching;
 	pthread_t thread;
 	atomic_bool stop;
+	atomic_bool destroying;	/* by ourselves */
 	atomic_bool lost;	/* the snapshot of a device has failed */
 };
 
@@ -60,6 +61,7 @@ int keeper_take(struct keeper *keeper, int fd, const struct blk_snap_dev *devs,
 		unsigned int nr_devs, const struct keeper_options *options);
 char *keeper_image(const struct keeper *keeper, struct blk_snap_dev dev,
 		   bool *frozen);
+bool keeper_is_lost(struct keeper *keeper);
 void keeper_release(struct keeper *keeper);
 
 #endif /* KEEPER_H */

@@ -20,6 +20,9 @@ enum exit_code {
 	EXIT_FULL_BACKUP = 3,	/* the change map does not fit the question */
 	EXIT_NO_EVENT = 4,	/* no event arose in time */
 	EXIT_DAMAGED = 5,	/* a backup is not what it was */
+	/* Of hold, whose other codes are those of the command it runs. */
+	EXIT_LOST = 124,	/* the snapshot failed while the command ran */
+	EXIT_NOT_HELD = 125,	/* there was none, the command was not run */
 };
 
 #define BLKSNAP_OPEN (-1)	/* "call" of a failure to open the node */

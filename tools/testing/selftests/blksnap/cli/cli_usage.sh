@@ -8,7 +8,7 @@
 
 id=a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf
 plain_id=a0a1a2a3a4a5a6a7a8a9aaabacadaeaf
-commands=("backup" "restore" "verify" "list" "prune" "version" "tracker list" "tracker remove" "cbt read" "cbt extents"
+commands=("backup" "restore" "verify" "list" "prune" "hold" "version" "tracker list" "tracker remove" "cbt read" "cbt extents"
 	"cbt mark" "snapshot create" "snapshot append" "snapshot take"
 	"snapshot destroy" "snapshot list" "snapshot images" "snapshot events"
 	"storage reserve")
@@ -81,9 +81,9 @@ test_help()
 test_commands()
 {
 	usage "no command" \
-		"a command is missing; valid are backup, restore, verify, list, prune, version, tracker, cbt, snapshot, storage"
+		"a command is missing; valid are backup, restore, verify, list, prune, hold, version, tracker, cbt, snapshot, storage"
 	usage "unknown command" \
-		"'foo' is no command; valid are backup, restore, verify, list, prune, version, tracker, cbt, snapshot, storage" \
+		"'foo' is no command; valid are backup, restore, verify, list, prune, hold, version, tracker, cbt, snapshot, storage" \
 		foo
 	usage "group alone" \
 		"a command of cbt is missing; valid are read, extents, mark" cbt
