@@ -12,6 +12,7 @@
 #include "cmdline.h"
 #include "commands.h"
 #include "message.h"
+#include "output.h"
 #include "util.h"
 
 static const struct command *const commands[] = {
@@ -46,6 +47,7 @@ static const char help_text[] =
 	"  --json       print the result as JSON\n"
 	"  --no-header  print no line of titles\n"
 	"  --help       print help\n"
+	"  --version    print the version of the tool; only before a command\n"
 	"\n"
 	"Exit codes:\n"
 	"  0  done\n"
@@ -80,6 +82,32 @@ static int print_help(const char *group)
 	puts("Take snapshots of block devices in use, and find out what changed between them.\n");
 	print_commands(group);
 	fputs(help_text, stdout);
+	return EXIT_OK;
+}
+
+/* For those who only type the name. */
+static int print_first_steps(void)
+{
+	puts("Backups of block devices in use.  Three commands to begin with:\n\n"
+	     "  blksnap backup --to DIR DEV...        back up, the first time in full\n"
+	     "  blksnap list DIR                      what there is\n"
+	     "  blksnap restore --from DIR TARGET     bring it back, to a device or a file\n\n"
+	     "'blksnap --help' lists all commands.");
+	return EXIT_OK;
+}
+
+static int print_version(bool json)
+{
+	struct json_object *object;
+
+	if (!json) {
+		puts("blksnap " BLKSNAP_VERSION);
+		return EXIT_OK;
+	}
+	object = json_object_new_object();
+	add_text(object, "version", BLKSNAP_VERSION);
+	output_json(object);
+	json_object_put(object);
 	return EXIT_OK;
 }
 
@@ -147,17 +175,23 @@ static bool is_help(const struct cmdline *cl)
 			    !strcmp(cl->argv[0], "help"));
 }
 
+static bool is_version(const struct cmdline *cl)
+{
+	return cl->argc && !strcmp(cl->argv[0], "--version");
+}
+
 /* The common options may also come before the command. */
 static int take_leading_options(struct cmdline *cl)
 {
-	while (cl->argc && cl->argv[0][0] == '-' && !is_help(cl)) {
+	while (cl->argc && cl->argv[0][0] == '-' && !is_help(cl) &&
+	       !is_version(cl)) {
 		if (!strcmp(cl->argv[0], "--json"))
 			cl->json = true;
 		else if (!strcmp(cl->argv[0], "--no-header"))
 			cl->no_header = true;
 		else
 			return fail(EXIT_USAGE,
-				    "'%s' is no option of blksnap; valid before the command are --json, --no-header, --help",
+				    "'%s' is no option of blksnap; valid before the command are --json, --no-header, --help, --version",
 				    cl->argv[0]);
 		cl->argc--;
 		cl->argv++;
@@ -176,6 +210,10 @@ static int run(struct cmdline *cl)
 	}
 	if (is_help(cl))
 		return print_help(group);
+	if (!group && is_version(cl))
+		return print_version(cl->json);
+	if (!group && !cl->argc)
+		return print_first_steps();
 	if (!cl->argc)
 		return fail_unknown_command(group, NULL);
 	cl->command = find_command(group ? group : "", cl->argv[0]);

@@ -78,10 +78,37 @@ test_help()
 	check "a full output device is noticed" full_device_is_noticed
 }
 
+# Each command that it names is one.
+first_steps()
+{
+	local command
+
+	run_tool --
+	[[ $code == 0 && ! $message && ! $log && $(wc -L <"$temp/output") -le 80 &&
+	   $(grep -c '^  blksnap' "$temp/output") == 3 ]] || return 1
+	for command in backup list restore; do
+		grep -q "^  blksnap $command " "$temp/output" || return 1
+	done
+}
+
+module_version()
+{
+	sed -n 's/^#define BLKSNAP_VERSION_[A-Z]* //p' \
+		"$(dirname "$0")/../../../../../drivers/block/blksnap/ctrl.h" |
+		paste -sd .
+}
+
 test_commands()
 {
-	usage "no command" \
-		"a command is missing; valid are backup, restore, verify, list, prune, hold, version, tracker, cbt, snapshot, storage"
+	check "without a command the first steps are printed" first_steps
+	expect "so are they with an option" 0 "Backups .*" "" LOG="" -- --json
+	expect "the version of the tool, without the module" 0 \
+		"blksnap $(module_version)" "" LOG="" FAKE_OPEN=ENOENT -- --version
+	expect "the version as JSON" 0 \
+		".*\"version\": ?\"$(module_version)\".*" "" LOG="" -- \
+		--json --version
+	usage "no version of a group" \
+		"'--version' is no command of cbt; .*" cbt --version
 	usage "unknown command" \
 		"'foo' is no command; valid are backup, restore, verify, list, prune, hold, version, tracker, cbt, snapshot, storage" \
 		foo
