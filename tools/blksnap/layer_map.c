@@ -84,6 +84,51 @@ int extents_unite(struct extents *all, const struct extents *more)
 	return EXIT_OK;
 }
 
+/* What of a range is not in @less, where the search begins at @next. */
+static int add_remainder(struct extents *out,
+			 const struct blk_snap_block_range *range,
+			 const struct extents *less, size_t *next)
+{
+	const struct blk_snap_block_range *l = less->ranges;
+	const uint64_t end = range->sector_offset + range->sector_count;
+	uint64_t start = range->sector_offset;
+	int ret = EXIT_OK;
+	size_t i;
+
+	while (*next < less->nr_ranges &&
+	       l[*next].sector_offset + l[*next].sector_count <= start)
+		++*next;
+	for (i = *next; i < less->nr_ranges && l[i].sector_offset < end && !ret;
+	     i++) {
+		if (l[i].sector_offset > start)
+			ret = extents_append(out, start, l[i].sector_offset);
+		start = l[i].sector_offset + l[i].sector_count;
+	}
+	if (!ret && start < end)
+		ret = extents_append(out, start, end);
+	return ret;
+}
+
+/**
+ * extents_subtract() - remove all of other ranges
+ * @all:	ranges in order; gets what is left
+ * @less:	other ranges in order
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int extents_subtract(struct extents *all, const struct extents *less)
+{
+	struct extents out = { 0 };
+	size_t i, next = 0;
+	int ret = EXIT_OK;
+
+	for (i = 0; i < all->nr_ranges && !ret; i++)
+		ret = add_remainder(&out, &all->ranges[i], less, &next);
+	extents_free(all);
+	*all = out;
+	return ret;
+}
+
 /**
  * layer_map_add_piece() - note the checksum of a piece
  * @map:	the map

@@ -42,6 +42,7 @@ struct layer_map {
 
 int extents_append(struct extents *extents, uint64_t start, uint64_t end);
 int extents_unite(struct extents *all, const struct extents *more);
+int extents_subtract(struct extents *all, const struct extents *less);
 
 int layer_map_add_piece(struct layer_map *map, uint64_t index,
 			const char *sum);

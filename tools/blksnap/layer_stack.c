@@ -84,6 +84,34 @@ int layer_stack_extents(const struct layer_stack *stack,
 }
 
 /**
+ * layer_stack_flatten() - find what one layer in the place of all would decide
+ * @stack:	the layers
+ * @data:	gets the ranges with data; freed by the caller in any case
+ * @zeros:	gets those that are zero, likewise
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int layer_stack_flatten(const struct layer_stack *stack, struct extents *data,
+			struct extents *zeros)
+{
+	const struct layer_map *map;
+	int ret = EXIT_OK;
+	size_t i;
+
+	for (i = 0; i < stack->nr_layers && !ret; i++) {
+		map = &stack->maps[i];
+		ret = extents_subtract(data, &map->zeros);
+		if (!ret)
+			ret = extents_unite(data, &map->data);
+		if (!ret)
+			ret = extents_subtract(zeros, &map->data);
+		if (!ret)
+			ret = extents_unite(zeros, &map->zeros);
+	}
+	return ret;
+}
+
+/**
  * layer_stack_free() - forget layers
  * @stack:	the layers
  */
@@ -189,4 +217,130 @@ void layer_merge_close(struct layer_merge *merge)
 		layer_reader_close(&merge->readers[i]);
 	free(merge->readers);
 	*merge = (struct layer_merge) { 0 };
+}
+
+/* A stack on its way to a sink. */
+struct stream {
+	struct layer_merge merge;
+	struct extents all;
+	struct extents data;	/* what the sink gets as such */
+	struct extents zeros;
+	size_t next_data;
+	size_t next_zeros;
+	struct layer_sink *sink;
+	unsigned char *buffer;
+};
+
+/* The part from @offset on that lies in the next range of @extents, if it does. */
+static uint64_t part_end(const struct extents *extents, size_t *next,
+			 uint64_t offset, uint64_t end)
+{
+	const struct blk_snap_block_range *range;
+	uint64_t range_end;
+
+	for (; *next < extents->nr_ranges; ++*next) {
+		range = &extents->ranges[*next];
+		range_end = (range->sector_offset + range->sector_count)
+			    << BLKSNAP_SECTOR_SHIFT;
+		if (range_end <= offset)
+			continue;
+		if (range->sector_offset << BLKSNAP_SECTOR_SHIFT > offset)
+			return offset;
+		return range_end < end ? range_end : end;
+	}
+	return offset;
+}
+
+/* Each part is either data or zeros. */
+static int give_parts(struct stream *s, uint64_t begin, uint64_t end)
+{
+	uint64_t offset, to;
+	const void *data;
+	int ret = EXIT_OK;
+
+	for (offset = begin; offset < end && !ret; offset = to) {
+		data = s->buffer + (offset - begin);
+		to = part_end(&s->data, &s->next_data, offset, end);
+		if (to == offset) {
+			data = NULL;
+			to = part_end(&s->zeros, &s->next_zeros, offset, end);
+		}
+		ret = s->sink->write(s->sink, data, to - offset, offset);
+	}
+	return ret;
+}
+
+static int stream_range(struct stream *s,
+			const struct blk_snap_block_range *range,
+			struct progress *progress)
+{
+	const struct layer_source *source = &s->merge.source;
+	uint64_t offset = range->sector_offset << BLKSNAP_SECTOR_SHIFT;
+	uint64_t end = offset + (range->sector_count << BLKSNAP_SECTOR_SHIFT);
+	uint64_t to;
+	int ret = EXIT_OK;
+
+	for (; offset < end && !ret; offset = to) {
+		to = offset - offset % QCOW_BUFFER_BYTES + QCOW_BUFFER_BYTES;
+		if (to > end)
+			to = end;
+		if (!source->is_zero(source, to - offset, offset))
+			ret = source->read(source, s->buffer, to - offset,
+					   offset);
+		if (!ret)
+			ret = give_parts(s, offset, to);
+		if (!ret)
+			ret = progress_add(progress, to - offset);
+	}
+	return ret;
+}
+
+static int stream_all(struct stream *s, struct progress *progress)
+{
+	int ret = EXIT_OK;
+	size_t i;
+
+	for (i = 0; i < s->all.nr_ranges && !ret; i++)
+		ret = stream_range(s, &s->all.ranges[i], progress);
+	return ret ? ret : layer_merge_finish(&s->merge);
+}
+
+/**
+ * layer_stack_stream() - give what layers hold together to a sink
+ * @stack:	the layers
+ * @sink:	gets data and zeros in the order of the disk, at most
+ *		QCOW_BUFFER_BYTES at once
+ * @progress:	counts, not yet begun
+ * @damaged:	set if a layer is not what it was
+ *
+ * What is damaged has gone to the sink already when that is found out.
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int layer_stack_stream(const struct layer_stack *stack, struct layer_sink *sink,
+		       struct progress *progress, bool *damaged)
+{
+	struct stream s = {
+		.sink = sink,
+		.buffer = aligned_alloc(4096, QCOW_BUFFER_BYTES),
+	};
+	int ret;
+
+	ret = s.buffer ? layer_stack_extents(stack, &s.all) : fail_memory();
+	if (!ret)
+		ret = layer_stack_flatten(stack, &s.data, &s.zeros);
+	if (!ret)
+		ret = layer_merge_open(&s.merge, stack, damaged);
+	if (!ret) {
+		progress_begin(progress, stack->layers[0]->disk,
+			       s.all.nr_sectors << BLKSNAP_SECTOR_SHIFT);
+		ret = stream_all(&s, progress);
+		progress_end(progress);
+	}
+	layer_merge_close(&s.merge);
+	extents_free(&s.all);
+	extents_free(&s.data);
+	extents_free(&s.zeros);
+	free(s.buffer);
+	return ret;
 }

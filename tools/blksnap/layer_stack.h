@@ -33,6 +33,10 @@ int layer_stack_load(struct layer_stack *stack,
 		     const struct catalogue_disk *bottom);
 int layer_stack_extents(const struct layer_stack *stack,
 			struct extents *extents);
+int layer_stack_flatten(const struct layer_stack *stack, struct extents *data,
+			struct extents *zeros);
+int layer_stack_stream(const struct layer_stack *stack, struct layer_sink *sink,
+		       struct progress *progress, bool *damaged);
 void layer_stack_free(struct layer_stack *stack);
 
 int layer_merge_open(struct layer_merge *merge, const struct layer_stack *stack,

@@ -272,6 +272,53 @@ int restore_open(struct restore_target *target, const char *path,
 	return open_file(target, force);
 }
 
+static int open_file_in_place(struct restore_target *target,
+			      const struct stat *st)
+{
+	int ret = check_not_in_backup(target->path);
+
+	if (ret)
+		return ret;
+	if (!S_ISREG(st->st_mode))
+		return fail(EXIT_FAILED,
+			    "'%s' is neither a block device nor a regular file",
+			    target->path);
+	if ((uint64_t)st->st_size != target->nr_bytes)
+		return fail(EXIT_FAILED,
+			    "'%s' has %ju bytes, the disk has %ju; it is not the file that these changes are for",
+			    target->path, (uintmax_t)st->st_size,
+			    (uintmax_t)target->nr_bytes);
+	target->sink.fd = open(target->path, O_RDWR | O_CLOEXEC);
+	if (target->sink.fd < 0)
+		return fail_errno(errno, "cannot open '%s'", target->path);
+	return EXIT_OK;
+}
+
+/**
+ * restore_open_in_place() - open a target that holds an earlier state
+ * @target:	gets it; to be given to restore_forget() in any case
+ * @path:	device or raw file
+ * @nr_bytes:	size of the disk
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int restore_open_in_place(struct restore_target *target, const char *path,
+			  uint64_t nr_bytes)
+{
+	struct stat st;
+
+	*target = (struct restore_target) {
+		.nr_bytes = nr_bytes,
+		.sink = { .write = put_fd, .fd = -1 },
+	};
+	target->path = realpath(path, NULL);
+	if (!target->path || stat(target->path, &st))
+		return fail_errno(errno, "cannot open '%s'", path);
+	target->sink.path = target->path;
+	return S_ISBLK(st.st_mode) ? open_device(target, true) :
+				     open_file_in_place(target, &st);
+}
+
 static int sync_folder(const char *path)
 {
 	char *copy = strdup(path);

@@ -24,6 +24,8 @@ struct restore_target {
 
 int restore_open(struct restore_target *target, const char *path,
 		 uint64_t nr_bytes, bool qcow2, bool force);
+int restore_open_in_place(struct restore_target *target, const char *path,
+			  uint64_t nr_bytes);
 int restore_finish(struct restore_target *target);
 void restore_forget(struct restore_target *target);
 

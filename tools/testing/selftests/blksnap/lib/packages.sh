@@ -520,6 +520,9 @@ pkg_need_check()
 	pkg_need perl perl
 	pkg_need python3 python3
 	pkg_need qemu-nbd qemu-utils
+	# To read what is exported for them: 20 MB to download, no service.
+	pkg_need rbd ceph-common
+	pkg_need bmaptool bmap-tools
 	pkg_need sparse sparse
 	pkg_need shellcheck shellcheck
 	pkg_need git git
