@@ -64,10 +64,10 @@ static int choose_base(struct backup_disk *disk,
 	if (last->capacity_bytes != entry->capacity_bytes ||
 	    last->block_bytes != entry->block_bytes)
 		return set_reason(entry, "the size of the disk has changed");
-	problem = catalogue_layer_problem(catalogue, last);
+	problem = catalogue_layer_damage(catalogue, last);
 	if (problem)
 		return set_reason(entry,
-				  "'%s', which point %ju needs, is missing or cut",
+				  "'%s', which point %ju needs, is missing, cut or damaged",
 				  problem, (uintmax_t)number);
 	entry->base = number;
 	disk->base = last;

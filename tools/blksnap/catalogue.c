@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "catalogue.h"
+#include "damage.h"
 #include "message.h"
 
 /**
@@ -210,7 +211,7 @@ static bool is_whole(const struct catalogue *catalogue, const char *name,
 }
 
 /**
- * catalogue_layer_problem() - look whether a layer can be restored
+ * catalogue_layer_problem() - look whether the files of a layer are there
  * @catalogue:	the catalogue
  * @disk:	the layer
  *
@@ -229,4 +230,35 @@ const char *catalogue_layer_problem(const struct catalogue *catalogue,
 			return disk->map;
 	}
 	return NULL;
+}
+
+static bool is_marked(const struct catalogue *catalogue, const char *name)
+{
+	char *path = catalogue_path(catalogue, name);
+	bool marked = path && damage_is_marked(path);
+
+	free(path);
+	return marked;
+}
+
+/**
+ * catalogue_layer_damage() - look whether a layer can be restored
+ * @catalogue:	the catalogue
+ * @disk:	the layer
+ *
+ * As catalogue_layer_problem(); this also finds what was found to be damaged
+ * when it was read last.
+ *
+ * Return: the name of a file that is damaged, NULL if there is none.
+ */
+const char *catalogue_layer_damage(const struct catalogue *catalogue,
+				   const struct catalogue_disk *disk)
+{
+	const char *problem = catalogue_layer_problem(catalogue, disk);
+
+	for (; disk && !problem; disk = catalogue_below(catalogue, disk)) {
+		if (is_marked(catalogue, disk->file))
+			problem = disk->file;
+	}
+	return problem;
 }

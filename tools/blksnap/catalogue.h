@@ -107,6 +107,8 @@ const struct catalogue_disk *
 catalogue_below(const struct catalogue *catalogue,
 		const struct catalogue_disk *disk);
 char *catalogue_path(const struct catalogue *catalogue, const char *name);
+const char *catalogue_layer_damage(const struct catalogue *catalogue,
+				   const struct catalogue_disk *disk);
 const char *catalogue_layer_problem(const struct catalogue *catalogue,
 				    const struct catalogue_disk *disk);
 

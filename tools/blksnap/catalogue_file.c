@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "catalogue.h"
+#include "damage.h"
 #include "message.h"
 #include "output.h"
 #include "util.h"
@@ -29,6 +30,7 @@ static const char *const own_names[] = {
 	"*.[0-9][0-9][0-9][0-9][0-9][0-9].qcow2",
 	"*.[0-9][0-9][0-9][0-9][0-9][0-9].*map",
 	"*.[0-9][0-9][0-9][0-9][0-9][0-9].*.partial",
+	"*.[0-9][0-9][0-9][0-9][0-9][0-9].qcow2" DAMAGE_SUFFIX,
 	CATALOGUE_NAME ".partial",
 };
 
@@ -381,6 +383,15 @@ int catalogue_sync(const struct catalogue *catalogue)
 	return ret;
 }
 
+/* Or a mark of a file that is named. */
+static bool is_file(const char *file, const char *name)
+{
+	const size_t length = strlen(file);
+
+	return !strncmp(file, name, length) &&
+	       (!name[length] || !strcmp(name + length, DAMAGE_SUFFIX));
+}
+
 static bool is_named(const struct catalogue *catalogue, const char *name)
 {
 	const struct catalogue_disk *disk;
@@ -389,7 +400,7 @@ static bool is_named(const struct catalogue *catalogue, const char *name)
 	for (i = 0; i < catalogue->nr_points; i++) {
 		for (j = 0; j < catalogue->points[i].nr_disks; j++) {
 			disk = &catalogue->points[i].disks[j];
-			if (!strcmp(disk->file, name) ||
+			if (is_file(disk->file, name) ||
 			    !strcmp(disk->map, name))
 				return true;
 		}

@@ -23,7 +23,7 @@ static void add_row(struct json_object *rows, const struct catalogue *catalogue,
 {
 	struct json_object *row = catalogue_disk_to_json(disk);
 	const time_t when = point->time;
-	const char *problem = catalogue_layer_problem(catalogue, disk);
+	const char *problem = catalogue_layer_damage(catalogue, disk);
 	char text[32];
 	struct tm tm;
 
@@ -99,8 +99,9 @@ const struct command command_list = {
 	.summary = "List the points of a backup",
 	.help =
 		"Prints for each point and disk which point it is based on, how much data it\n"
-		"holds, and whether its files are all there, and of their size; 'blksnap verify'\n"
-		"reads them.  A point can be restored as long as its bases are there.\n"
+		"holds, and whether its files are all there, and of their size, and were whole\n"
+		"when they were read last; 'blksnap verify' reads them.  A point can be restored\n"
+		"as long as its bases are there.\n"
 		"\n"
 		"  --source-name NAME  which machine, if DIR holds backups of several\n",
 	.run = run_list,

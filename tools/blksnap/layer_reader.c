@@ -5,14 +5,21 @@
 #include <string.h>
 
 #include "blksnap_ioctl.h"
+#include "damage.h"
 #include "layer_reader.h"
 #include "message.h"
+
+static void note_damage(const struct layer_reader *r)
+{
+	*r->damaged = true;
+	damage_mark(r->path);
+}
 
 static int check_size(const struct layer_reader *r)
 {
 	if (qcow_nr_bytes(r->qcow) == r->map->nr_sectors << BLKSNAP_SECTOR_SHIFT)
 		return EXIT_OK;
-	*r->damaged = true;
+	note_damage(r);
 	return fail(EXIT_FAILED,
 		    "'%s' is damaged: the disk in it has another size",
 		    r->path);
@@ -57,7 +64,7 @@ static int check_piece(struct layer_reader *r)
 	piece = layer_map_find_piece(r->map, r->piece.index);
 	if (piece && !strcmp(piece->sum, sum))
 		return EXIT_OK;
-	*r->damaged = true;
+	note_damage(r);
 	return fail(EXIT_FAILED,
 		    "'%s' is damaged: wrong checksum of the 64 MiB at %ju",
 		    r->path, (uintmax_t)r->piece.index << LAYER_PIECE_SHIFT);

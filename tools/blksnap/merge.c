@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "blksnap_ioctl.h"
+#include "damage.h"
 #include "layer_file.h"
 #include "layer_stack.h"
 #include "merge.h"
@@ -195,6 +196,8 @@ int merge_rename(const struct merge *merge)
 {
 	if (rename(merge->partial, merge->path))
 		return fail_errno(errno, "cannot rename '%s'", merge->partial);
+	/* All that it was made of has been verified. */
+	damage_clear(merge->path);
 	return EXIT_OK;
 }
 

@@ -8,6 +8,7 @@
 
 #include "blksnap_ioctl.h"
 #include "chain.h"
+#include "damage.h"
 #include "layer.h"
 #include "message.h"
 #include "verify.h"
@@ -112,6 +113,10 @@ int verify_layer(const struct catalogue *catalogue,
 	}
 	ret = path && map_path ? verify_file(catalogue, disk, path, map_path,
 					     progress) : fail_memory();
+	if (ret == EXIT_DAMAGED)
+		damage_mark(path);
+	else if (!ret)
+		damage_clear(path);
 	free(path);
 	free(map_path);
 	return ret;

@@ -215,12 +215,27 @@ test_damage()
 	prepare new_folder flipped
 	backups=$fast/flipped
 	prepare flip "$(layer 1)" 400000
+	expect "a flipped byte is not known before it is read" 0 \
+		".* ok .* ok .*" "" -- list "$backups"
 	expect "a flipped byte is found" 5 ".*damaged.*" \
 		"'$(layer 1)' is damaged: wrong checksum of the 64 MiB at 0" -- \
 		verify "$backups"
 	expect "a flipped byte is not restored" 5 "" \
 		"'$(layer 1)' is damaged: wrong checksum .*" -- \
 		restore --from "$backups" "$temp/flipped.raw"
+	expect "then it is known" 0 ".* damaged .* damaged .*" "" -- \
+		list "$backups"
+	prepare cp -r "$fast/flipped" "$fast/mended"
+	check "after a flipped byte a full backup is made" saves 3 0
+	check "the flipped byte is told" says_why \
+		"because '4000-1.000001.qcow2', which point 2 needs, is missing, cut or damaged"
+	backups=$fast/mended
+	prepare flip "$(layer 1)" 400000
+	expect "a layer that was mended is whole" 0 ".* ok .* ok .*" "" -- \
+		verify "$backups" --quiet
+	check "and is built on again" saves 3 2
+	check "its mark is gone" test ! -e "$(layer 1).damaged"
+	backups=$fast/flipped
 	check "no damaged file is left" test ! -e "$temp/flipped.raw" -a \
 		! -e "$temp/flipped.raw.partial"
 	for what in qcow2 map; do
@@ -234,7 +249,7 @@ test_damage()
 			-- verify "$backups" --point 1
 		check "after a missing $what a full backup is made" saves 3 0
 		check "the missing $what is told" says_why \
-			"because '4000-1.000001.$what', which point 2 needs, is missing or cut"
+			"because '4000-1.000001.$what', which point 2 needs, is missing, cut or damaged"
 		check "and it restores" restores 3 "$fast/restored" --force
 	done
 	prepare new_folder cut
