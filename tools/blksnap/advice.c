@@ -48,7 +48,13 @@ static bool read_superblock(const char *path, char head[BTRFS_HEAD_SIZE])
 	return nr_bytes == BTRFS_HEAD_SIZE;
 }
 
-static bool is_btrfs_on_several(const char *path)
+/**
+ * is_btrfs_on_several() - is a device one of several of a btrfs?
+ * @path:	the device
+ *
+ * Return: true if it is.
+ */
+bool is_btrfs_on_several(const char *path)
 {
 	char head[BTRFS_HEAD_SIZE];
 	uint64_t nr_devices;

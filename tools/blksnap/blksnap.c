@@ -21,6 +21,8 @@ static const struct command *const commands[] = {
 	&command_verify,
 	&command_list,
 	&command_prune,
+	&command_mount,
+	&command_umount,
 	&command_export,
 	&command_import,
 	&command_hold,
@@ -57,7 +59,7 @@ static const char help_text[] =
 	"  2  an argument is wrong; nothing was done\n"
 	"  3  cbt, backup, export: what changed is not known, a full one is due\n"
 	"  4  snapshot events: no event arose in time\n"
-	"  5  restore, verify, prune, export: a backup is damaged\n"
+	"  5  restore, verify, prune, mount, export: a backup is damaged\n"
 	"hold has those of the command that it runs; see its own help.\n";
 
 static void print_commands(const char *group)

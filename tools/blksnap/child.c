@@ -32,6 +32,8 @@ static const struct {
 } packages[] = {
 	{ "qemu-img", "qemu-utils" },
 	{ "qemu-nbd", "qemu-utils" },
+	{ "btrfstune", "btrfs-progs" },
+	{ "modprobe", "kmod" },
 };
 
 static const char *package_of(const char *program)

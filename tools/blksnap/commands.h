@@ -16,6 +16,8 @@ extern const struct command command_restore;
 extern const struct command command_verify;
 extern const struct command command_list;
 extern const struct command command_prune;
+extern const struct command command_mount;
+extern const struct command command_umount;
 extern const struct command command_export;
 extern const struct command command_import;
 extern const struct command command_hold;

@@ -209,7 +209,13 @@ static const char *queue_attribute(struct blk_snap_dev disk, const char *name)
 	return line;
 }
 
-static bool is_image(struct blk_snap_dev dev)
+/**
+ * device_is_image() - is a device an image of a snapshot?
+ * @dev:	the device
+ *
+ * Return: true if it is.
+ */
+bool device_is_image(struct blk_snap_dev dev)
 {
 	char *path = device_path(dev);
 	bool ok = path && strstr(path, "/" BLK_SNAP_IMAGE_NAME);
@@ -235,7 +241,7 @@ const char *device_obstacle(struct blk_snap_dev dev)
 		return "it supports DAX";
 	if (atoi(queue_attribute(disk, "logical_block_size")) > 4096)
 		return "its logical blocks are larger than 4 KiB";
-	return is_image(dev) ? "it is an image" : NULL;
+	return device_is_image(dev) ? "it is an image" : NULL;
 }
 
 /*

@@ -25,6 +25,7 @@ bool device_equal(struct blk_snap_dev a, struct blk_snap_dev b);
 char *device_path(struct blk_snap_dev dev);
 void device_format_number(struct blk_snap_dev dev,
 			  char text[DEVICE_NUMBER_SIZE]);
+bool device_is_image(struct blk_snap_dev dev);
 const char *device_obstacle(struct blk_snap_dev dev);
 bool sysfs_read_line(const char *path, char *line, int size);
 bool device_share_disk(struct blk_snap_dev a, struct blk_snap_dev b);

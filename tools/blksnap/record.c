@@ -22,8 +22,14 @@
 
 #define DEFAULT_DIR "/run/blksnap"
 
-/* Snapshots do not outlive a boot, nor does what is in /run. */
-static const char *record_dir(void)
+/**
+ * record_dir() - where records are
+ *
+ * Snapshots and mounts do not outlive a boot, nor does what is in /run.
+ *
+ * Return: the path of a folder, which need not exist.
+ */
+const char *record_dir(void)
 {
 	const char *dir = getenv("BLKSNAP_RUN_DIR");
 

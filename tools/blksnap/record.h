@@ -9,6 +9,7 @@
 
 #include <linux/blksnap.h>
 
+const char *record_dir(void);
 int record_create(const struct blk_snap_uuid *id, char **path, int *record_fd);
 void record_remove(char *path, int record_fd);
 int record_destroy_abandoned(int fd, bool quiet);

@@ -129,6 +129,18 @@ suite images images.sh --udev --on 6.1 --module blksnap --kmod loop --kmod dm-mo
 	--file Documentation/block/blksnap.rst:/run/blksnap.rst \
 	--disk 256M --disk 160M --disk 160M --disk 400M --disk 256M \
 	--arguments '/run/blksnap.rst' --timeout 900
+suite mount mount.sh --udev --on 6.1 --module blksnap --kmod loop --kmod nbd \
+	--kmod ext4 --kmod xfs --kmod btrfs --kmod vfat --kmod nls_cp437 --kmod nls_ascii \
+	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
+	--program nbdinfo --program sfdisk --program blkid --program losetup \
+	--program wipefs --program mkfs.ext4 --program mkfs.xfs --program mkfs.btrfs \
+	--program mkfs.vfat --program btrfs --program btrfstune --program lvm \
+	--program dmsetup \
+	--file tools/blksnap/udev/12-blksnap.rules:/lib/udev/rules.d/12-blksnap.rules \
+	--file tools/blksnap/udev/blksnap-links:/lib/udev/blksnap-links \
+	--file tools/blksnap/blksnap.8:/run/blksnap.8 \
+	--disk 512M --disk 160M --disk 160M --disk 400M --disk 256M --disk 3G \
+	--timeout 900
 # What loads libnbd gets it with a program that is linked with it.
 suite backup backup.sh --on 6.1 --module blksnap --kmod ext4 \
 	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Disks served by qemu-nbd as block devices
+ *
+ * What is served can be written, but that goes to a throw-away overlay: the file
+ * or device below is not changed.  The overlay is a temporary file that has lost
+ * its name, so it goes with qemu-nbd.
+ *
+ * A server carries a mark in its arguments.  It is found by that, also after the
+ * program that started it was killed.
+ */
+#ifndef NBD_H
+#define NBD_H
+
+#include <stddef.h>
+
+#define NBD_NAME_SIZE 32	/* "nbd" and a number */
+
+struct nbd_server {
+	const char *mark;	/* a path: no other server has it */
+	const char *socket;	/* between it and the kernel, for a moment */
+};
+
+int nbd_find_free(char name[NBD_NAME_SIZE]);
+int nbd_serve(const char *name, const char *format, const char *file,
+	      const struct nbd_server *server);
+void nbd_stop(const struct nbd_server *server);
+
+#endif /* NBD_H */
