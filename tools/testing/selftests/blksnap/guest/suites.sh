@@ -146,4 +146,11 @@ suite backup backup.sh --on 6.1 --module blksnap --kmod ext4 \
 	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
 	--program nbdinfo --program mkfs.ext4 --program blockdev \
 	--disk 64M --disk 6G --disk 64M --timeout 600
+suite rounds rounds.sh --on '@(6.1|uml*)' --module blksnap --kmod ext4 --kmod xfs \
+	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
+	--program nbdinfo --program mkfs.ext4 --program mkfs.xfs --program blockdev \
+	--program fsfreeze --program fstrim --program cmp --program awk --program dd \
+	--program stat --program mv --program rm --program truncate --program cp \
+	--disk 64M --disk 320M --disk 64M --disk 4G \
+	--arguments '--rounds 3' --arguments-uml '--rounds 24' --timeout 900
 }
