@@ -12,12 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "abandoned.h"
 #include "blksnap_ioctl.h"
 #include "device.h"
 #include "keeper.h"
 #include "message.h"
 #include "parse.h"
-#include "record.h"
 #include "tracking.h"
 
 #define DEFAULT_DIR "/var/lib/blksnap"
@@ -388,17 +388,15 @@ static int make_snapshot(struct keeper *keeper)
 	struct blk_snap_snapshot_event event;
 	int ret;
 
-	ret = blksnap_snapshot_create(keeper->fd, keeper->devs,
-				      keeper->nr_devs, &keeper->id);
+	ret = create_to_be_kept(keeper->fd, keeper->devs, keeper->nr_devs,
+				&keeper->id);
 	if (ret)
 		return fail_call(blk_snap_ioctl_snapshot_create, ret,
 				 "cannot create the snapshot");
 	keeper->created = true;
-	ret = record_create(&keeper->id, &keeper->record, &keeper->record_fd);
 	/* Each snapshot begins with this event; the storage answers it. */
-	if (!ret)
-		blksnap_snapshot_wait_event(keeper->fd, &keeper->id, 0, &event);
-	return ret;
+	blksnap_snapshot_wait_event(keeper->fd, &keeper->id, 0, &event);
+	return EXIT_OK;
 }
 
 static int take_snapshot(struct keeper *keeper)
@@ -468,9 +466,8 @@ int keeper_take(struct keeper *keeper, int fd, const struct blk_snap_dev *devs,
 		.devs = devs,
 		.nr_devs = nr_devs,
 		.file_fd = -1,
-		.record_fd = -1,
 	};
-	ret = record_destroy_abandoned(fd, options->quiet);
+	ret = destroy_abandoned(fd, options->quiet);
 	if (!ret)
 		ret = prepare_storage(keeper, options);
 	if (!ret)
@@ -564,7 +561,6 @@ void keeper_release(struct keeper *keeper)
 	remove_files(keeper);
 	if (keeper->file_fd >= 0)
 		close(keeper->file_fd);
-	record_remove(keeper->record, keeper->record_fd);
 	storage_free(&keeper->storage);
 	free(keeper->images);
 	free(keeper->file);
@@ -573,6 +569,5 @@ void keeper_release(struct keeper *keeper)
 		.devs = keeper->devs,
 		.nr_devs = keeper->nr_devs,
 		.file_fd = -1,
-		.record_fd = -1,
 	};
 }

@@ -6,10 +6,8 @@
  * that runs short is extended if it may be, and a snapshot that is lost is
  * reported with what to do about it.
  *
- * A snapshot outlives the program that made it.  So each one has a record, a
- * file named after it that is locked as long as its program lives.  A record
- * that can be locked is of a program that was killed; who finds one destroys
- * that snapshot.
+ * If the program is killed, the next one that keeps a snapshot destroys this one, see
+ * abandoned.h.
  */
 #ifndef KEEPER_H
 #define KEEPER_H
@@ -46,9 +44,6 @@ struct keeper {
 	uint64_t size_bytes;
 	uint64_t requested_bytes;	/* by the module, more storage; 0 if enough */
 	bool cannot_grow;
-
-	char *record;
-	int record_fd;
 
 	bool watching;
 	pthread_t thread;

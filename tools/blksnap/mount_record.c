@@ -19,7 +19,16 @@
 #include "message.h"
 #include "mount_record.h"
 #include "output.h"
-#include "record.h"
+
+#define DEFAULT_DIR "/run/blksnap"
+
+/* Mounts do not outlive a boot, nor does what is in /run. */
+static const char *record_dir(void)
+{
+	const char *dir = getenv("BLKSNAP_RUN_DIR");
+
+	return dir && *dir ? dir : DEFAULT_DIR;
+}
 
 static int make_dir(const char *dir)
 {

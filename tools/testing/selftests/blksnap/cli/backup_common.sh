@@ -71,7 +71,7 @@ open(map_path, "w").write(",".join(map(str, cells)))'
 set_variables()
 {
 	variables=(FAKE_IMAGE_DIR="$images" FAKE_IMAGES=4000:1
-		BLKSNAP_RUN_DIR="$temp/run" FAKE_MAP="$(<"$temp/map")"
+		FAKE_MAP="$(<"$temp/map")"
 		FAKE_NUMBER="$snap_number" FAKE_GENERATION="$generation"
 		FAKE_BLOCK="$block_bytes")
 }

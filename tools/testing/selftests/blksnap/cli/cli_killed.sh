@@ -124,15 +124,15 @@ holds_no_leftovers()
 		grep -q "\"${file##*/}\"" "$backups/machine/catalogue.json" ||
 			{ echo "# left: $file"; return 1; }
 	done
-	[[ ! $(ls "$temp/run") ]]
 }
 
 killed_snapshot_is_destroyed()
 {
 	start_backup --quiet --full --limit 64K
 	wait_for_copy && end_backup KILL
-	[[ -e $temp/run/a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf ]] || return 1
+	variables+=(FAKE_LEFT=1)
 	backup
+	set_variables
 	grep -E '^snapshot_(create|destroy|take)' "$temp/log" >"$temp/calls"
 	diff - "$temp/calls" <<-END
 	snapshot_destroy $plain_id

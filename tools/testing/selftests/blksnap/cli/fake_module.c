@@ -36,6 +36,7 @@
  *				three hours ago; 4000:100 without it.  The first one
  *				has 4000:200 and is 12 s old
  *	FAKE_COMM=NAME		what the process that created them calls itself
+ *	FAKE_LEFT=1		the first one is of a run of this tool that was killed
  *	FAKE_EVENTS=E,...	what the waits end with: low, corrupted, other,
  *				timeout, signal, destroyed; at last timeout
  */
@@ -562,6 +563,10 @@ static int fake_info(struct blk_snap_snapshot_info *arg)
 	arg->pid = is_second ? 1234 : 77;
 	arg->flags = is_second ? BLK_SNAP_INFO_CREATOR_ENDED : 0;
 	arg->age_ms = is_second ? 3 * 3600 * 1000 + 12345 : 12345;
+	if (!is_second && getenv("FAKE_LEFT")) {
+		comm = "blksnap-keeper";
+		arg->flags = BLK_SNAP_INFO_CREATOR_ENDED;
+	}
 	memcpy(arg->comm, comm, strnlen(comm, sizeof(arg->comm)));
 	return 0;
 }

@@ -3,7 +3,9 @@
 #
 # A busy machine that is backed up, pruned, killed and restored, round by round
 #
-#	rounds.sh [--rounds N] [--seed S]
+#	rounds.sh [--rounds N] [--seed S] [--sizes yes]
+#
+# With --sizes it tells how much of an increment has really changed, which takes long.
 #
 # The disks are: ext4, XFS, a raw one with writes like those of a database, and the one
 # for backups.  In each round
@@ -24,10 +26,12 @@ set -uo pipefail
 
 rounds=3
 seed=1
+sizes=
 while (($#)); do
 	case $1 in
 	--rounds)	rounds=$2 ;;
 	--seed)		seed=$2 ;;
+	--sizes)	sizes=$2 ;;
 	esac
 	shift 2
 done
@@ -247,7 +251,7 @@ report_sizes()
 {
 	local disk saved changed
 
-	((${#points[@]} > 1)) || return 0
+	[[ $sizes ]] && ((${#points[@]} > 1)) || return 0
 	for disk in "${names[@]}"; do
 		restore_one "${points[-2]}" "$disk" || return
 		mv /srv/restored /srv/before

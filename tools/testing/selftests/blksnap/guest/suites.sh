@@ -152,5 +152,5 @@ suite rounds rounds.sh --on '@(6.1|uml*)' --module blksnap --kmod ext4 --kmod xf
 	--program fsfreeze --program fstrim --program cmp --program awk --program dd \
 	--program stat --program mv --program rm --program truncate --program cp \
 	--disk 64M --disk 320M --disk 64M --disk 4G \
-	--arguments '--rounds 3' --arguments-uml '--rounds 24' --timeout 900
+	--arguments '--rounds 3' --arguments-uml '--rounds 24 --sizes yes' --timeout 3000
 }
