@@ -258,7 +258,7 @@ static bool read_free_bytes(const struct keeper *keeper, uint64_t *nr_bytes)
 	snprintf(name, sizeof(name), "/sys/dev/block/%u:%u/blksnap/storage_free_bytes",
 		 keeper->images[0].image_dev_id.mj, keeper->images[0].image_dev_id.mn);
 	return sysfs_read_line(name, text, sizeof(text)) &&
-	       !parse_u64(text, UINT64_MAX, nr_bytes);
+	       parse_u64(text, UINT64_MAX, nr_bytes);
 }
 
 static void answer_shortage(struct keeper *keeper)

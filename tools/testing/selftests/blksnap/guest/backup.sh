@@ -149,10 +149,24 @@ test_killed_backup_leaves_nothing_in_the_way()
 		blksnap verify "$backups" --source-name guest --quiet
 }
 
-tests=(points_are_what_the_disk_was increments_are_small files_are_sound
-	killed_backup_leaves_nothing_in_the_way)
+# The storage is on the disk that is backed up, and much more of it is free than used.
+test_storage_that_cannot_grow_is_no_cause_for_alarm()
+{
+	local code=0
 
-mkfs.ext4 -q /dev/vdb && mkdir -p /srv && mount -t ext4 /dev/vdb /srv &&
+	mkfs.ext4 -q "$target" && mount -t ext4 "$target" /mnt || return 1
+	blksnap backup --to "$backups" --source-name other --storage /mnt/storage \
+		--storage-size 16M --quiet "$target" >/run/backup.log 2>&1 || code=$?
+	umount /mnt
+	sed 's/^/# | /' /run/backup.log
+	((code == 0)) && ! grep -q 'runs short' /run/backup.log
+}
+
+tests=(points_are_what_the_disk_was increments_are_small files_are_sound
+	killed_backup_leaves_nothing_in_the_way
+	storage_that_cannot_grow_is_no_cause_for_alarm)
+
+mkfs.ext4 -q /dev/vdb && mkdir -p /srv /mnt && mount -t ext4 /dev/vdb /srv &&
 	mkdir -p "$backups" || exit 1
 dd if=/dev/urandom of="$origin" bs=1M count=48 oflag=direct 2>/dev/null
 
