@@ -42,11 +42,19 @@ quietly()
 	return "$code"
 }
 
-# take DEVICE... - take a snapshot; sets id, and image to that of the first
-take()
+take_once()
 {
 	id=$(blksnap snapshot create "$@" --take --device "$disk_e" --force \
-		--range 4096:400000) || return 1
+		--range 4096:400000)
+}
+
+# take DEVICE... - take a snapshot; sets id, and image to that of the first
+#
+# It is the second one.  So what the image differs in from the origin since the
+# first one is next to nothing, and what is written to the image is seen.
+take()
+{
+	take_once "$@" 2>/dev/null && release && take_once "$@" || return 1
 	image=$(blksnap snapshot images "$id" --no-header |
 		awk 'NR == 1 { print $3 }')
 	udevadm settle
@@ -80,17 +88,17 @@ shows_the_take()
 		{ say "$place is not what the origin was"; return 1; }
 }
 
-# changed_sectors DEVICE - how much the next increment has
+# changed_sectors DEVICE - how much the increment has
 changed_sectors()
 {
-	blksnap cbt extents "$1" --since 0 --no-header |
+	blksnap cbt extents "$1" --since 1 --no-header |
 		awk '{ n += $2 } END { print n + 0 }'
 }
 
 # mounted_with OPTIONS [PLACE] - as the kernel and the tool say
 mounted_with()
 {
-	[[ $(</proc/mounts) =~ \ ${2:-/mnt}\ [a-z0-9]+\ ro, &&
+	[[ $(</proc/mounts) =~ \ ${2:-/mnt}\ [a-z0-9]+\ ro,nosuid,nodev, &&
 	   $(</tmp/result) == *"\"options\":\"$1\""* ]] ||
 		{ say "wanted $1:" "$(</tmp/result)"; return 1; }
 }
@@ -195,13 +203,14 @@ test_frozen_ext4()
 }
 
 # A file that was deleted while it was open is on the list of orphans, which ext4
-# clears when it is mounted read-only, too.
+# clears when it is mounted read-only, too.  It stays open, or the origin changes the
+# same blocks.
 test_orphans_stay()
 {
 	local before
 
 	make_ext4 && exec 7>/origin/deleted && head -c 1000000 /dev/zero >&7 &&
-		rm /origin/deleted && take "$disk_b" && exec 7>&- || return 1
+		rm /origin/deleted && take "$disk_b" || return 1
 	before=$(changed_sectors "$disk_b")
 	do_mount "$image" /mnt && shows_the_take && end &&
 		unchanged "$disk_b" "$before"
