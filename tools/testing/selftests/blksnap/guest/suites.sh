@@ -146,6 +146,13 @@ suite backup backup.sh --on 6.1 --module blksnap --kmod ext4 \
 	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
 	--program nbdinfo --program mkfs.ext4 --program blockdev \
 	--disk 64M --disk 6G --disk 64M --timeout 600
+suite examples examples.sh --udev --on 6.1 --module blksnap --kmod loop --kmod nbd --kmod ext4 \
+	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
+	--program nbdinfo --program jq --program sfdisk --program mkfs.ext4 \
+	--program dd --program cmp --program losetup \
+	--file tools/blksnap/blksnap.8:/run/blksnap.8 \
+	--disk 80M --disk 80M --disk 80M --disk 8G \
+	--arguments '/run/blksnap.8' --timeout 600
 suite rounds rounds.sh --on '@(6.1|uml*)' --module blksnap --kmod ext4 --kmod xfs \
 	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
 	--program nbdinfo --program mkfs.ext4 --program mkfs.xfs --program blockdev \

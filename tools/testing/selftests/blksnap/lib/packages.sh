@@ -523,6 +523,8 @@ pkg_need_check()
 	# To read what is exported for them: 20 MB to download, no service.
 	pkg_need rbd ceph-common
 	pkg_need bmaptool bmap-tools
+	# Of an example in the manual page.
+	pkg_need jq jq
 	pkg_need sparse sparse
 	pkg_need shellcheck shellcheck
 	pkg_need git git

@@ -1,0 +1,181 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The examples of the manual page, run as they stand
+#
+#	examples.sh MANUAL
+#
+# The devices have the names that the page uses: /dev/vda1 is mounted and holds files,
+# /dev/vdb1 and /dev/vdc1 are spare, /backup and /var/lib are on another disk.
+
+# Tests are called by name from the table at the end.
+# shellcheck disable=SC2317
+set -uo pipefail
+
+manual=$1
+count=0
+failed=0
+
+say()
+{
+	printf '# %s\n' "$*"
+}
+
+# example WORDS - the first example with this command, as one types it
+example()
+{
+	awk -v words="$1" '
+	/^\.SH EXAMPLES/ { inside = 1 }
+	/^\.SH FILES/ { exit }
+	inside && /^\.nf/ { text = ""; reading = 1; next }
+	reading && /^\.fi/ {
+		reading = 0
+		if (index(text, words)) {
+			printf "%s", text
+			exit
+		}
+	}
+	reading {
+		gsub(/\\-/, "-")
+		gsub(/\\e/, "\\")
+		text = text $0 "\n"
+	}' "$manual"
+}
+
+# run_example WORDS - all of its lines have to succeed; its output is in /run/output
+run_example()
+{
+	local text code=0
+
+	text=$(example "$1")
+	[[ $text ]] || { say "there is no example of $1"; return 1; }
+	say "running: ${text//$'\n'/; }"
+	bash -euo pipefail -c "$text" >/run/output 2>&1 || code=$?
+	sed 's/^/# | /' /run/output
+	((code == 0)) || say "it ends with $code"
+	return "$code"
+}
+
+# change TEXT - what the next backup is to hold
+change()
+{
+	echo "$1" >/live/etc/fstab
+	dd if=/dev/urandom of="/live/$1" bs=64k count=20 2>/dev/null
+	sync
+}
+
+# holds DEVICE TEXT - has the filesystem on it this in its file?
+holds()
+{
+	local found
+
+	mount -t ext4 -o ro,noload "$1" /mnt || return 1
+	found=$(</mnt/etc/fstab)
+	umount /mnt
+	[[ $found == "$2" ]] || { say "$1 holds $found in place of $2"; return 1; }
+}
+
+test_version()
+{
+	run_example "blksnap --version"
+}
+
+test_backup()
+{
+	local i
+
+	for i in 1 2 3 4; do
+		change "state $i"
+		run_example "blksnap backup --to" || return 1
+	done
+	grep -q '^ *4  vda1  *3 ' /run/output
+}
+
+test_list()
+{
+	run_example "blksnap list" && (($(grep -c ' ok ' /run/output) == 8))
+}
+
+test_restore()
+{
+	run_example "blksnap restore" && holds /dev/vdb1 "state 4" &&
+		qemu-img check -q /srv/vda1.qcow2
+}
+
+test_mount()
+{
+	run_example "blksnap mount" && [[ $(</root/fstab.old) == "state 1" ]] &&
+		! grep -q ' /mnt ' /proc/mounts
+}
+
+# With another backup, for what is exported since point 4.
+test_export()
+{
+	change "state 5"
+	run_example "blksnap backup --to" && run_example "blksnap export" &&
+		losetup /dev/loop0 /srv/vda1.img && holds /dev/loop0 "state 5" &&
+		losetup -d /dev/loop0
+}
+
+test_hold()
+{
+	run_example "blksnap hold" && losetup /dev/loop0 /backup/vda1.img &&
+		holds /dev/loop0 "state 5" && losetup -d /dev/loop0 &&
+		[[ ! $(blksnap snapshot list --no-header) ]]
+}
+
+test_backup_by_hand()
+{
+	run_example "blksnap cbt extents" && [[ -s /backup/changes ]] &&
+		losetup /dev/loop0 /backup/full.img && holds /dev/loop0 "state 5" &&
+		losetup -d /dev/loop0
+}
+
+test_storage_on_a_partition()
+{
+	local code=0
+
+	run_example "--device /dev/vdc1" || code=$?
+	blksnap snapshot destroy "$(</run/output)" && return "$code"
+}
+
+# All points are of today, so the newest one is what is kept.
+test_prune()
+{
+	run_example "blksnap prune" &&
+		(($(blksnap list /backup --no-header | wc -l) == 1)) &&
+		blksnap restore --from /backup --force --quiet /dev/vdb1 >/dev/null &&
+		holds /dev/vdb1 "state 5"
+}
+
+set_up()
+{
+	local disk
+
+	modprobe nbd
+	modprobe loop
+	hostname guest
+	for disk in a b c; do
+		printf 'label: gpt\nsize=64M\n' | sfdisk -q "/dev/vd$disk" >/dev/null || return 1
+	done
+	mkdir -p /live /backup /mnt /srv /root /var/lib /var/tmp
+	mkfs.ext4 -q /dev/vda1 && mount -t ext4 /dev/vda1 /live && mkdir /live/etc &&
+		mkfs.ext4 -q /dev/vdd && mount -t ext4 /dev/vdd /backup &&
+		mkdir /backup/lib && mount --bind /backup/lib /var/lib
+}
+
+tests=(version backup list restore mount export hold backup_by_hand
+	storage_on_a_partition prune)
+set_up || exit 1
+printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
+for name in "${tests[@]}"; do
+	((++count))
+	if "test_$name"; then
+		echo "ok $count $name"
+	else
+		echo "not ok $count $name"
+		failed=1
+	fi
+done
+umount /live /var/lib /backup
+exit $failed
