@@ -153,6 +153,8 @@ suite examples examples.sh --udev --on 6.1 --module blksnap --kmod loop --kmod n
 	--file tools/blksnap/blksnap.8:/run/blksnap.8 \
 	--disk 80M --disk 80M --disk 80M --disk 8G \
 	--arguments '/run/blksnap.8' --timeout 600
+suite power-cut power_cut.sh --host --on '@(6.1|uml*)' \
+	--arguments '--cuts 3' --arguments-uml '--cuts 50' --timeout 2400
 suite rounds rounds.sh --on '@(6.1|uml*)' --module blksnap --kmod ext4 --kmod xfs \
 	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
 	--program nbdinfo --program mkfs.ext4 --program mkfs.xfs --program blockdev \
