@@ -255,8 +255,8 @@ const struct command command_snapshot_images = {
 	.summary = "List the images of a snapshot",
 	.help =
 		"The names of the images are also links in /dev/disk/blksnap, if the rules for\n"
-		"udev are installed.  'blksnap mount' mounts what is on one, and writes nothing to\n"
-		"it.  Commands that were tried without it, beside the mounted origin:\n"
+		"udev are installed.  'blksnap mount' mounts what is on one, and writes nothing\n"
+		"to it.  Commands that were tried without it, beside the mounted origin:\n"
 		"\n"
 		"  ext4        mount -o ro,noload IMAGE DIR\n"
 		"  XFS         mount -o ro,nouuid IMAGE DIR; writes to the image\n"
