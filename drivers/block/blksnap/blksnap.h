@@ -25,5 +25,6 @@ extern unsigned int copy_memory_maximum;		/* MiB of in-memory copies per origin 
 extern unsigned int take_drain_limit;			/* s */
 extern unsigned int settle_watch;			/* s */
 extern bool copy_discarded;				/* copy what is discarded, not skip it */
+extern bool discard_later;				/* make up for discards that are skipped */
 
 #endif /* BLKSNAP_BLKSNAP_H */

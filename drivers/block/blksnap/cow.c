@@ -94,7 +94,8 @@ static int cow_init_pools(struct cow *cow)
 	ret = copied_map_init(&cow->copied, cow->nr_blocks);
 	if (ret)
 		goto err_exit_bios;
-	cow->may_skip = bdev_max_discard_sectors(cow->config.origin);
+	cow->may_skip = cow->config.may_discard_later &&
+			bdev_max_discard_sectors(cow->config.origin);
 	if (cow->may_skip)
 		ret = copied_map_init(&cow->skipped, cow->nr_blocks);
 	if (ret)
@@ -216,6 +217,9 @@ static void cow_exclude_uncopied(struct cow *cow, u64 first, u64 last)
  * snapshot: what is written there is not copied, and the image reads as zeros there.
  * Only whole blocks are left out.  Returns 0, or -ENOMEM and a part may have been
  * excluded.
+ *
+ * If the engine has ended, nothing is discarded there any more: a discard found before the
+ * blocks were left out has been waited for.
  */
 int cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors)
 {
@@ -237,6 +241,8 @@ int cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors)
 		spin_unlock_irq(&cow->lock);
 		cond_resched();
 	}
+	if (READ_ONCE(cow->error))
+		cow_forget_skipped(cow);
 	return 0;
 }
 
@@ -257,7 +263,7 @@ bool cow_has_drained(const struct cow *cow)
  */
 void cow_lose(struct cow *cow, int error)
 {
-	WRITE_ONCE(cow->is_lost, true);
+	WRITE_ONCE(cow->is_given_up, true);
 	cow_fail(cow, error);
 }
 
@@ -329,16 +335,7 @@ int cow_module_init(void)
 		return ret;
 	ret = cow_image_module_init();
 	if (ret)
-		goto err_exit_state;
-	ret = cow_skip_module_init();
-	if (ret)
-		goto err_exit_image;
-	return 0;
-
-err_exit_image:
-	cow_image_module_exit();
-err_exit_state:
-	cow_state_module_exit();
+		cow_state_module_exit();
 	return ret;
 }
 
@@ -346,7 +343,6 @@ err_exit_state:
 void cow_module_exit(void)
 {
 	wait_event(cow_live_wait, !atomic_read(&cow_live));
-	cow_skip_module_exit();
 	cow_image_module_exit();
 	cow_stop_spare_pages();
 	cow_state_module_exit();

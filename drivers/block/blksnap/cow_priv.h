@@ -103,7 +103,8 @@ struct cow_store {
  * @config:	what it works on; invalid once cow_shutdown() has returned
  * @skipped:	a bit for each block that a skipped discard has hit; as @copied
  * @may_skip:	there is memory for @skipped, as the origin can discard
- * @is_lost:	a write may have passed the engine: @skipped is worth nothing
+ * @is_given_up: no discard is begun any more: a write may have passed the engine, or it
+ *		took too long
  * @origin_dev:	number of the origin, for traces
  * @diskseq:	of the origin's disk; another one means another medium
  * @nr_blocks:	blocks of the origin
@@ -155,7 +156,7 @@ struct cow {
 	struct cow_config config;
 	struct copied_map skipped;
 	bool may_skip;
-	bool is_lost;
+	bool is_given_up;
 	dev_t origin_dev;
 	u64 diskseq;
 	u64 nr_blocks;
@@ -287,8 +288,6 @@ bool cow_must_wait(const struct cow *cow, const struct bio *bio, const struct co
 bool cow_pass(struct cow *cow, struct bio *bio, const struct cow_span *span);
 bool cow_skip(struct cow *cow, struct bio *bio);
 void cow_discard_work(struct work_struct *work);
-int cow_skip_module_init(void);
-void cow_skip_module_exit(void);
 
 /* For cow.c: workers, and what all images share. */
 void cow_starved_work(struct work_struct *work);

@@ -17,9 +17,12 @@
  * until the tracker retires the engine.  These discards pass the filter like any others:
  * they are marked, and another engine that needs the blocks skips them in turn.
  *
- * Nothing is remembered, or what is remembered is forgotten, if a write may have passed
- * the engine: before the writes from before the take have landed, and after cow_lose().
- * A lost bit means a discard less, and no more.
+ * Nothing is remembered, or what is remembered is not discarded any more, if the engine
+ * knows of a write that has passed it: before the writes from before the take have landed,
+ * and after cow_lose().  A write that nothing tells of (from another machine, to the disk
+ * below) is lost if it hits a block that is to be discarded: where such writes are to be
+ * expected, the parameter discard_later is off.  A lost bit means a discard less, and no
+ * more.
  *
  * Lock order: cow->lock, see cow_state.c.
  */
@@ -30,6 +33,7 @@
 #include <linux/jiffies.h>
 #include <linux/math.h>
 #include <linux/minmax.h>
+#include <linux/sched.h>
 #include <linux/sizes.h>
 
 #include "cow_priv.h"
@@ -39,10 +43,11 @@
 /* Writes wait for one discard, so it is not the longest that there may be. */
 #define COW_DISCARD_MAX_BYTES SZ_64M
 
-/* Parts of discards in reserve for all engines; without one, more is skipped. */
-#define COW_PART_RESERVE 4
+/* A device that takes longer for one is slow. */
+#define COW_DISCARD_SOON (HZ / 100 + 1)
 
-static struct bio_set cow_part_bios;
+/* Blocks that are looked at in one go for what is to be discarded, with the lock. */
+#define COW_SEARCH_BLOCKS 65536
 
 static bool cow_has_skipped(const struct cow *cow, const struct cow_span *span)
 {
@@ -61,8 +66,7 @@ static bool cow_has_skipped(const struct cow *cow, const struct cow_span *span)
  */
 bool cow_must_wait(const struct cow *cow, const struct bio *bio, const struct cow_span *span)
 {
-	return cow->may_skip && !READ_ONCE(cow->is_lost) && bio_op(bio) != REQ_OP_DISCARD &&
-	       cow_has_skipped(cow, span);
+	return cow->may_skip && bio_op(bio) != REQ_OP_DISCARD && cow_has_skipped(cow, span);
 }
 
 /*
@@ -163,7 +167,11 @@ static bool cow_remember_part(struct cow *cow, const struct cow_part *part)
 	return !has_ended;
 }
 
-/* Has the first @nr_sectors submitted on their own.  False if the engine has ended. */
+/*
+ * Has the first @nr_sectors submitted on their own.  False if the engine has ended.  The
+ * part is from the kernel's set of bios, as it may be on its way when the module is not
+ * there any more.
+ */
 static bool cow_release_part(struct cow *cow, struct bio *bio, sector_t nr_sectors)
 {
 	bool has_ended;
@@ -172,7 +180,7 @@ static bool cow_release_part(struct cow *cow, struct bio *bio, sector_t nr_secto
 	spin_lock_irq(&cow->lock);
 	has_ended = READ_ONCE(cow->error);
 	if (!has_ended) {
-		part = bio_split(bio, nr_sectors, GFP_NOWAIT, &cow_part_bios);
+		part = bio_split(bio, nr_sectors, GFP_NOWAIT, &fs_bio_set);
 		if (IS_ERR_OR_NULL(part)) {
 			bio_advance(bio, nr_sectors << SECTOR_SHIFT);
 		} else {
@@ -211,10 +219,19 @@ bool cow_skip(struct cow *cow, struct bio *bio)
  * Making up for it
  */
 
-/* The next blocks to be discarded, from @first on; false if there are none. */
-static bool cow_find_skipped(const struct cow *cow, u64 first, struct cow_span *span)
+/* What one bio may discard, so that no write waits for a row of them; at least a block. */
+static u64 cow_discard_max_blocks(const struct cow *cow)
 {
-	u64 last = cow->nr_blocks - 1, uncopied;
+	u64 nr_bytes = min_t(u64, COW_DISCARD_MAX_BYTES,
+			     (u64)bdev_max_discard_sectors(cow->config.origin) << SECTOR_SHIFT);
+
+	return max_t(u64, nr_bytes >> cow->config.block_shift, 1);
+}
+
+/* The first blocks to be discarded among [first, last]; false if there are none. */
+static bool cow_find_skipped(const struct cow *cow, u64 first, u64 last, struct cow_span *span)
+{
+	u64 uncopied;
 
 	lockdep_assert_held(&cow->lock);
 	while ((first = copied_map_next_copied(&cow->skipped, first, last)) <= last) {
@@ -225,19 +242,22 @@ static bool cow_find_skipped(const struct cow *cow, u64 first, struct cow_span *
 	}
 	if (first > last)
 		return false;
-	last = min(last, first + (COW_DISCARD_MAX_BYTES >> cow->config.block_shift) - 1);
+	last = min(last, first + cow_discard_max_blocks(cow) - 1);
 	span->first = first;
 	span->last = min(copied_map_next_uncopied(&cow->skipped, first, last),
 			 copied_map_next_copied(&cow->copied, first, last)) - 1;
 	return true;
 }
 
-/* From here to cow_end_discard() writes of the blocks in cow->discarded wait. */
-static bool cow_begin_discard(struct cow *cow, u64 first)
+/*
+ * Looks for blocks among [first, last].  If there are some, writes of those in
+ * cow->discarded wait from here to cow_end_discard().
+ */
+static bool cow_begin_discard(struct cow *cow, u64 first, u64 last)
 {
 	spin_lock_irq(&cow->lock);
-	cow->is_discarding = !READ_ONCE(cow->is_lost) && cow_medium_is_same(cow) &&
-			     cow_find_skipped(cow, first, &cow->discarded);
+	cow->is_discarding = !READ_ONCE(cow->is_given_up) && cow_medium_is_same(cow) &&
+			     cow_find_skipped(cow, first, last, &cow->discarded);
 	spin_unlock_irq(&cow->lock);
 	return cow->is_discarding;
 }
@@ -251,9 +271,13 @@ static void cow_end_discard(struct cow *cow)
 	spin_unlock_irq(&cow->lock);
 }
 
-/* What becomes of it is of no interest: discards may fail. */
+/*
+ * What becomes of it is of no interest: discards may fail.  On a slow device others may
+ * wait for a place in its queue, and get it before the next discard.
+ */
 static void cow_discard(struct cow *cow, const struct cow_span *span)
 {
+	unsigned long patience = jiffies + COW_DISCARD_SOON;
 	struct bio *bio = &cow->discard_bio;
 
 	bio_init(bio, cow->config.origin, NULL, 0, REQ_OP_DISCARD);
@@ -262,18 +286,25 @@ static void cow_discard(struct cow *cow, const struct cow_span *span)
 			       SECTOR_SHIFT;
 	submit_bio_wait(bio);
 	bio_uninit(bio);
+	if (time_after(jiffies, patience))
+		schedule_timeout_uninterruptible(1);
 }
 
 /* Queued once, when the engine has ended. */
 void cow_discard_work(struct work_struct *work)
 {
 	struct cow *cow = container_of(work, struct cow, discard_work);
-	u64 first = 0;
+	u64 first = 0, last;
 
-	while (cow->may_skip && cow_begin_discard(cow, first)) {
-		first = cow->discarded.last + 1;
-		cow_discard(cow, &cow->discarded);
-		cow_end_discard(cow);
+	while (cow->may_skip && first < cow->nr_blocks && !READ_ONCE(cow->is_given_up)) {
+		last = min(first + COW_SEARCH_BLOCKS, cow->nr_blocks) - 1;
+		if (cow_begin_discard(cow, first, last)) {
+			last = cow->discarded.last;
+			cow_discard(cow, &cow->discarded);
+			cow_end_discard(cow);
+		}
+		first = last + 1;
+		cond_resched();
 	}
 	WRITE_ONCE(cow->has_discarded, true);
 	wake_up_all(&cow->progress);
@@ -290,21 +321,14 @@ bool cow_wait_discarded(struct cow *cow, unsigned long deadline)
 	return wait_event_timeout(cow->progress, READ_ONCE(cow->has_discarded), max(left, 0L));
 }
 
-/* Before the tracker retires an engine, from when on writes pass that it does not see. */
+/*
+ * Before the tracker retires an engine, from when on writes pass that it does not see.
+ * Waits for the discard under way; until that is done, writes do, too.
+ */
 void cow_forget_skipped(struct cow *cow)
 {
 	spin_lock_irq(&cow->lock);
-	WRITE_ONCE(cow->is_lost, true);
+	WRITE_ONCE(cow->is_given_up, true);
 	spin_unlock_irq(&cow->lock);
 	flush_work(&cow->discard_work);
-}
-
-int cow_skip_module_init(void)
-{
-	return bioset_init(&cow_part_bios, COW_PART_RESERVE, 0, 0);
-}
-
-void cow_skip_module_exit(void)
-{
-	bioset_exit(&cow_part_bios);
 }

@@ -30,7 +30,10 @@ struct bio_set cow_write_bios;
 /* Its work items never wait for I/O. */
 struct workqueue_struct *cow_wq;
 
-/* Held writes never wait for this queue, so its work items may wait for anything. */
+/*
+ * Writes wait for it where memory is used up, and while their blocks are being discarded.
+ * Its work items wait for devices, but never for a write that is held.
+ */
 struct workqueue_struct *cow_store_wq;
 
 /**

@@ -59,6 +59,9 @@ static inline sector_t filter_bio_sector(struct bio *bio)
 	return bio_flagged(bio, BIO_REMAPPED) ? sector : sector + bio->bi_bdev->bd_start_sect;
 }
 
+/* Is filter_replaced() ever called? */
+extern const bool filter_sees_tables;
+
 int filter_module_init(void);
 void filter_module_exit(void);
 

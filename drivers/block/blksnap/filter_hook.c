@@ -28,6 +28,8 @@ static enum bio_filter_verdict filter_hook_judge(struct bio *bio)
 	}
 }
 
+const bool filter_sees_tables;
+
 static const struct bio_filter filter_hook = {
 	.judge	= filter_hook_judge,
 	.hold	= filter_hold,

@@ -90,6 +90,11 @@ module_param(copy_discarded, bool, 0444);
 MODULE_PARM_DESC(copy_discarded,
 		 "Copy what is discarded during a snapshot, and discard it, rather than skip the discard (default N)");
 
+bool discard_later = true;
+module_param(discard_later, bool, 0444);
+MODULE_PARM_DESC(discard_later,
+		 "Carry out at the end of a snapshot what was to be discarded meanwhile; not where others write to the disk, too (default Y)");
+
 /* Not in the table, because the parameter has more bits. */
 #define MIN_COPY_BLOCK_COUNT BIT_ULL(16)
 #define MAX_COPY_BLOCK_COUNT BIT_ULL(36)

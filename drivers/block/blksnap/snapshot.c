@@ -496,7 +496,8 @@ out_put:
  *	   logical blocks, or overlaps another range of any snapshot, or nothing would be
  *	   left of a member; -EBUSY if a range lies on a device of which another snapshot
  *	   is taken, or belongs to one that is still ending; -ENOMEM; -EINTR if the
- *	   caller was killed.  The log has the reason of the first three.
+ *	   caller was killed.  The log has the reason of -EROFS, -EINVAL and -EBUSY,
+ *	   unless opening returned it.
  */
 int snapshot_append_storage(const uuid_t *id, dev_t dev,
 			    const struct blk_snap_block_range *ranges, u32 count)

@@ -143,6 +143,18 @@ static int __snapshot_check_places(struct snapshot *snapshot, struct block_devic
 	return ret;
 }
 
+/* Before anything is done for an append that is to be refused. */
+static int snapshot_check_places(struct snapshot *snapshot, struct block_device *bdev,
+				 const struct blk_snap_block_range *ranges, u32 count)
+{
+	int ret;
+
+	mutex_lock(&snapshots_lock);
+	ret = __snapshot_check_places(snapshot, bdev, ranges, count);
+	mutex_unlock(&snapshots_lock);
+	return ret;
+}
+
 /* The sectors of a member that lie in the ranges. */
 static u64 member_own_sectors(const struct snapshot_member *member, struct block_device *bdev,
 			      const struct blk_snap_block_range *ranges, u32 count)
@@ -228,20 +240,13 @@ int snapshot_exclude_storage(struct snapshot_member *member, struct diff_storage
  * without snapshots_lock.  If the append fails after this, the ranges stay excluded:
  * user space has vouched that the images need nothing there.
  */
-static int snapshot_exclude_pieces(struct snapshot *snapshot, struct block_device *bdev,
-				   const struct blk_snap_block_range *ranges, u32 count,
+static int snapshot_exclude_pieces(struct snapshot *snapshot,
 				   const struct storage_pieces *pieces)
 {
 	size_t i;
 	u32 j;
-	int ret;
+	int ret = 0;
 
-	/* Nothing is excluded for an append that is refused. */
-	mutex_lock(&snapshots_lock);
-	ret = __snapshot_check_places(snapshot, bdev, ranges, count);
-	mutex_unlock(&snapshots_lock);
-	if (ret)
-		return ret;
 	for (i = 0; i < pieces->nr_ranges && !ret; i++) {
 		for (j = 0; j < snapshot->nr_members && !ret; j++)
 			ret = snapshot_member_exclude(&snapshot->members[j],
@@ -278,6 +283,8 @@ static int snapshot_append_ranges(struct snapshot *snapshot, struct block_device
 	for (i = 0; i < count && !ret; i++)
 		ret = storage_check_range(bdev, &ranges[i]);
 	if (!ret)
+		ret = snapshot_check_places(snapshot, bdev, ranges, count);
+	if (!ret)
 		ret = snapshot_check_rest(snapshot, bdev, ranges, count);
 	if (ret)
 		return ret;
@@ -285,7 +292,7 @@ static int snapshot_append_ranges(struct snapshot *snapshot, struct block_device
 	if (ret)
 		goto out_free;
 	if (snapshot->state != SNAPSHOT_CREATED)
-		ret = snapshot_exclude_pieces(snapshot, bdev, ranges, count, &pieces);
+		ret = snapshot_exclude_pieces(snapshot, &pieces);
 	if (ret)
 		goto out_free;
 

@@ -63,8 +63,8 @@
 #define TAKE_IDLE_TIMEOUT (2 * HZ)
 
 /*
- * How long the end of a snapshot makes up for discards: what is left is not, and the call
- * waits for longer than this, see SNAPSHOT_END_TIMEOUT.
+ * How long the end of a snapshot makes up for discards: what is left then is not, but for
+ * the one under way.  The call waits for longer than this, see SNAPSHOT_END_TIMEOUT.
  */
 #define TAKE_DISCARD_TIMEOUT (3 * HZ)
 
@@ -194,6 +194,7 @@ static int take_prepare_member(struct take *take, u32 i)
 		.storage = snapshot->storage,
 		.events = &snapshot->events,
 		.resubmit = tracker_resubmit(member->tracker),
+		.may_discard_later = tracker_may_discard_later(member->tracker),
 	});
 	if (IS_ERR(cow))
 		return PTR_ERR(cow);
@@ -293,8 +294,8 @@ static void snapshot_wait_discarded(struct snapshot *snapshot)
 void snapshot_take_down(struct snapshot *snapshot)
 {
 	snapshot_wait_discarded(snapshot);
-	WRITE_ONCE(snapshot->is_waiting_io, true);
 	snapshot_stop_engines(snapshot);
+	WRITE_ONCE(snapshot->is_waiting_io, true);
 	snapshot_shut_down_engines(snapshot);
 	WRITE_ONCE(snapshot->is_waiting_io, false);
 	snapshot_clear_members(snapshot);

@@ -99,6 +99,18 @@ static bool snapshot_has_origin_on_dev(struct snapshot *snapshot, dev_t dev)
 	return is_found;
 }
 
+static int snapshot_check_lower(struct snapshot *snapshot, dev_t dev, dev_t lower)
+{
+	dev_t origin_dev;
+
+	if (snapimage_origin(lower, &origin_dev))
+		return storage_refuse(dev, -EINVAL, "it lies on an image");
+	if (snapshot_has_origin_on_dev(snapshot, lower))
+		return storage_refuse(dev, -EINVAL,
+				      "it lies on an origin through another driver");
+	return 0;
+}
+
 /*
  * Storing on an origin through another driver would be a write to the origin, which has to
  * be stored before it.  What is not seen here is found when it happens, see cow_hold().
@@ -114,9 +126,7 @@ static int snapshot_check_stack(struct snapshot *snapshot, dev_t dev)
 	ret = storage_stack_walk(stack, dev);
 	/* The device itself, the first one, may be an origin. */
 	for (i = 1; i < stack->nr && !ret; i++)
-		if (snapshot_has_origin_on_dev(snapshot, stack->devs[i]))
-			ret = storage_refuse(dev, -EINVAL,
-					     "it lies on an origin through another driver");
+		ret = snapshot_check_lower(snapshot, dev, stack->devs[i]);
 	kfree(stack);
 	return ret;
 }

@@ -317,7 +317,7 @@ struct blk_snap_snapshot_destroy {
  *
  * Description: Data goes in.  The images disappear; one that is open fails all I/O
  * with -EIO from then on.  A take or an append in progress is ended.  The devices stay
- * tracked.  The call returns within a second, or after up to four if it carries out
+ * tracked.  The call returns within a second, or after up to five if it carries out
  * discards that were skipped while the snapshot was held; what the devices of the snapshot have
  * not completed by then is waited for in the background.
  *

@@ -78,8 +78,9 @@ mkdir -p /srv
 if ! mount -t ext4 /dev/vdb /srv 2>/dev/null; then
 	mkfs.ext4 -q /dev/vdb || fail "no filesystem"
 	mount -t ext4 /dev/vdb /srv || fail "it cannot be mounted"
-	mkdir "$backups"
 fi
+# The last one may have been lost.
+mkdir -p "$backups"
 RANDOM=${2:-1}
 check
 if [[ $1 == check ]]; then

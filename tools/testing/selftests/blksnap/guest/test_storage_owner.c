@@ -322,6 +322,10 @@ static void test_refusals_have_their_reasons(void)
 	ASSERT_OK(append_range(&rig.snapshot, spare, 4096, 4096));
 	expect_refused(append_range(&rig.snapshot, spare, 8000, 4096), spare,
 		       "a range is storage already");
+	/* The half of an origin, twice, is not all of it. */
+	ASSERT_OK(append_range(&rig.snapshot, rig.origin, 0, ORIGIN_BYTES / 2 / SECTOR_SIZE));
+	expect_refused(append_range(&rig.snapshot, rig.origin, 0, ORIGIN_BYTES / 2 / SECTOR_SIZE),
+		       rig.origin, "a range is storage already");
 	ASSERT_OK(null_disk_create(&other, "nullb3", 16, &large));
 	expect_refused(append_range(&rig.snapshot, &other, 4096, 4096), &other,
 		       "its logical blocks are larger than those of an origin");
@@ -337,6 +341,10 @@ static void test_read_only_and_image_have_their_reasons(void)
 	snapshot_now(&rig.snapshot, rig.origin, rig.storage);
 	disk_find(&image, image_of(&rig.snapshot, rig.origin));
 	expect_refused(append_range(&rig.snapshot, &image, 4096, 4096), &image, "it is an image");
+	ASSERT_OK(linear_create(&above, "owner-above", &image));
+	expect_refused(append_range(&rig.snapshot, &above, 4096, 4096), &above,
+		       "it lies on an image");
+	ASSERT_OK(mapping_remove("owner-above"));
 	fd = ASSERT_OK(open(rig.spare_disk.path, O_RDONLY | O_CLOEXEC));
 	ASSERT_OK(ioctl(fd, BLKROSET, &on));
 	EXPECT_ERR(append_range(&rig.snapshot, &rig.spare_disk, 4096, 4096), EROFS);

@@ -278,7 +278,7 @@ static void test_swap_on_the_origin(void)
 {
 	ASSERT(write_places(origin.path, O_DIRECT, origin.nr_bytes, 1));
 	snapshot_create(&rig.snapshot, rig.origin);
-	ASSERT_OK(append_bytes(0, storage.nr_bytes));
+	ASSERT_OK(append_bytes(0, storage.nr_bytes - 2 * EDGE_BYTES));
 	gate_delay(&rig.storage_gate, SLOW_STORE_MS);
 	swap_on_origin(origin.nr_bytes);
 	gate_mend(&rig.storage_gate);
@@ -293,8 +293,8 @@ static void test_swap_and_storage_on_the_origin(void)
 	ASSERT(write_places(origin.path, O_DIRECT, origin.nr_bytes, 1));
 	snapshot_create(&rig.snapshot, rig.origin);
 	ASSERT_OK(append_range(&rig.snapshot, &origin, half / SECTOR_SIZE, half / SECTOR_SIZE));
-	swap_on_origin(half);
-	expect_swapped_places(half);
+	swap_on_origin(half - 2 * EDGE_BYTES);
+	expect_swapped_places(half - 2 * EDGE_BYTES);
 }
 
 /* --- a page cache full of dirty pages --- */
@@ -309,7 +309,7 @@ static void take_with_file(void)
 	ASSERT_OK(mount(origin.path, ORIGIN_DIR, "ext4", 0, NULL));
 	ASSERT(write_places(ORIGIN_DIR "/file", 0, FILE_BYTES, 1));
 	snapshot_create(&rig.snapshot, rig.origin);
-	ASSERT_OK(append_bytes(0, storage.nr_bytes));
+	ASSERT_OK(append_bytes(0, storage.nr_bytes - 2 * EDGE_BYTES));
 	snapshot_take(&rig.snapshot);
 	gate_delay(&rig.storage_gate, SLOW_STORE_MS);
 }
