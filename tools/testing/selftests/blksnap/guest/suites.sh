@@ -60,12 +60,12 @@ suite oracle-virtio test_oracle --on "$long" $null_blk --kmod ext4 --program mkf
 suite torture test_torture $null_blk --kmod brd --kmod loop --kmod dm-mod \
 	--kmod dm-delay --kmod ext4 --program mkfs.ext4 --memory 1536 \
 	--arguments '--seconds 180' --arguments-6.12 '--seconds 40' \
-	--also kasan --arguments-kasan '--seconds 180' \
+	--also kasan --arguments-kasan '--seconds 120' \
 	--fast '--seconds 20' --timeout 400
 suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod scsi_debug \
 	--kmod dm-mod --kmod dm-delay --kmod ext4 --program dmsetup --program mkfs.ext4 \
 	--disk 16M --append 'slab_nomerge slub_debug=FPZ' \
-	--arguments '--lives 50 --device /dev/vda' \
+	--arguments '--lives 30 --device /dev/vda' \
 	--arguments-6.12 '--fast --lives 5' \
 	--fast '--fast --lives 5' --timeout 600
 suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmsetup --memory 1536 \
@@ -80,7 +80,7 @@ suite kind test_kind --alone $null_blk --kmod dm-mod --kmod dm-delay --memory 15
 suite sweep test_sweep $null_blk --kmod ext4 --program mkfs.ext4 \
 	--program e2fsck --program modinfo --faults \
 	--append 'rcupdate.rcu_expedited=1 slub_debug=A;-,kmemleak_object,kmemleak_scan_area,debug_objects_cache' \
-	--on '@(*kasan|uml*)' --also kasan --arguments-kasan '--step 16' \
+	--on '@(*kasan|uml*)' --also kasan --arguments-kasan '--step 24' \
 	--timeout 900
 suite hostile test_hostile $null_blk \
 	--arguments '--calls 60000 --seconds 30' \
@@ -110,7 +110,7 @@ suite instant test_instant --on "$long" --module 'blksnap take_drain_limit=8' --
 	--kmod dm-delay --kmod-if dm-zero --kmod-if aes_generic --kmod-if xts \
 	--kmod-if crypto_null --kmod loop --kmod scsi_debug --kmod sd_mod \
 	--program mkfs.ext4 --program dmsetup --memory 1536 \
-	--arguments '--takes 200' --timeout 900
+	--arguments '--takes 120' --timeout 900
 suite waits test_waits --alone --on '@(6.1|uml*)' $null_blk --kmod ext4 --kmod dm-mod --kmod dm-delay \
 	--kmod-if raid1 --program mkfs.ext4 --program mdadm --fast '--fast' \
 	--timeout 900
@@ -154,12 +154,12 @@ suite examples examples.sh --udev --on 6.1 --module blksnap --kmod loop --kmod n
 	--disk 80M --disk 80M --disk 80M --disk 8G \
 	--arguments '/run/blksnap.8' --timeout 600
 suite power-cut power_cut.sh --host --on '@(6.1|uml*)' \
-	--arguments '--cuts 3' --arguments-uml '--cuts 50' --timeout 2400
+	--arguments '--cuts 2' --arguments-uml '--cuts 50' --timeout 2400
 suite rounds rounds.sh --on '@(6.1|uml*)' --module blksnap --kmod ext4 --kmod xfs \
 	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
 	--program nbdinfo --program mkfs.ext4 --program mkfs.xfs --program blockdev \
 	--program fsfreeze --program fstrim --program cmp --program awk --program dd \
 	--program stat --program mv --program rm --program truncate --program cp \
 	--disk 64M --disk 320M --disk 64M --disk 4G \
-	--arguments '--rounds 3' --arguments-uml '--rounds 24 --sizes yes' --timeout 3000
+	--arguments '--rounds 2' --arguments-uml '--rounds 24 --sizes yes' --timeout 3000
 }
