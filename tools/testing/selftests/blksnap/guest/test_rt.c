@@ -179,7 +179,9 @@ static void set_up_function(void)
 static void take(struct snapshot *snapshot, uint64_t storage_sectors)
 {
 	snapshot_create_of(snapshot, members, NR_ORIGINS);
-	ASSERT_OK(append_range(snapshot, &storage, 0, storage_sectors));
+	/* The first MiB is not used. */
+	ASSERT_OK(append_range(snapshot, &storage, 0,
+			       EDGE_BYTES / SECTOR_SIZE + storage_sectors));
 	snapshot_take(snapshot);
 }
 
@@ -190,7 +192,7 @@ static void test_writes_do_not_change_the_image(void)
 	struct snapshot snapshot;
 	unsigned int i;
 
-	take(&snapshot, storage.nr_bytes / SECTOR_SIZE);
+	take(&snapshot, (storage.nr_bytes - EDGE_BYTES) / SECTOR_SIZE);
 	load_start();
 	for (i = 0; i < NR_ORIGINS; i++)
 		EXPECT(reads_as(image_of(&snapshot, members[i]), OLD_BYTE,
@@ -213,7 +215,7 @@ static void test_snapshots_come_and_go(void)
 	for (i = 0; i < 2 * NR_ORIGINS; i++) {
 		const struct disk *disk = members[i % NR_ORIGINS];
 
-		take(&snapshot, storage.nr_bytes / SECTOR_SIZE);
+		take(&snapshot, (storage.nr_bytes - EDGE_BYTES) / SECTOR_SIZE);
 		EXPECT(read_direct(image_of(&snapshot, disk), first,
 				   DISK_MIB * MIB, 0));
 		EXPECT(read_direct(image_of(&snapshot, disk), second,
@@ -250,7 +252,8 @@ static void test_another_disk_is_tracked(void)
 	take(&snapshot, storage.nr_bytes / SECTOR_SIZE / 2);
 	load_start();
 	snapshot_create(&late, &other);
-	ASSERT_OK(append_range(&late, &storage, storage.nr_bytes / SECTOR_SIZE / 2,
+	ASSERT_OK(append_range(&late, &storage,
+			       (EDGE_BYTES + storage.nr_bytes / 2) / SECTOR_SIZE,
 			       MIB / SECTOR_SIZE));
 	snapshot_take(&late);
 	EXPECT(fill_direct(other.path, 0x22, MIB / 2, 0));
@@ -265,7 +268,7 @@ static void test_module_unloads(void)
 {
 	struct snapshot snapshot;
 
-	take(&snapshot, storage.nr_bytes / SECTOR_SIZE);
+	take(&snapshot, (storage.nr_bytes - EDGE_BYTES) / SECTOR_SIZE);
 	load_start();
 	sleep_ms(LOAD_MS / 2);
 	ctl_tear_down();
