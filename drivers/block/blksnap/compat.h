@@ -56,9 +56,9 @@ struct bdev_ref {
 /*
  * bdev_ref_open() - open a block device by number
  *
- * With a @holder, nobody else can claim the device until it is closed: the same holder may
- * open it several times.  With NULL it is shared with other openers, as an origin is, which
- * is mounted while it is snapshotted.
+ * With a @holder the device is claimed until it is closed; the same holder may open it
+ * several times.  With NULL it is shared with other openers: an origin is mounted while it
+ * is snapshotted.
  *
  * Return: 0, or what opening the device returned (-ENXIO, -ENODEV, -EACCES..., -EBUSY if
  *	   somebody else holds it).

@@ -46,7 +46,7 @@
 #define SNAPSHOT_IO_TIMEOUT (HZ / 2)
 #define SNAPSHOT_END_TIMEOUT (5 * HZ)
 
-/* How often a file is looked at that somebody is at work on. */
+/* How long to wait before the next try to lock a file that is in use. */
 #define SNAPSHOT_PIN_INTERVAL (HZ / 100 + 1)
 
 /* Protects the list, the states, and all sets of storage ranges. */
@@ -486,8 +486,8 @@ out_put:
  * @count:	how many; 0 changes nothing
  *
  * Each snapshot that stores on the device keeps it open for writing until it has
- * ended, and claimed if nobody else had it, see storage_device.c.  The device may be
- * mounted.
+ * ended, and claims it unless somebody else has, see storage_device.c.  The device may
+ * be mounted.
  *
  * Return: 0; -ESRCH if there is no such snapshot; -ENODEV, -ENXIO or another error of
  *	   opening the device; -EROFS if it is read-only; -EINVAL if it is an image,
@@ -540,7 +540,7 @@ static int snapshot_add_pin(struct snapshot *snapshot, struct file *file)
 	return ret;
 }
 
-/* While somebody is at work on the file, the snapshot can be destroyed. */
+/* Waits without the snapshot's lock, so that the snapshot can be destroyed meanwhile. */
 static int snapshot_add_pin_when_free(struct snapshot *snapshot, struct file *file)
 {
 	int ret;

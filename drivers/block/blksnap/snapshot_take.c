@@ -267,8 +267,8 @@ static void snapshot_shut_down_engines(struct snapshot *snapshot)
 }
 
 /*
- * Image I/O fails now, but the engines still see the writes.  The one who destroys the
- * snapshot waits for this: after that the origins are to be free.
+ * Image I/O fails now, but the engines still see the writes.  Destroying waits for this,
+ * because its caller expects the origins to be free afterwards.
  */
 static void snapshot_wait_discarded(struct snapshot *snapshot)
 {

@@ -2,10 +2,10 @@
 /*
  * Devices with storage of a snapshot on them
  *
- * A device that nobody else has claimed is claimed by the module, for all snapshots
- * together: then it can be neither mounted nor formatted, and becomes part of nothing
- * else.  One that is in use already, by the filesystem whose file is the storage for
- * instance, is shared.  So is an origin of the snapshot, which may be mounted at any time.
+ * The module claims a device, once for all snapshots, unless somebody else has claimed it.
+ * Then nobody can mount it, format it, or make it part of another device.  A device that is
+ * in use already, by the filesystem whose file is the storage for instance, is shared.  So
+ * is an origin of the snapshot, which may be mounted at any time.
  *
  * What is refused here has its reason in the log.
  *
@@ -91,7 +91,7 @@ static bool snapshot_has_origin_on_dev(struct snapshot *snapshot, dev_t dev)
 	struct bdev_ref ref;
 	bool is_found;
 
-	/* One that is in the way of nobody, as it cannot be opened, is not asked. */
+	/* If it cannot be opened, a store that gets there is still found by cow_hold(). */
 	if (bdev_ref_open(&ref, dev, false, NULL))
 		return false;
 	is_found = snapshot_has_origin_on(snapshot, ref.bdev, false);
@@ -131,7 +131,7 @@ static int snapshot_check_stack(struct snapshot *snapshot, dev_t dev)
 	return ret;
 }
 
-/* Claims an open device unless somebody else has done so. */
+/* Claims an open device, or leaves it shared if somebody else has claimed it. */
 static int storage_device_claim(struct storage_device *device)
 {
 	struct bdev_ref claimed;
