@@ -141,16 +141,20 @@ kill_a_backup()
 	wait "$pid" 2>/dev/null
 }
 
+# has_images ID - of another snapshot than this one, which may be about to go
 has_images()
 {
-	[[ -e /sys/block/blksnap-image0/blksnap/snapshot &&
-	   $(</sys/block/blksnap-image0/blksnap/snapshot) != "$1" ]]
+	local now
+
+	now=$(cat /sys/block/blksnap-image0/blksnap/snapshot 2>/dev/null)
+	[[ $now && $now != "$1" ]]
 }
 
+# checksum DEVICE - of what is on the disk.  The cache of a device that is mounted may hold
+# something else: a block of metadata as it was before a file got it.
 checksum()
 {
-	blockdev --flushbufs "$1"
-	sha256sum <"$1" | cut -d ' ' -f 1
+	dd if="$1" bs=1M iflag=direct 2>/dev/null | sha256sum | cut -d ' ' -f 1
 }
 
 # remember_disks - nothing changes from the checksums to the images
@@ -239,6 +243,15 @@ restore_one()
 		fail "$2 of point $1 is not what it was"
 }
 
+newest_is_whole()
+{
+	local disk
+
+	for disk in "${names[@]}"; do
+		restore_one "${points[-1]}" "$disk" || return
+	done
+}
+
 restore_at_random()
 {
 	local nr=${points[RANDOM % ${#points[@]}]} disk=${names[RANDOM % 3]}
@@ -272,6 +285,7 @@ one_round()
 	kill_a_backup
 	back_up_at_work || { stop_work; return 1; }
 	stop_work
+	newest_is_whole || return
 	report_sizes || return
 	(($1 % 4)) || prune || return
 	(($1 % 6)) || load_anew || return
