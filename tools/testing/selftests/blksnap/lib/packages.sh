@@ -523,6 +523,9 @@ pkg_need_check()
 	# To read what is exported for them: 20 MB to download, no service.
 	pkg_need rbd ceph-common
 	pkg_need bmaptool bmap-tools
+	# Whose repositories backups are taken to.
+	pkg_need restic restic
+	pkg_need borg borgbackup
 	# Of an example in the manual page.
 	pkg_need jq jq
 	pkg_need sparse sparse
