@@ -236,6 +236,8 @@ int main(int argc, char **argv)
 	ret = take_leading_options(&cl);
 	if (!ret)
 		ret = run(&cl);
+	if (ret == CMDLINE_STOP)
+		ret = EXIT_OK;
 	if ((fflush(stdout) || ferror(stdout)) && ret == EXIT_OK)
 		ret = fail_errno(errno, "cannot write the result");
 	return ret;

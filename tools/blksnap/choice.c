@@ -4,23 +4,6 @@
  */
 #include "choice.h"
 #include "message.h"
-#include "parse.h"
-
-/**
- * choice_parse_point() - take the argument of --point
- * @choice:	gets it
- * @text:	the argument
- *
- * Return: EXIT_OK, or EXIT_USAGE after a message.
- */
-int choice_parse_point(struct choice *choice, const char *text)
-{
-	if (!parse_u64(text, UINT32_MAX, &choice->number) || !choice->number)
-		return fail(EXIT_USAGE,
-			    "--point '%s': must be the number of a point as 'blksnap list' prints it",
-			    text);
-	return EXIT_OK;
-}
 
 static int find_point(struct choice *choice, const struct catalogue *catalogue)
 {

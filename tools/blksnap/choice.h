@@ -15,7 +15,6 @@ struct choice {
 	const struct catalogue_disk *disk;
 };
 
-int choice_parse_point(struct choice *choice, const char *text);
 int choice_find(struct choice *choice, const struct catalogue *catalogue);
 
 #endif /* CHOICE_H */

@@ -14,21 +14,9 @@
 #include "device.h"
 #include "keeper.h"
 #include "message.h"
+#include "option.h"
 #include "output.h"
-#include "parse.h"
 #include "util.h"
-
-enum {
-	OPT_TO = OPT_OWN,
-	OPT_SOURCE_NAME,
-	OPT_STORAGE,
-	OPT_STORAGE_SIZE,
-	OPT_LIMIT,
-	OPT_COMPRESS,
-	OPT_FULL,
-	OPT_INCREMENTAL_ONLY,
-	OPT_QUIET,
-};
 
 struct options {
 	const char *to;
@@ -38,74 +26,30 @@ struct options {
 	struct progress progress;
 };
 
-static int take_option(struct options *o, int option)
-{
-	switch (option) {
-	case OPT_TO:
-		o->to = optarg;
-		return EXIT_OK;
-	case OPT_SOURCE_NAME:
-		o->source = optarg;
-		return EXIT_OK;
-	case OPT_STORAGE:
-		o->keeper.storage = optarg;
-		return EXIT_OK;
-	case OPT_STORAGE_SIZE:
-		return parse_file_size("--storage-size", optarg,
-				       &o->keeper.size_bytes);
-	case OPT_LIMIT:
-		if (!parse_size(optarg, &o->progress.limit_bytes) ||
-		    !o->progress.limit_bytes)
-			return fail(EXIT_USAGE,
-				    "--limit '%s': must be a number of bytes per second, or have a suffix K, M, G or T",
-				    optarg);
-		return EXIT_OK;
-	case OPT_COMPRESS:
-		o->backup.compress = true;
-		return EXIT_OK;
-	case OPT_FULL:
-		o->backup.full = true;
-		return EXIT_OK;
-	case OPT_INCREMENTAL_ONLY:
-		o->backup.incremental_only = true;
-		return EXIT_OK;
-	default:
-		o->backup.quiet = true;
-		o->keeper.quiet = true;
-		o->progress.quiet = true;
-		return EXIT_OK;
-	}
-}
-
 static int parse_options(struct cmdline *cl, struct options *o)
 {
-	static const struct option options[] = {
-		{ "to", required_argument, NULL, OPT_TO },
-		{ "source-name", required_argument, NULL, OPT_SOURCE_NAME },
-		{ "storage", required_argument, NULL, OPT_STORAGE },
-		{ "storage-size", required_argument, NULL, OPT_STORAGE_SIZE },
-		{ "limit", required_argument, NULL, OPT_LIMIT },
-		{ "compress", no_argument, NULL, OPT_COMPRESS },
-		{ "full", no_argument, NULL, OPT_FULL },
-		{ "incremental-only", no_argument, NULL, OPT_INCREMENTAL_ONLY },
-		{ "quiet", no_argument, NULL, OPT_QUIET },
+	const struct cmdline_option options[] = {
+		{ "to", option_text, &o->to },
+		{ "source-name", option_text, &o->source },
+		{ "storage", option_text, &o->keeper.storage },
+		{ "storage-size", option_file_size, &o->keeper.size_bytes },
+		{ "limit", option_rate, &o->progress.limit_bytes },
+		{ "compress", NULL, &o->backup.compress },
+		{ "full", NULL, &o->backup.full },
+		{ "incremental-only", NULL, &o->backup.incremental_only },
+		{ "quiet", NULL, &o->progress.quiet },
 		{ 0 }
 	};
-	int option, ret = EXIT_OK;
+	int ret = cmdline_parse(cl, options, 1, INT32_MAX);
 
-	while (!ret && (option = cmdline_next(cl, options)) != CMDLINE_END) {
-		if (option == CMDLINE_STOP)
-			return CMDLINE_STOP;
-		ret = take_option(o, option);
-	}
-	if (!ret)
-		ret = cmdline_check_args(cl, 1, INT32_MAX);
 	if (!ret && !o->to)
 		ret = fail(EXIT_USAGE,
 			   "backup: --to is missing; it takes the folder for the backups");
 	if (!ret && o->backup.full && o->backup.incremental_only)
 		ret = fail(EXIT_USAGE,
 			   "--full and --incremental-only exclude each other");
+	o->backup.quiet = o->progress.quiet;
+	o->keeper.quiet = o->progress.quiet;
 	return ret;
 }
 
@@ -281,8 +225,6 @@ static int run_backup(struct cmdline *cl)
 	int ret;
 
 	ret = parse_options(cl, &options);
-	if (ret == CMDLINE_STOP)
-		return cl->exit_code;
 	if (!ret)
 		ret = device_parse_list(cl->argv, cl->argc, &devs);
 	if (ret)

@@ -14,15 +14,10 @@
 #include "commands.h"
 #include "device.h"
 #include "message.h"
+#include "option.h"
 #include "output.h"
 #include "parse.h"
 #include "util.h"
-
-enum {
-	OPT_OUTPUT = OPT_OWN,
-	OPT_SINCE,
-	OPT_GENERATION,
-};
 
 static int open_and_load(const char *text, struct blk_snap_dev dev,
 			 struct cbt *cbt)
@@ -74,21 +69,16 @@ static void print_map_state(const struct cbt *cbt, const char *path,
 
 static int run_cbt_read(struct cmdline *cl)
 {
-	static const struct option options[] = {
-		{ "output", required_argument, NULL, OPT_OUTPUT },
+	const char *path = NULL;
+	const struct cmdline_option options[] = {
+		{ "output", option_text, &path },
 		{ 0 }
 	};
-	const char *path = NULL;
 	struct cbt cbt = { 0 };
 	struct blk_snap_dev dev;
-	int option, ret;
+	int ret;
 
-	while ((option = cmdline_next(cl, options)) != CMDLINE_END) {
-		if (option == CMDLINE_STOP)
-			return cl->exit_code;
-		path = optarg;
-	}
-	ret = cmdline_check_args(cl, 1, 1);
+	ret = cmdline_parse(cl, options, 1, 1);
 	if (ret)
 		return ret;
 	if (!path && cl->json)
@@ -213,44 +203,53 @@ static int list_extents(const struct cmdline *cl, const struct cbt *cbt,
 	return ret;
 }
 
+struct extents_options {
+	uint64_t since;
+	bool has_since;
+	struct blk_snap_uuid generation;
+	bool has_generation;
+};
+
+static int take_since(const char *name, const char *text, void *to)
+{
+	struct extents_options *eo = to;
+
+	if (!parse_u64(text, UINT8_MAX, &eo->since))
+		return fail(EXIT_USAGE,
+			    "--%s '%s': must be the number of a snapshot, 0 to 255",
+			    name, text);
+	eo->has_since = true;
+	return EXIT_OK;
+}
+
+static int take_generation(const char *name, const char *text, void *to)
+{
+	struct extents_options *eo = to;
+
+	if (!parse_uuid(text, &eo->generation))
+		return fail(EXIT_USAGE,
+			    "--%s '%s': must be a UUID as 'blksnap tracker list' prints it",
+			    name, text);
+	eo->has_generation = true;
+	return EXIT_OK;
+}
+
 static int run_cbt_extents(struct cmdline *cl)
 {
-	static const struct option options[] = {
-		{ "since", required_argument, NULL, OPT_SINCE },
-		{ "generation", required_argument, NULL, OPT_GENERATION },
+	struct extents_options eo = { 0 };
+	const struct cmdline_option options[] = {
+		{ "since", take_since, &eo },
+		{ "generation", take_generation, &eo },
 		{ 0 }
 	};
-	struct blk_snap_uuid generation;
-	bool has_since = false, has_generation = false;
 	struct cbt cbt = { 0 };
 	struct blk_snap_dev dev;
-	uint64_t since = 0;
-	int option, ret;
+	int ret;
 
-	while ((option = cmdline_next(cl, options)) != CMDLINE_END) {
-		switch (option) {
-		case OPT_SINCE:
-			if (!parse_u64(optarg, UINT8_MAX, &since))
-				return fail(EXIT_USAGE,
-					    "--since '%s': must be the number of a snapshot, 0 to 255",
-					    optarg);
-			has_since = true;
-			break;
-		case OPT_GENERATION:
-			if (!parse_uuid(optarg, &generation))
-				return fail(EXIT_USAGE,
-					    "--generation '%s': must be a UUID as 'blksnap tracker list' prints it",
-					    optarg);
-			has_generation = true;
-			break;
-		default:
-			return cl->exit_code;
-		}
-	}
-	ret = cmdline_check_args(cl, 1, 1);
+	ret = cmdline_parse(cl, options, 1, 1);
 	if (ret)
 		return ret;
-	if (!has_since)
+	if (!eo.has_since)
 		return fail(EXIT_USAGE,
 			    "cbt extents: --since is missing; it takes the number of a snapshot, 0 to 255");
 	ret = device_parse(cl->argv[0], &dev);
@@ -258,10 +257,10 @@ static int run_cbt_extents(struct cmdline *cl)
 		ret = open_and_load(cl->argv[0], dev, &cbt);
 	if (ret)
 		return ret;
-	ret = check_since(&cbt, cl->argv[0], since,
-			  has_generation ? &generation : NULL);
+	ret = check_since(&cbt, cl->argv[0], eo.since,
+			  eo.has_generation ? &eo.generation : NULL);
 	if (!ret)
-		ret = list_extents(cl, &cbt, since);
+		ret = list_extents(cl, &cbt, eo.since);
 	cbt_free(&cbt);
 	return ret;
 }
@@ -311,9 +310,7 @@ static int run_cbt_mark(struct cmdline *cl)
 	struct blk_snap_dev dev;
 	int fd, ret;
 
-	if (cmdline_no_options(cl) == CMDLINE_STOP)
-		return cl->exit_code;
-	ret = cmdline_check_args(cl, 2, INT32_MAX);
+	ret = cmdline_parse(cl, NULL, 2, INT32_MAX);
 	if (!ret)
 		ret = device_parse(cl->argv[0], &dev);
 	if (!ret)

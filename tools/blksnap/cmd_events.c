@@ -19,11 +19,6 @@
 #define NSEC_PER_SEC 1000000000LL
 #define NSEC_PER_MSEC 1000000LL
 
-enum {
-	OPT_TIMEOUT = OPT_OWN,
-	OPT_FOLLOW,
-};
-
 static int64_t now_ns(void)
 {
 	struct timespec now;
@@ -156,44 +151,30 @@ static int print_events(int fd, const struct blk_snap_uuid *id,
 	return EXIT_OK;
 }
 
-static int parse_events_options(struct cmdline *cl, struct events_options *eo,
-				struct blk_snap_uuid *id)
+static int take_timeout(const char *name, const char *text, void *to)
 {
-	static const struct option options[] = {
-		{ "timeout", required_argument, NULL, OPT_TIMEOUT },
-		{ "follow", no_argument, NULL, OPT_FOLLOW },
-		{ 0 }
-	};
-	int option;
+	struct events_options *eo = to;
 
-	while ((option = cmdline_next(cl, options)) != CMDLINE_END) {
-		switch (option) {
-		case OPT_TIMEOUT:
-			if (!parse_u64(optarg, UINT32_MAX, &eo->timeout_ms))
-				return fail(EXIT_USAGE,
-					    "--timeout '%s': must be a number of milliseconds, 0 to 4294967295",
-					    optarg);
-			eo->has_timeout = true;
-			break;
-		case OPT_FOLLOW:
-			eo->follow = true;
-			break;
-		default:
-			return CMDLINE_STOP;
-		}
-	}
-	return take_id_argument(cl, id);
+	if (!parse_u64(text, UINT32_MAX, &eo->timeout_ms))
+		return fail(EXIT_USAGE,
+			    "--%s '%s': must be a number of milliseconds, 0 to 4294967295",
+			    name, text);
+	eo->has_timeout = true;
+	return EXIT_OK;
 }
 
 static int run_events(struct cmdline *cl)
 {
 	struct events_options eo = { 0 };
+	const struct cmdline_option options[] = {
+		{ "timeout", take_timeout, &eo },
+		{ "follow", NULL, &eo.follow },
+		{ 0 }
+	};
 	struct blk_snap_uuid id;
 	int fd, ret;
 
-	ret = parse_events_options(cl, &eo, &id);
-	if (ret == CMDLINE_STOP)
-		return cl->exit_code;
+	ret = parse_with_id(cl, options, &id);
 	if (!ret)
 		ret = open_module(&fd);
 	if (ret)

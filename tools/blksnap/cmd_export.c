@@ -12,18 +12,8 @@
 #include "commands.h"
 #include "export.h"
 #include "message.h"
-#include "parse.h"
+#include "option.h"
 #include "util.h"
-
-enum {
-	OPT_FROM = OPT_OWN,
-	OPT_FORMAT,
-	OPT_SOURCE_NAME,
-	OPT_POINT,
-	OPT_DISK,
-	OPT_SINCE,
-	OPT_QUIET,
-};
 
 static const struct format {
 	const char *name;
@@ -45,52 +35,34 @@ struct options {
 	struct progress progress;
 };
 
-static int take_format(struct options *o)
+static int take_format(const char *name, const char *text, void *to)
 {
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(formats); i++) {
-		if (!strcmp(formats[i].name, optarg)) {
-			o->format = &formats[i];
+		if (!strcmp(formats[i].name, text)) {
+			*(const struct format **)to = &formats[i];
 			return EXIT_OK;
 		}
 	}
 	return fail(EXIT_USAGE,
-		    "--format '%s': must be json, ranges, bmap or rbd-diff",
-		    optarg);
+		    "--%s '%s': must be json, ranges, bmap or rbd-diff", name,
+		    text);
 }
 
-static int take_option(struct options *o, int option)
+static int parse_options(struct cmdline *cl, struct options *o)
 {
-	switch (option) {
-	case OPT_FROM:
-		o->from = optarg;
-		return EXIT_OK;
-	case OPT_FORMAT:
-		return take_format(o);
-	case OPT_SOURCE_NAME:
-		o->source = optarg;
-		return EXIT_OK;
-	case OPT_POINT:
-		return choice_parse_point(&o->choice, optarg);
-	case OPT_DISK:
-		o->choice.name = optarg;
-		return EXIT_OK;
-	case OPT_SINCE:
-		if (parse_u64(optarg, UINT32_MAX, &o->since) && o->since)
-			return EXIT_OK;
-		return fail(EXIT_USAGE,
-			    "--since '%s': must be the number of a point as 'blksnap list' prints it",
-			    optarg);
-	default:
-		o->progress.quiet = true;
-		return EXIT_OK;
-	}
-}
-
-static int check_options(const struct cmdline *cl, const struct options *o)
-{
-	int ret = cmdline_check_args(cl, 0, 0);
+	const struct cmdline_option options[] = {
+		{ "from", option_text, &o->from },
+		{ "format", take_format, &o->format },
+		{ "source-name", option_text, &o->source },
+		{ "point", option_point, &o->choice.number },
+		{ "disk", option_text, &o->choice.name },
+		{ "since", option_point, &o->since },
+		{ "quiet", NULL, &o->progress.quiet },
+		{ 0 }
+	};
+	int ret = cmdline_parse(cl, options, 0, 0);
 
 	if (!ret && !o->from)
 		ret = fail(EXIT_USAGE,
@@ -103,28 +75,6 @@ static int check_options(const struct cmdline *cl, const struct options *o)
 			   "export: %s is not for a terminal; redirect it to a file or a program",
 			   o->format->name);
 	return ret;
-}
-
-static int parse_options(struct cmdline *cl, struct options *o)
-{
-	static const struct option options[] = {
-		{ "from", required_argument, NULL, OPT_FROM },
-		{ "format", required_argument, NULL, OPT_FORMAT },
-		{ "source-name", required_argument, NULL, OPT_SOURCE_NAME },
-		{ "point", required_argument, NULL, OPT_POINT },
-		{ "disk", required_argument, NULL, OPT_DISK },
-		{ "since", required_argument, NULL, OPT_SINCE },
-		{ "quiet", no_argument, NULL, OPT_QUIET },
-		{ 0 }
-	};
-	int option, ret = EXIT_OK;
-
-	while (!ret && (option = cmdline_next(cl, options)) != CMDLINE_END) {
-		if (option == CMDLINE_STOP)
-			return CMDLINE_STOP;
-		ret = take_option(o, option);
-	}
-	return ret ? ret : check_options(cl, o);
 }
 
 /* The lowest layer that is not part of the base. */
@@ -187,7 +137,7 @@ static int run_export(struct cmdline *cl)
 
 	ret = parse_options(cl, &o);
 	if (ret)
-		return ret == CMDLINE_STOP ? cl->exit_code : ret;
+		return ret;
 	interruption_prepare();
 	ret = catalogue_open(&catalogue, o.from, o.source, CATALOGUE_READ);
 	if (!ret)

@@ -15,14 +15,9 @@
 #include "foreground.h"
 #include "keeper.h"
 #include "message.h"
+#include "option.h"
 #include "parse.h"
 #include "util.h"
-
-enum {
-	OPT_STORAGE = OPT_OWN,
-	OPT_STORAGE_SIZE,
-	OPT_QUIET,
-};
 
 /* Variables of each device: origin, image, frozen; and those of all. */
 #define VARIABLES_OF_DEVICE 3
@@ -30,26 +25,14 @@ enum {
 
 static int parse_options(struct cmdline *cl, struct keeper_options *o)
 {
-	static const struct option options[] = {
-		{ "storage", required_argument, NULL, OPT_STORAGE },
-		{ "storage-size", required_argument, NULL, OPT_STORAGE_SIZE },
-		{ "quiet", no_argument, NULL, OPT_QUIET },
+	const struct cmdline_option options[] = {
+		{ "storage", option_text, &o->storage },
+		{ "storage-size", option_file_size, &o->size_bytes },
+		{ "quiet", NULL, &o->quiet },
 		{ 0 }
 	};
-	int option, ret = EXIT_OK;
 
-	while (!ret && (option = cmdline_next(cl, options)) != CMDLINE_END) {
-		if (option == CMDLINE_STOP)
-			return CMDLINE_STOP;
-		if (option == OPT_STORAGE)
-			o->storage = optarg;
-		else if (option == OPT_STORAGE_SIZE)
-			ret = parse_file_size("--storage-size", optarg,
-					      &o->size_bytes);
-		else
-			o->quiet = true;
-	}
-	return ret ? ret : cmdline_check_args(cl, 1, INT32_MAX);
+	return cmdline_parse(cl, options, 1, INT32_MAX);
 }
 
 /* The options of the command are not ours, so it is taken away first. */
@@ -216,7 +199,7 @@ static int run_hold(struct cmdline *cl)
 
 	ret = parse_options(cl, &options);
 	if (ret)
-		return ret == CMDLINE_STOP ? cl->exit_code : ret;
+		return ret;
 	if (!command || !*command)
 		return fail(EXIT_USAGE,
 			    "hold: the command is missing; it stands behind '--', as in: blksnap hold /dev/vda1 -- dd ...");

@@ -10,16 +10,11 @@
 
 #include "commands.h"
 #include "message.h"
+#include "option.h"
 #include "output.h"
 #include "rbd_diff.h"
 #include "restore.h"
 #include "util.h"
-
-enum {
-	OPT_FORMAT = OPT_OWN,
-	OPT_FORCE,
-	OPT_QUIET,
-};
 
 struct options {
 	const char *format;
@@ -29,31 +24,21 @@ struct options {
 
 static int parse_options(struct cmdline *cl, struct options *o)
 {
-	static const struct option options[] = {
-		{ "format", required_argument, NULL, OPT_FORMAT },
-		{ "force", no_argument, NULL, OPT_FORCE },
-		{ "quiet", no_argument, NULL, OPT_QUIET },
+	const struct cmdline_option options[] = {
+		{ "format", option_text, &o->format },
+		{ "force", NULL, &o->force },
+		{ "quiet", NULL, &o->progress.quiet },
 		{ 0 }
 	};
-	int option;
+	int ret = cmdline_parse(cl, options, 1, 1);
 
-	while ((option = cmdline_next(cl, options)) != CMDLINE_END) {
-		if (option == CMDLINE_STOP)
-			return CMDLINE_STOP;
-		if (option == OPT_FORMAT)
-			o->format = optarg;
-		else if (option == OPT_FORCE)
-			o->force = true;
-		else
-			o->progress.quiet = true;
-	}
-	if (!o->format)
-		return fail(EXIT_USAGE,
-			    "import: --format is missing; it takes rbd-diff");
-	if (strcmp(o->format, "rbd-diff"))
-		return fail(EXIT_USAGE, "--format '%s': must be rbd-diff",
-			    o->format);
-	return cmdline_check_args(cl, 1, 1);
+	if (!ret && !o->format)
+		ret = fail(EXIT_USAGE,
+			   "import: --format is missing; it takes rbd-diff");
+	if (!ret && strcmp(o->format, "rbd-diff"))
+		ret = fail(EXIT_USAGE, "--format '%s': must be rbd-diff",
+			   o->format);
+	return ret;
 }
 
 /* What lies between the records of a diff of all of the disk is zero. */
@@ -183,7 +168,7 @@ static int run_import(struct cmdline *cl)
 
 	ret = parse_options(cl, &o);
 	if (ret)
-		return ret == CMDLINE_STOP ? cl->exit_code : ret;
+		return ret;
 	umask(077);
 	interruption_prepare();
 	return import(&o, cl);

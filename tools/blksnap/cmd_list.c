@@ -176,9 +176,7 @@ static int run_list(struct cmdline *cl)
 	unsigned int nr_ids;
 	int fd, ret;
 
-	if (cmdline_no_options(cl) == CMDLINE_STOP)
-		return cl->exit_code;
-	ret = cmdline_check_args(cl, 0, 0);
+	ret = cmdline_parse(cl, NULL, 0, 0);
 	if (!ret)
 		ret = open_module(&fd);
 	if (ret)
@@ -231,9 +229,7 @@ static int run_images(struct cmdline *cl)
 	unsigned int nr_images;
 	int fd, ret;
 
-	if (cmdline_no_options(cl) == CMDLINE_STOP)
-		return cl->exit_code;
-	ret = take_id_argument(cl, &id);
+	ret = parse_with_id(cl, NULL, &id);
 	if (!ret)
 		ret = open_module(&fd);
 	if (ret)

@@ -16,63 +16,18 @@
 #include "device.h"
 #include "message.h"
 #include "mounting.h"
+#include "option.h"
 #include "output.h"
-#include "parse.h"
 #include "progress.h"
 #include "util.h"
-
-enum {
-	OPT_FROM = OPT_OWN,
-	OPT_SOURCE_NAME,
-	OPT_POINT,
-	OPT_DISK,
-	OPT_PARTITION,
-	OPT_WRITABLE,
-};
-
-/* More than any partition table has. */
-#define PARTITION_MAX 65535
 
 struct options {
 	const char *from;	/* NULL for an image */
 	const char *source;
 	struct choice choice;
+	uint64_t partition;	/* 0 for the only one or the whole disk */
 	struct mounting mounting;
 };
-
-static int take_partition(struct mounting *mounting)
-{
-	uint64_t number;
-
-	if (!parse_u64(optarg, PARTITION_MAX, &number) || !number)
-		return fail(EXIT_USAGE,
-			    "--partition '%s': must be a number from 1 on",
-			    optarg);
-	mounting->partition = number;
-	return EXIT_OK;
-}
-
-static int take_option(struct options *o, int option)
-{
-	switch (option) {
-	case OPT_FROM:
-		o->from = optarg;
-		break;
-	case OPT_SOURCE_NAME:
-		o->source = optarg;
-		break;
-	case OPT_POINT:
-		return choice_parse_point(&o->choice, optarg);
-	case OPT_DISK:
-		o->choice.name = optarg;
-		break;
-	case OPT_PARTITION:
-		return take_partition(&o->mounting);
-	default:
-		o->mounting.writable = true;
-	}
-	return EXIT_OK;
-}
 
 static int check_options(const struct cmdline *cl, const struct options *o)
 {
@@ -95,22 +50,18 @@ static int check_options(const struct cmdline *cl, const struct options *o)
 
 static int parse_options(struct cmdline *cl, struct options *o)
 {
-	static const struct option options[] = {
-		{ "from", required_argument, NULL, OPT_FROM },
-		{ "source-name", required_argument, NULL, OPT_SOURCE_NAME },
-		{ "point", required_argument, NULL, OPT_POINT },
-		{ "disk", required_argument, NULL, OPT_DISK },
-		{ "partition", required_argument, NULL, OPT_PARTITION },
-		{ "writable", no_argument, NULL, OPT_WRITABLE },
+	const struct cmdline_option options[] = {
+		{ "from", option_text, &o->from },
+		{ "source-name", option_text, &o->source },
+		{ "point", option_point, &o->choice.number },
+		{ "disk", option_text, &o->choice.name },
+		{ "partition", option_count, &o->partition },
+		{ "writable", NULL, &o->mounting.writable },
 		{ 0 }
 	};
-	int option, ret = EXIT_OK;
+	int ret = cmdline_parse(cl, options, 0, INT32_MAX);
 
-	while (!ret && (option = cmdline_next(cl, options)) != CMDLINE_END) {
-		if (option == CMDLINE_STOP)
-			return CMDLINE_STOP;
-		ret = take_option(o, option);
-	}
+	o->mounting.partition = o->partition;
 	return ret ? ret : check_options(cl, o);
 }
 
@@ -259,7 +210,7 @@ static int run_mount(struct cmdline *cl)
 
 	ret = parse_options(cl, &o);
 	if (ret)
-		return ret == CMDLINE_STOP ? cl->exit_code : ret;
+		return ret;
 	interruption_prepare();
 	return o.from ? mount_backup(&o, cl) : mount_image(&o, cl);
 }
@@ -322,10 +273,7 @@ static int run_umount(struct cmdline *cl)
 	char place[PATH_MAX];
 	int ret;
 
-	ret = cmdline_no_options(cl);
-	if (ret == CMDLINE_STOP)
-		return cl->exit_code;
-	ret = cmdline_check_args(cl, 1, 1);
+	ret = cmdline_parse(cl, NULL, 1, 1);
 	if (!ret)
 		ret = find_mount_point(cl->argv[0], place);
 	if (!ret)

@@ -10,12 +10,9 @@
 #include "catalogue.h"
 #include "commands.h"
 #include "message.h"
+#include "option.h"
 #include "output.h"
 #include "util.h"
-
-enum {
-	OPT_SOURCE_NAME = OPT_OWN,
-};
 
 static void add_row(struct json_object *rows, const struct catalogue *catalogue,
 		    const struct catalogue_point *point,
@@ -69,20 +66,15 @@ static void print_points(const struct catalogue *catalogue,
 
 static int run_list(struct cmdline *cl)
 {
-	static const struct option options[] = {
-		{ "source-name", required_argument, NULL, OPT_SOURCE_NAME },
+	const char *source = NULL;
+	const struct cmdline_option options[] = {
+		{ "source-name", option_text, &source },
 		{ 0 }
 	};
 	struct catalogue catalogue;
-	const char *source = NULL;
-	int option, ret;
+	int ret;
 
-	while ((option = cmdline_next(cl, options)) != CMDLINE_END) {
-		if (option == CMDLINE_STOP)
-			return cl->exit_code;
-		source = optarg;
-	}
-	ret = cmdline_check_args(cl, 1, 1);
+	ret = cmdline_parse(cl, options, 1, 1);
 	if (ret)
 		return ret;
 	ret = catalogue_open(&catalogue, cl->argv[0], source, CATALOGUE_LOOK);

@@ -10,19 +10,11 @@
 #include "catalogue.h"
 #include "commands.h"
 #include "message.h"
+#include "option.h"
 #include "output.h"
-#include "parse.h"
 #include "prune.h"
 #include "retention.h"
 #include "util.h"
-
-enum {
-	OPT_SOURCE_NAME = OPT_OWN,
-	OPT_DRY_RUN,
-	OPT_LIMIT,
-	OPT_QUIET,
-	OPT_KEEP,	/* and the rule; the last ones */
-};
 
 struct options {
 	const char *source;
@@ -31,70 +23,24 @@ struct options {
 	struct progress progress;
 };
 
-static int take_rule(struct options *o, enum retention_rule rule)
-{
-	uint64_t *count = &o->retention.count[rule];
-
-	if (parse_u64(optarg, UINT32_MAX, count) && *count)
-		return EXIT_OK;
-	return fail(EXIT_USAGE, "--keep-%s '%s': must be a number from 1 on",
-		    retention_rule_name(rule), optarg);
-}
-
-static int take_option(struct options *o, int option)
-{
-	switch (option) {
-	case OPT_SOURCE_NAME:
-		o->source = optarg;
-		return EXIT_OK;
-	case OPT_DRY_RUN:
-		o->dry_run = true;
-		return EXIT_OK;
-	case OPT_LIMIT:
-		if (!parse_size(optarg, &o->progress.limit_bytes) ||
-		    !o->progress.limit_bytes)
-			return fail(EXIT_USAGE,
-				    "--limit '%s': must be a number of bytes per second, or have a suffix K, M, G or T",
-				    optarg);
-		return EXIT_OK;
-	case OPT_QUIET:
-		o->progress.quiet = true;
-		return EXIT_OK;
-	default:
-		return take_rule(o, option - OPT_KEEP);
-	}
-}
-
 static int parse_options(struct cmdline *cl, struct options *o)
 {
-	static const struct option options[] = {
-		{ "keep-last", required_argument, NULL,
-		  OPT_KEEP + RETENTION_LAST },
-		{ "keep-hourly", required_argument, NULL,
-		  OPT_KEEP + RETENTION_HOURLY },
-		{ "keep-daily", required_argument, NULL,
-		  OPT_KEEP + RETENTION_DAILY },
-		{ "keep-weekly", required_argument, NULL,
-		  OPT_KEEP + RETENTION_WEEKLY },
-		{ "keep-monthly", required_argument, NULL,
-		  OPT_KEEP + RETENTION_MONTHLY },
-		{ "keep-yearly", required_argument, NULL,
-		  OPT_KEEP + RETENTION_YEARLY },
-		{ "source-name", required_argument, NULL, OPT_SOURCE_NAME },
-		{ "dry-run", no_argument, NULL, OPT_DRY_RUN },
-		{ "limit", required_argument, NULL, OPT_LIMIT },
-		{ "quiet", no_argument, NULL, OPT_QUIET },
+	uint64_t *keep = o->retention.count;
+	const struct cmdline_option options[] = {
+		{ "keep-last", option_count, &keep[RETENTION_LAST] },
+		{ "keep-hourly", option_count, &keep[RETENTION_HOURLY] },
+		{ "keep-daily", option_count, &keep[RETENTION_DAILY] },
+		{ "keep-weekly", option_count, &keep[RETENTION_WEEKLY] },
+		{ "keep-monthly", option_count, &keep[RETENTION_MONTHLY] },
+		{ "keep-yearly", option_count, &keep[RETENTION_YEARLY] },
+		{ "source-name", option_text, &o->source },
+		{ "dry-run", NULL, &o->dry_run },
+		{ "limit", option_rate, &o->progress.limit_bytes },
+		{ "quiet", NULL, &o->progress.quiet },
 		{ 0 }
 	};
-	int option, ret = EXIT_OK;
+	int ret = cmdline_parse(cl, options, 1, 1);
 
-	while (!ret && (option = cmdline_next(cl, options)) != CMDLINE_END) {
-		if (option == CMDLINE_STOP)
-			return CMDLINE_STOP;
-		ret = take_option(o, option);
-	}
-	if (!ret)
-		ret = cmdline_check_args(cl, 1, 1);
 	if (!ret && retention_is_empty(&o->retention))
 		ret = fail(EXIT_USAGE,
 			   "prune: say what to keep, for example --keep-last 7");
@@ -228,7 +174,7 @@ static int run_prune(struct cmdline *cl)
 
 	ret = parse_options(cl, &o);
 	if (ret)
-		return ret == CMDLINE_STOP ? cl->exit_code : ret;
+		return ret;
 	umask(077);
 	interruption_prepare();
 	ret = catalogue_open(&catalogue, cl->argv[0], o.source,

@@ -16,21 +16,10 @@
 #include "commands.h"
 #include "layer_stack.h"
 #include "message.h"
+#include "option.h"
 #include "output.h"
-#include "parse.h"
 #include "restore.h"
 #include "util.h"
-
-enum {
-	OPT_FROM = OPT_OWN,
-	OPT_SOURCE_NAME,
-	OPT_POINT,
-	OPT_DISK,
-	OPT_FORMAT,
-	OPT_FORCE,
-	OPT_LIMIT,
-	OPT_QUIET,
-};
 
 struct options {
 	const char *from;
@@ -41,65 +30,29 @@ struct options {
 	struct progress progress;
 };
 
-static int take_option(struct options *o, int option)
+static int take_format(const char *name, const char *text, void *to)
 {
-	switch (option) {
-	case OPT_FROM:
-		o->from = optarg;
-		break;
-	case OPT_SOURCE_NAME:
-		o->source = optarg;
-		break;
-	case OPT_POINT:
-		return choice_parse_point(&o->choice, optarg);
-	case OPT_DISK:
-		o->choice.name = optarg;
-		break;
-	case OPT_FORMAT:
-		o->format = optarg;
-		if (strcmp(optarg, "raw") && strcmp(optarg, "qcow2"))
-			return fail(EXIT_USAGE,
-				    "--format '%s': must be raw or qcow2",
-				    optarg);
-		break;
-	case OPT_FORCE:
-		o->force = true;
-		break;
-	case OPT_LIMIT:
-		if (!parse_size(optarg, &o->progress.limit_bytes) ||
-		    !o->progress.limit_bytes)
-			return fail(EXIT_USAGE,
-				    "--limit '%s': must be a number of bytes per second, or have a suffix K, M, G or T",
-				    optarg);
-		break;
-	default:
-		o->progress.quiet = true;
-	}
-	return EXIT_OK;
+	if (strcmp(text, "raw") && strcmp(text, "qcow2"))
+		return fail(EXIT_USAGE, "--%s '%s': must be raw or qcow2", name,
+			    text);
+	return option_text(name, text, to);
 }
 
 static int parse_options(struct cmdline *cl, struct options *o)
 {
-	static const struct option options[] = {
-		{ "from", required_argument, NULL, OPT_FROM },
-		{ "source-name", required_argument, NULL, OPT_SOURCE_NAME },
-		{ "point", required_argument, NULL, OPT_POINT },
-		{ "disk", required_argument, NULL, OPT_DISK },
-		{ "format", required_argument, NULL, OPT_FORMAT },
-		{ "force", no_argument, NULL, OPT_FORCE },
-		{ "limit", required_argument, NULL, OPT_LIMIT },
-		{ "quiet", no_argument, NULL, OPT_QUIET },
+	const struct cmdline_option options[] = {
+		{ "from", option_text, &o->from },
+		{ "source-name", option_text, &o->source },
+		{ "point", option_point, &o->choice.number },
+		{ "disk", option_text, &o->choice.name },
+		{ "format", take_format, &o->format },
+		{ "force", NULL, &o->force },
+		{ "limit", option_rate, &o->progress.limit_bytes },
+		{ "quiet", NULL, &o->progress.quiet },
 		{ 0 }
 	};
-	int option, ret = EXIT_OK;
+	int ret = cmdline_parse(cl, options, 1, 1);
 
-	while (!ret && (option = cmdline_next(cl, options)) != CMDLINE_END) {
-		if (option == CMDLINE_STOP)
-			return CMDLINE_STOP;
-		ret = take_option(o, option);
-	}
-	if (!ret)
-		ret = cmdline_check_args(cl, 1, 1);
 	if (!ret && !o->from)
 		ret = fail(EXIT_USAGE,
 			   "restore: --from is missing; it takes the folder of the backups");
@@ -205,7 +158,7 @@ static int run_restore(struct cmdline *cl)
 
 	ret = parse_options(cl, &o);
 	if (ret)
-		return ret == CMDLINE_STOP ? cl->exit_code : ret;
+		return ret;
 	umask(077);
 	interruption_prepare();
 	ret = catalogue_open(&catalogue, o.from, o.source, CATALOGUE_READ);

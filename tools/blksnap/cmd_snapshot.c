@@ -14,6 +14,7 @@
 #include "device.h"
 #include "holder.h"
 #include "message.h"
+#include "option.h"
 #include "output.h"
 #include "parse.h"
 #include "storage.h"
@@ -30,16 +31,6 @@ struct storage_options {
 	uint64_t offset_bytes;
 	uint64_t size_bytes;
 	struct storage storage;	/* --range until the storage is prepared */
-};
-
-enum {
-	OPT_DEVICE = OPT_OWN,
-	OPT_RANGE,
-	OPT_FILE,
-	OPT_OFFSET,
-	OPT_SIZE,
-	OPT_FORCE,
-	OPT_TAKE,
 };
 
 #define STORAGE_HELP \
@@ -70,15 +61,17 @@ static int parse_id(const char *text, struct blk_snap_uuid *id)
 }
 
 /**
- * take_id_argument() - find the snapshot that is the only argument of a command
- * @cl:		the options are taken off
- * @id:		the snapshot
+ * parse_with_id() - parse the arguments of a command that a snapshot is given to
+ * @cl:		the command line
+ * @options:	as for cmdline_parse()
+ * @id:		the snapshot, the only argument that is no option
  *
- * Return: EXIT_OK, or EXIT_USAGE after a message.
+ * Return: as cmdline_parse().
  */
-int take_id_argument(struct cmdline *cl, struct blk_snap_uuid *id)
+int parse_with_id(struct cmdline *cl, const struct cmdline_option *options,
+		  struct blk_snap_uuid *id)
 {
-	int ret = cmdline_check_args(cl, 1, 1);
+	int ret = cmdline_parse(cl, options, 1, 1);
 
 	return ret ? ret : parse_id(cl->argv[0], id);
 }
@@ -107,34 +100,49 @@ int check_snapshot_exists(int fd, const struct blk_snap_uuid *id,
 	return EXIT_OK;
 }
 
-static int storage_option(struct storage_options *so, int option)
+static int take_range(const char *name, const char *text, void *to)
 {
 	struct blk_snap_block_range range;
 
-	switch (option) {
-	case OPT_DEVICE:
-		so->device = optarg;
-		return EXIT_OK;
-	case OPT_RANGE:
-		if (!parse_range(optarg, &range))
-			return fail(EXIT_USAGE,
-				    "--range '%s': must be START:COUNT in sectors of 512 bytes, COUNT at least 1",
-				    optarg);
-		return storage_add_range(&so->storage, range.sector_offset,
-					 range.sector_count);
-	case OPT_FILE:
-		so->file = optarg;
-		return EXIT_OK;
-	case OPT_OFFSET:
-		so->has_offset = true;
-		return parse_file_size("--offset", optarg, &so->offset_bytes);
-	case OPT_SIZE:
-		so->has_size = true;
-		return parse_file_size("--size", optarg, &so->size_bytes);
-	default:
-		so->force = true;
-		return EXIT_OK;
-	}
+	if (!parse_range(text, &range))
+		return fail(EXIT_USAGE,
+			    "--%s '%s': must be START:COUNT in sectors of 512 bytes, COUNT at least 1",
+			    name, text);
+	return storage_add_range(to, range.sector_offset, range.sector_count);
+}
+
+static int take_offset(const char *name, const char *text, void *to)
+{
+	struct storage_options *so = to;
+
+	so->has_offset = true;
+	return option_file_size(name, text, &so->offset_bytes);
+}
+
+static int take_size(const char *name, const char *text, void *to)
+{
+	struct storage_options *so = to;
+
+	so->has_size = true;
+	return option_file_size(name, text, &so->size_bytes);
+}
+
+#define NR_STORAGE_OPTIONS 6
+
+/* Puts them at the beginning of a list. */
+static void list_storage_options(struct cmdline_option *list,
+				 struct storage_options *so)
+{
+	const struct cmdline_option options[NR_STORAGE_OPTIONS] = {
+		{ "device", option_text, &so->device },
+		{ "range", take_range, &so->storage },
+		{ "file", option_text, &so->file },
+		{ "offset", take_offset, so },
+		{ "size", take_size, so },
+		{ "force", NULL, &so->force },
+	};
+
+	memcpy(list, options, sizeof(options));
 }
 
 static bool has_storage(const struct storage_options *so)
@@ -233,28 +241,13 @@ struct create_options {
 
 static int parse_create_options(struct cmdline *cl, struct create_options *co)
 {
-	static const struct option options[] = {
-		{ "device", required_argument, NULL, OPT_DEVICE },
-		{ "range", required_argument, NULL, OPT_RANGE },
-		{ "file", required_argument, NULL, OPT_FILE },
-		{ "offset", required_argument, NULL, OPT_OFFSET },
-		{ "size", required_argument, NULL, OPT_SIZE },
-		{ "force", no_argument, NULL, OPT_FORCE },
-		{ "take", no_argument, NULL, OPT_TAKE },
-		{ 0 }
+	struct cmdline_option options[NR_STORAGE_OPTIONS + 2] = {
+		[NR_STORAGE_OPTIONS] = { "take", NULL, &co->take },
 	};
-	int option, ret = EXIT_OK;
+	int ret;
 
-	while (!ret && (option = cmdline_next(cl, options)) != CMDLINE_END) {
-		if (option == CMDLINE_STOP)
-			return CMDLINE_STOP;
-		if (option == OPT_TAKE)
-			co->take = true;
-		else
-			ret = storage_option(&co->so, option);
-	}
-	if (!ret)
-		ret = cmdline_check_args(cl, 1, INT32_MAX);
+	list_storage_options(options, &co->so);
+	ret = cmdline_parse(cl, options, 1, INT32_MAX);
 	if (!ret)
 		ret = check_storage_options(&co->so);
 	if (!ret && co->take && !has_storage(&co->so))
@@ -361,11 +354,9 @@ static int run_create(struct cmdline *cl)
 	int ret;
 
 	ret = parse_create_options(cl, &co);
-	if (ret == CMDLINE_STOP)
-		ret = cl->exit_code;
-	else if (!ret)
+	if (!ret)
 		ret = device_parse_list(cl->argv, cl->argc, &devs);
-	if (!ret && devs)
+	if (!ret)
 		ret = create_with_devices(cl, &co, devs);
 	free(devs);
 	storage_free(&co.so.storage);
@@ -423,24 +414,11 @@ static void print_appended(const struct storage *storage, bool json)
 static int parse_append_options(struct cmdline *cl, struct storage_options *so,
 				struct blk_snap_uuid *id)
 {
-	static const struct option options[] = {
-		{ "device", required_argument, NULL, OPT_DEVICE },
-		{ "range", required_argument, NULL, OPT_RANGE },
-		{ "file", required_argument, NULL, OPT_FILE },
-		{ "offset", required_argument, NULL, OPT_OFFSET },
-		{ "size", required_argument, NULL, OPT_SIZE },
-		{ "force", no_argument, NULL, OPT_FORCE },
-		{ 0 }
-	};
-	int option, ret = EXIT_OK;
+	struct cmdline_option options[NR_STORAGE_OPTIONS + 1] = { 0 };
+	int ret;
 
-	while (!ret && (option = cmdline_next(cl, options)) != CMDLINE_END) {
-		if (option == CMDLINE_STOP)
-			return CMDLINE_STOP;
-		ret = storage_option(so, option);
-	}
-	if (!ret)
-		ret = take_id_argument(cl, id);
+	list_storage_options(options, so);
+	ret = parse_with_id(cl, options, id);
 	if (!ret)
 		ret = check_storage_options(so);
 	if (!ret && !has_storage(so))
@@ -456,13 +434,10 @@ static int run_append(struct cmdline *cl)
 	int ret;
 
 	ret = parse_append_options(cl, &so, &id);
-	if (ret == CMDLINE_STOP) {
-		ret = cl->exit_code;
-	} else if (!ret) {
+	if (!ret)
 		ret = append_to_snapshot(&id, &so);
-		if (!ret)
-			print_appended(&so.storage, cl->json);
-	}
+	if (!ret)
+		print_appended(&so.storage, cl->json);
 	storage_free(&so.storage);
 	return ret;
 }
@@ -484,9 +459,7 @@ static int run_take(struct cmdline *cl)
 	struct blk_snap_uuid id;
 	int fd, ret;
 
-	if (cmdline_no_options(cl) == CMDLINE_STOP)
-		return cl->exit_code;
-	ret = take_id_argument(cl, &id);
+	ret = parse_with_id(cl, NULL, &id);
 	if (!ret)
 		ret = open_module(&fd);
 	if (ret)
@@ -512,9 +485,7 @@ static int run_destroy(struct cmdline *cl)
 	struct blk_snap_uuid id;
 	int fd, ret;
 
-	if (cmdline_no_options(cl) == CMDLINE_STOP)
-		return cl->exit_code;
-	ret = take_id_argument(cl, &id);
+	ret = parse_with_id(cl, NULL, &id);
 	if (!ret)
 		ret = open_module(&fd);
 	if (ret)

@@ -6,31 +6,9 @@
 
 #include "commands.h"
 #include "message.h"
+#include "option.h"
 #include "output.h"
-#include "parse.h"
 #include "util.h"
-
-enum {
-	OPT_SIZE = OPT_OWN,
-	OPT_FORCE,
-};
-
-/**
- * parse_file_size() - parse the argument of --size or --offset
- * @option:	which of them, for the message
- * @text:	the argument
- * @size_bytes:	a multiple of STORAGE_ALIGN_BYTES
- *
- * Return: EXIT_OK, or EXIT_USAGE after a message.
- */
-int parse_file_size(const char *option, const char *text, uint64_t *size_bytes)
-{
-	if (!parse_size(text, size_bytes) || *size_bytes % STORAGE_ALIGN_BYTES)
-		return fail(EXIT_USAGE,
-			    "%s '%s': must be a number of bytes or have a suffix K, M, G or T, and be a multiple of %uK",
-			    option, text, STORAGE_ALIGN_BYTES / 1024);
-	return EXIT_OK;
-}
 
 static void print_storage(const struct storage *storage,
 			  const struct cmdline *cl)
@@ -59,31 +37,17 @@ static void print_storage(const struct storage *storage,
 
 static int run_storage_reserve(struct cmdline *cl)
 {
-	static const struct option options[] = {
-		{ "size", required_argument, NULL, OPT_SIZE },
-		{ "force", no_argument, NULL, OPT_FORCE },
-		{ 0 }
-	};
 	struct storage storage = { 0 };
 	uint64_t size_bytes = 0;
 	bool force = false;
-	int option, ret;
+	const struct cmdline_option options[] = {
+		{ "size", option_file_size, &size_bytes },
+		{ "force", NULL, &force },
+		{ 0 }
+	};
+	int ret;
 
-	while ((option = cmdline_next(cl, options)) != CMDLINE_END) {
-		switch (option) {
-		case OPT_SIZE:
-			ret = parse_file_size("--size", optarg, &size_bytes);
-			if (ret)
-				return ret;
-			break;
-		case OPT_FORCE:
-			force = true;
-			break;
-		default:
-			return cl->exit_code;
-		}
-	}
-	ret = cmdline_check_args(cl, 1, 1);
+	ret = cmdline_parse(cl, options, 1, 1);
 	if (ret)
 		return ret;
 	if (!size_bytes)

@@ -71,12 +71,9 @@ static int run_version(struct cmdline *cl)
 	struct blk_snap_version version;
 	int fd, ret;
 
-	if (cmdline_no_options(cl) == CMDLINE_STOP)
-		return cl->exit_code;
-	ret = cmdline_check_args(cl, 0, 0);
-	if (ret)
-		return ret;
-	ret = open_module(&fd);
+	ret = cmdline_parse(cl, NULL, 0, 0);
+	if (!ret)
+		ret = open_module(&fd);
 	if (ret)
 		return ret;
 	ret = blksnap_version(fd, &version);
@@ -130,12 +127,9 @@ static int run_tracker_list(struct cmdline *cl)
 	unsigned int nr_infos;
 	int fd, ret;
 
-	if (cmdline_no_options(cl) == CMDLINE_STOP)
-		return cl->exit_code;
-	ret = cmdline_check_args(cl, 0, 0);
-	if (ret)
-		return ret;
-	ret = open_module(&fd);
+	ret = cmdline_parse(cl, NULL, 0, 0);
+	if (!ret)
+		ret = open_module(&fd);
 	if (ret)
 		return ret;
 	ret = blksnap_tracker_collect(fd, &infos, &nr_infos);
@@ -178,9 +172,7 @@ static int run_tracker_remove(struct cmdline *cl)
 	struct blk_snap_dev dev;
 	int fd, ret;
 
-	if (cmdline_no_options(cl) == CMDLINE_STOP)
-		return cl->exit_code;
-	ret = cmdline_check_args(cl, 1, 1);
+	ret = cmdline_parse(cl, NULL, 1, 1);
 	if (!ret)
 		ret = device_parse(cl->argv[0], &dev);
 	if (!ret)

@@ -7,16 +7,10 @@
 #include "catalogue.h"
 #include "commands.h"
 #include "message.h"
+#include "option.h"
 #include "output.h"
-#include "parse.h"
 #include "util.h"
 #include "verify.h"
-
-enum {
-	OPT_SOURCE_NAME = OPT_OWN,
-	OPT_POINT,
-	OPT_QUIET,
-};
 
 struct options {
 	const char *source;
@@ -105,34 +99,14 @@ static int verify(const struct catalogue *catalogue, struct options *o,
 
 static int parse_options(struct cmdline *cl, struct options *o)
 {
-	static const struct option options[] = {
-		{ "source-name", required_argument, NULL, OPT_SOURCE_NAME },
-		{ "point", required_argument, NULL, OPT_POINT },
-		{ "quiet", no_argument, NULL, OPT_QUIET },
+	const struct cmdline_option options[] = {
+		{ "source-name", option_text, &o->source },
+		{ "point", option_point, &o->point },
+		{ "quiet", NULL, &o->progress.quiet },
 		{ 0 }
 	};
-	int option;
 
-	while ((option = cmdline_next(cl, options)) != CMDLINE_END) {
-		switch (option) {
-		case OPT_SOURCE_NAME:
-			o->source = optarg;
-			break;
-		case OPT_POINT:
-			if (!parse_u64(optarg, UINT32_MAX, &o->point) ||
-			    !o->point)
-				return fail(EXIT_USAGE,
-					    "--point '%s': must be the number of a point as 'blksnap list' prints it",
-					    optarg);
-			break;
-		case OPT_QUIET:
-			o->progress.quiet = true;
-			break;
-		default:
-			return CMDLINE_STOP;
-		}
-	}
-	return cmdline_check_args(cl, 1, 1);
+	return cmdline_parse(cl, options, 1, 1);
 }
 
 static int run_verify(struct cmdline *cl)
@@ -143,7 +117,7 @@ static int run_verify(struct cmdline *cl)
 
 	ret = parse_options(cl, &o);
 	if (ret)
-		return ret == CMDLINE_STOP ? cl->exit_code : ret;
+		return ret;
 	interruption_prepare();
 	ret = catalogue_open(&catalogue, cl->argv[0], o.source, CATALOGUE_READ);
 	if (!ret)

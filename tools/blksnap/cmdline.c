@@ -3,6 +3,7 @@
  * Commands, options and help
  */
 #include <assert.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,16 +12,19 @@
 #include "message.h"
 #include "util.h"
 
+/* No character has these values. */
+enum {
+	OPT_JSON = 1000,
+	OPT_NO_HEADER,
+	OPT_OWN,	/* the options of a command start here */
+};
+
 static const char *group_gap(const struct command *command)
 {
 	return *command->group ? " " : "";
 }
 
-/**
- * cmdline_print_usage() - print the help of a command
- * @command:	the command
- */
-void cmdline_print_usage(const struct command *command)
+static int print_usage(const struct command *command)
 {
 	printf("Usage: blksnap %s%s%s%s%s\n\n", command->group,
 	       group_gap(command), command->name, *command->args ? " " : "",
@@ -29,12 +33,15 @@ void cmdline_print_usage(const struct command *command)
 	if (*command->help)
 		printf("\n%s", command->help);
 	puts("\nCommon options: --json, --no-header, --help.");
+	return CMDLINE_STOP;
 }
 
-static int stop(struct cmdline *cl, int exit_code)
+static int fail_no_argument(const struct cmdline *cl)
 {
-	cl->exit_code = exit_code;
-	return CMDLINE_STOP;
+	const struct command *command = cl->command;
+
+	return fail(EXIT_USAGE, "%s%s%s: %s needs an argument", command->group,
+		    group_gap(command), command->name, cl->argv[optind - 1]);
 }
 
 static int fail_unknown_option(const struct cmdline *cl,
@@ -47,7 +54,7 @@ static int fail_unknown_option(const struct cmdline *cl,
 	size_t used = 0;
 
 	/* Letters may be written together, so optind may not be behind it yet. */
-	if (optopt == 0 || optopt >= CMDLINE_STOP)
+	if (optopt == 0 || optopt >= OPT_JSON)
 		text = cl->argv[optind - 1];
 
 	for (; options->name; options++)
@@ -60,86 +67,50 @@ static int fail_unknown_option(const struct cmdline *cl,
 }
 
 /* The options of the command and those that all commands have. */
-static void add_common_options(struct option all[CMDLINE_OPTIONS_MAX],
-			       const struct option *own)
+static void list_options(struct option all[CMDLINE_OPTIONS_MAX],
+			 const struct cmdline_option *own)
 {
 	static const struct option common[] = {
 		{ "json", no_argument, NULL, OPT_JSON },
 		{ "no-header", no_argument, NULL, OPT_NO_HEADER },
-		{ "help", no_argument, NULL, OPT_HELP },
+		{ "help", no_argument, NULL, 'h' },
 		{ 0 }
 	};
-	size_t nr_own = 0;
+	size_t i;
 
-	while (own[nr_own].name)
-		nr_own++;
-	assert(nr_own + ARRAY_SIZE(common) <= CMDLINE_OPTIONS_MAX);
-	memcpy(all, own, nr_own * sizeof(*own));
-	memcpy(all + nr_own, common, sizeof(common));
-}
-
-/**
- * cmdline_next() - take the next option
- * @cl:		the command line
- * @own:	options that only this command has, ended by an empty one
- *
- * Options and other arguments may be mixed.  The common options are dealt with
- * here.
- *
- * Return: the value of the option, with its argument in optarg; CMDLINE_END if
- *	   only other arguments are left; CMDLINE_STOP if the command has to
- *	   leave with cl->exit_code, after help or a message was printed.
- */
-int cmdline_next(struct cmdline *cl, const struct option *own)
-{
-	const struct command *command = cl->command;
-	struct option options[CMDLINE_OPTIONS_MAX];
-	int option;
-
-	add_common_options(options, own);
-	opterr = 0;
-	for (;;) {
-		option = getopt_long(cl->argc, cl->argv, ":h", options, NULL);
-		switch (option) {
-		case OPT_JSON:
-			cl->json = true;
-			break;
-		case OPT_NO_HEADER:
-			cl->no_header = true;
-			break;
-		case 'h':
-		case OPT_HELP:
-			cmdline_print_usage(command);
-			return stop(cl, EXIT_OK);
-		case ':':
-			return stop(cl, fail(EXIT_USAGE,
-					     "%s%s%s: %s needs an argument",
-					     command->group, group_gap(command),
-					     command->name,
-					     cl->argv[optind - 1]));
-		case '?':
-			return stop(cl, fail_unknown_option(cl, options));
-		case -1:
-			cl->argc -= optind;
-			cl->argv += optind;
-			return CMDLINE_END;
-		default:
-			return option;
-		}
+	for (i = 0; own && own[i].name; i++) {
+		assert(i + ARRAY_SIZE(common) < CMDLINE_OPTIONS_MAX);
+		all[i] = (struct option) {
+			.name = own[i].name,
+			.has_arg = own[i].take ? required_argument : no_argument,
+			.val = OPT_OWN + i,
+		};
 	}
+	memcpy(all + i, common, sizeof(common));
 }
 
-/**
- * cmdline_no_options() - take the options of a command that has none
- * @cl:		the command line
- *
- * Return: CMDLINE_END or CMDLINE_STOP, see cmdline_next().
- */
-int cmdline_no_options(struct cmdline *cl)
+static int take_option(struct cmdline *cl, const struct option *all,
+		       const struct cmdline_option *own, int option)
 {
-	static const struct option options[] = { { 0 } };
-
-	return cmdline_next(cl, options);
+	switch (option) {
+	case OPT_JSON:
+		cl->json = true;
+		return EXIT_OK;
+	case OPT_NO_HEADER:
+		cl->no_header = true;
+		return EXIT_OK;
+	case 'h':
+		return print_usage(cl->command);
+	case ':':
+		return fail_no_argument(cl);
+	case '?':
+		return fail_unknown_option(cl, all);
+	}
+	own += option - OPT_OWN;
+	if (own->take)
+		return own->take(own->name, optarg, own->to);
+	*(bool *)own->to = true;
+	return EXIT_OK;
 }
 
 /**
@@ -165,4 +136,33 @@ int cmdline_check_args(const struct cmdline *cl, int min, int max)
 			    command->group, group_gap(command), command->name,
 			    cl->argv[max], args);
 	return EXIT_OK;
+}
+
+/**
+ * cmdline_parse() - take the options, and check the number of other arguments
+ * @cl:		the command line; only the other arguments are left in it
+ * @own:	options that only this command has; NULL if it has none
+ * @min:	smallest number of other arguments
+ * @max:	greatest number
+ *
+ * Options and other arguments may be mixed.
+ *
+ * Return: EXIT_OK; EXIT_USAGE after a message; CMDLINE_STOP after help.
+ */
+int cmdline_parse(struct cmdline *cl, const struct cmdline_option *own, int min,
+		  int max)
+{
+	struct option all[CMDLINE_OPTIONS_MAX];
+	int option, ret = EXIT_OK;
+
+	list_options(all, own);
+	opterr = 0;
+	while (!ret && (option = getopt_long(cl->argc, cl->argv, ":h", all,
+					     NULL)) != -1)
+		ret = take_option(cl, all, own, option);
+	if (ret)
+		return ret;
+	cl->argc -= optind;
+	cl->argv += optind;
+	return cmdline_check_args(cl, min, max);
 }

@@ -3,13 +3,12 @@
  * Commands, options and help
  *
  * Each command is described by a struct command, which the table in blksnap.c
- * lists.  Its run() walks over the options with cmdline_next(), then finds what
- * is left in argv[0..argc - 1], checks all of it, and only then acts.
+ * lists.  Its run() takes the options with cmdline_parse(), then finds what is
+ * left in argv[0..argc - 1], checks all of it, and only then acts.
  */
 #ifndef CMDLINE_H
 #define CMDLINE_H
 
-#include <getopt.h>
 #include <stdbool.h>
 
 #define CMDLINE_OPTIONS_MAX 16	/* of one command, with those of all */
@@ -31,21 +30,24 @@ struct cmdline {
 	char **argv;
 	bool json;
 	bool no_header;
-	int exit_code;		/* valid when cmdline_next() returned STOP */
 };
 
-enum {
-	CMDLINE_END = -1,	/* no more options */
-	CMDLINE_STOP = 1000,	/* leave with exit_code */
-	OPT_HELP,
-	OPT_JSON,
-	OPT_NO_HEADER,
-	OPT_OWN,		/* the options of a command start here */
+/* An option of a command; the last one of a list has no name. */
+struct cmdline_option {
+	const char *name;
+	/*
+	 * Takes the argument, and returns EXIT_OK, or EXIT_USAGE after a
+	 * message.  NULL: there is none, and @to is a bool that becomes true.
+	 */
+	int (*take)(const char *name, const char *text, void *to);
+	void *to;
 };
 
-int cmdline_next(struct cmdline *cl, const struct option *options);
-int cmdline_no_options(struct cmdline *cl);
+/* As an exit code: help was printed, and there is nothing else to do. */
+#define CMDLINE_STOP 1000
+
+int cmdline_parse(struct cmdline *cl, const struct cmdline_option *options,
+		  int min, int max);
 int cmdline_check_args(const struct cmdline *cl, int min, int max);
-void cmdline_print_usage(const struct command *command);
 
 #endif /* CMDLINE_H */

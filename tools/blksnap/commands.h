@@ -37,11 +37,11 @@ extern const struct command command_snapshot_events;
 extern const struct command command_storage_reserve;
 
 int open_module(int *fd);
-int take_id_argument(struct cmdline *cl, struct blk_snap_uuid *id);
+int parse_with_id(struct cmdline *cl, const struct cmdline_option *options,
+		  struct blk_snap_uuid *id);
 int check_snapshot_exists(int fd, const struct blk_snap_uuid *id,
 			  const char *doing);
 void add_cbt_info(struct json_object *object,
 		  const struct blk_snap_cbt_info *info);
-int parse_file_size(const char *option, const char *text, uint64_t *size_bytes);
 
 #endif /* COMMANDS_H */
