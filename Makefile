@@ -32,7 +32,7 @@ demo:
 	$(selftests)/demo/demo
 
 check:
-	$(selftests)/run
+	$(selftests)/run $(KERNELS:%=--kernel %)
 
 check-fast:
 	$(selftests)/run --fast
@@ -75,6 +75,8 @@ help:
 	@echo
 	@echo 'Variables:'
 	@echo '  KDIR=DIR        build folder of the kernel to build the module for'
+	@echo '  KERNELS="6.1 7" have check run on these kernels: 6.1, 6.12, 7 (the newest of'
+	@echo '                  Debian), 6.1-rt, 7-cloud and so on'
 	@echo '  PLOTS=1         have bench draw the curves of Documentation/block, too'
 	@echo '  W=1 C=2         more compiler warnings, sparse'
 	@echo

@@ -49,8 +49,8 @@ module_build()
 	kernel_fetch "$version"
 	copy_sources "$top/include/uapi/linux" "$dir/include/uapi/linux"
 	copy_sources "$top/drivers/block/blksnap" "$dir/drivers/block/blksnap"
-	make -C "$KERNEL_KDIR" M="$dir/drivers/block/blksnap" \
-		CONFIG_BLKSNAP=m "$@" modules || return
+	kernel_make_modules "$dir/drivers/block/blksnap" CONFIG_BLKSNAP=m "$@" \
+		modules || return
 	MODULE_KO=$dir/drivers/block/blksnap/blksnap.ko
 }
 

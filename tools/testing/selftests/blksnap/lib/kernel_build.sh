@@ -43,20 +43,18 @@ kernel_source_unpack()
 {
 	local version=$1 tmp=$BLKSNAP_CACHE/source/.$1.tmp
 	local archive=/usr/src/linux-source-$1.tar.xz
-	local -a suites
-	local list package
+	local package
 
 	# The other run may have unpacked it while this one waited.
 	[[ ! -e $source/.version-of-source ]] || return 0
 	rm -rf "$tmp" "$source"
 	mkdir -p "$tmp"
 	if [[ ! -e $archive ]]; then
-		list=$(kernel_suites "$version")
-		read -ra suites <<<"$list"
-		apt_root source "${suites[@]}"
+		kernel_parse "$version"
+		apt_root source amd64 "${kernel_suites[@]}"
 		package=$(apt_root_depends source linux-source \
 			"linux-source-${version//./\\.}(\\..*)?") ||
-			pkg_die "no source of $version in ${suites[*]}"
+			pkg_die "no source of $version in ${kernel_suites[*]}"
 		apt_root_fetch source "$tmp/deb" "$package"
 		archive=$tmp/deb/usr/src/$package.tar.xz
 	fi

@@ -6,15 +6,12 @@
 # Sourced:	. lib/packages.sh
 #	pkg_need PROG|/PATH PACKAGE...	note the packages if PROG is missing
 #	pkg_install			install what was noted, with apt
-#	kernel_fetch 6.1|6.12		fetch and unpack a Debian kernel
-#	kernel_fetch 6.1-rt|6.12-rt	or its PREEMPT_RT variant
-#	kernel_fetch kasan|kcsan	or build one that looks for faults
-#	kernel_fetch uml|uml-kasan	or one that runs as a program
+#	kernel_fetch NAME		fetch or build a kernel, see kernels.sh
 #	qemu_fetch			find an emulator fit for the guests
 #	stack_programs_fetch		fetch programs for filesystems, md and LVM
 #	udev_programs_fetch		fetch udev and its rules, and cryptsetup
 #	source_scripts_fetch		find checkpatch.pl and its word lists
-# Run:		lib/packages.sh all|build|check|guest|kernel VERSION|qemu|stacks|udev
+# Run:		lib/packages.sh all|build|check|guest|kernel NAME|qemu|stacks|udev
 #
 # Only pkg_install() changes the machine and needs root.  The rest is unpacked
 # below the cache directory by name, from a private apt root that repeats the
@@ -28,16 +25,10 @@ set -euo pipefail
 
 BLKSNAP_CACHE=${BLKSNAP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/blksnap}
 
-# Suites of each kernel that the tests know, as "kernel suite...".
-KERNELS=(
-	"6.1 bookworm bookworm-updates bookworm-security"
-	"6.12 bookworm-backports"
-)
-
-# Suites of kernels of which only the source is used.
-KERNEL_SOURCES=(
-	"7 trixie-backports"
-)
+# shellcheck source-path=SCRIPTDIR source=kernels.sh
+. "$(dirname "${BASH_SOURCE[0]}")/kernels.sh"
+# shellcheck source-path=SCRIPTDIR source=builder.sh
+. "$(dirname "${BASH_SOURCE[0]}")/builder.sh"
 
 pkg_pending=()
 
@@ -93,18 +84,35 @@ pkg_install_now()
 		# Lists that are absent or out of date.
 		if ! { apt-get -q update </dev/null &&
 		       pkg_apt_install "$@"; } >"$log" 2>&1; then
-			tail -n 20 "$log" >&2
-			pkg_die "apt-get install failed, see $log"
+			pkg_install_failed "$log" "$@"
 		fi
 	fi
 	rm -f "$log"
+}
+
+# pkg_install_failed LOG PACKAGE... - say why, and end
+pkg_install_failed()
+{
+	local log=$1
+	local -a removed
+
+	shift
+	mapfile -t removed < <(sed -n '/ be REMOVED:$/,/^[^ ]/s/^  //p' "$log" |
+			       tr ' ' '\n' | sort -u)
+	if ((${#removed[@]})); then
+		pkg_die "$* conflict with packages that are installed here:" \
+			"${removed[*]}." "Remove those, or use another machine:" \
+			"nothing is removed by itself (see $log)"
+	fi
+	tail -n 20 "$log" >&2
+	pkg_die "apt-get install failed, see $log"
 }
 
 pkg_apt_install()
 {
 	DEBIAN_FRONTEND=noninteractive apt-get -q -y \
 		-o DPkg::Lock::Timeout=900 \
-		--no-install-recommends install "$@" </dev/null
+		--no-install-recommends --no-remove install "$@" </dev/null
 }
 
 # pkg_locked NAME COMMAND... - run COMMAND while no other run holds NAME
@@ -187,13 +195,13 @@ sources_of_deb822()
 	END { flush() }'
 }
 
-# apt_root NAME SUITE... - make (or refresh) the private apt root NAME
+# apt_root NAME ARCHITECTURE SUITE... - make (or refresh) the private apt root NAME
 apt_root()
 {
-	local root=$BLKSNAP_CACHE/apt/$1
+	local root=$BLKSNAP_CACHE/apt/$1 architecture=$2
 	local suite
 
-	shift
+	shift 2
 	rm -rf "$root"
 	mkdir -p "$root/sources" "$root/state/lists/partial" \
 		"$root/cache/archives/partial"
@@ -209,7 +217,8 @@ apt_root()
 	Dir::Cache "$root/cache";
 	APT::Sandbox::User "root";
 	APT::Get::List-Cleanup "0";
-	APT::Architecture "amd64";
+	APT::Architecture "$architecture";
+	APT::Architectures { "$architecture"; };
 	CONF
 	pkg_say "reading the package lists of $*"
 	APT_CONFIG=$root/apt.conf apt-get -qq -o Acquire::Retries=3 \
@@ -232,9 +241,27 @@ apt_root_fetch()
 			-o Acquire::Retries=3 download "$@" </dev/null >&2
 	) || pkg_die "could not download $*"
 	for deb in "$dir"/.debs/*.deb; do
-		dpkg-deb -x "$deb" "$dir"
+		dpkg-deb -x "$deb" "$dir" || pkg_die "could not unpack $deb"
 	done
 	rm -rf "$dir/.debs"
+}
+
+# apt_root_fetch_all NAME DIR PACKAGE... - the same with all that PACKAGEs depend on
+#
+# None of their scripts is run.
+apt_root_fetch_all()
+{
+	local root=$BLKSNAP_CACHE/apt/$1 dir=$2
+	local deb
+
+	shift 2
+	pkg_say "downloading $* and what they depend on"
+	APT_CONFIG=$root/apt.conf apt-get -qq -y -o Acquire::Retries=3 \
+		--no-install-recommends --download-only install "$@" \
+		</dev/null >&2 || pkg_die "could not download $*"
+	for deb in "$root"/cache/archives/*.deb; do
+		dpkg-deb -x "$deb" "$dir" || pkg_die "could not unpack $deb"
+	done
 }
 
 # apt_root_depends NAME PACKAGE PATTERN - dependencies of PACKAGE like PATTERN
@@ -245,106 +272,20 @@ apt_root_depends()
 		sed -n 's/^ *Depends: //p' | grep -E "^$3\$"
 }
 
-# kernel_fetch VERSION[-rt] - unpack the newest Debian kernel of VERSION
+# apt_root_newest NAME PATTERN - the package like PATTERN of the highest version
 #
-# Sets KERNEL_DIR (folder with boot/ and lib/modules/), KERNEL_RELEASE,
-# KERNEL_IMAGE (bzImage) and KERNEL_KDIR (build folder for modules).
-kernel_fetch()
+# Of a signed and an unsigned one of the same version it is the signed one.  What
+# only depends on others is not meant.
+apt_root_newest()
 {
-	local settings builder
-
-	case $1 in
-	kasan|kcsan)	builder=debug_kernel ;;
-	uml*)		builder=uml_kernel ;;
-	*)		builder= ;;
-	esac
-	if [[ $builder ]]; then
-		settings=$("$(dirname "${BASH_SOURCE[0]}")/$builder" "$1")
-		eval "$settings"
-		return
-	fi
-	KERNEL_DIR=$BLKSNAP_CACHE/kernel/$1
-	if [[ ! -e $KERNEL_DIR/release ]]; then
-		pkg_need depmod kmod
-		pkg_need xz xz-utils
-		pkg_install
-		pkg_locked "kernel-$1" kernel_unpack "$1"
-	fi
-	KERNEL_RELEASE=$(<"$KERNEL_DIR/release")
-	KERNEL_IMAGE=$KERNEL_DIR/boot/vmlinuz-$KERNEL_RELEASE
-	KERNEL_KDIR=$KERNEL_DIR/usr/src/linux-headers-$KERNEL_RELEASE
-}
-
-kernel_suites()
-{
-	local entry
-
-	for entry in "${KERNELS[@]}" "${KERNEL_SOURCES[@]}"; do
-		if [[ ${entry%% *} == "${1%-rt}" ]]; then
-			printf '%s' "${entry#* }"
-			return 0
-		fi
-	done
-	pkg_die "kernel '$1' is not known, these are: ${KERNELS[*]%% *}"
-}
-
-kernel_unpack()
-{
-	local version=$1 dir=$BLKSNAP_CACHE/kernel/$1
-	local tmp=$BLKSNAP_CACHE/kernel/.$1.tmp
-	local flavour=amd64
-	local -a suites
-	local list image release
-
-	# The other run may have fetched it while this one waited.
-	[[ ! -e $dir/release ]] || return 0
-	list=$(kernel_suites "$version")
-	read -ra suites <<<"$list"
-	apt_root "kernel-$version" "${suites[@]}"
-	[[ $version != *-rt ]] || flavour=rt-amd64
-	image=$(apt_root_depends "kernel-$version" "linux-image-$flavour" \
-		"linux-image-[0-9].*-$flavour(-unsigned)?" | head -n 1)
-	[[ $image ]] || pkg_die "no linux-image-$flavour in ${suites[*]}"
-	release=${image#linux-image-}
-	release=${release%-unsigned}
-
-	rm -rf "$tmp" "$dir"
-	mkdir -p "$tmp"
-	# shellcheck disable=SC2046 # package names hold no blanks
-	apt_root_fetch "kernel-$version" "$tmp" "$image" \
-		$(kernel_header_packages "$version" "$release")
-	kernel_mend "$tmp" "$dir" "$release"
-	printf '%s\n' "$release" >"$tmp/release"
-	mv -T "$tmp" "$dir"
-	rm -rf "$BLKSNAP_CACHE/apt/kernel-$version"
-}
-
-kernel_header_packages()
-{
-	local headers=linux-headers-$2
-
-	printf '%s\n' "$headers"
-	apt_root_depends "kernel-$1" "$headers" \
-		'linux-(headers-.*-common(-rt)?|kbuild-.*)'
-}
-
-# kernel_mend TMP DIR RELEASE - make the unpacked packages work from DIR
-kernel_mend()
-{
-	local tmp=$1 dir=$2 release=$3
-
-	# Their top Makefile includes the common one by its installed path.
-	sed -i "s,/usr/src/,$dir/usr/src/," \
-		"$tmp/usr/src/linux-headers-$release/Makefile"
-	if [[ ! -e $tmp/lib/modules/$release/kernel &&
-	      -e $tmp/usr/lib/modules/$release/kernel ]]; then
-		rm -rf "$tmp/lib/modules"
-		mkdir -p "$tmp/lib"
-		ln -s ../usr/lib/modules "$tmp/lib/modules"
-	fi
-	rm -f "$tmp/lib/modules/$release/build" \
-		"$tmp/lib/modules/$release/source"
-	PATH=$PATH:/sbin:/usr/sbin depmod -b "$tmp" "$release"
+	APT_CONFIG=$BLKSNAP_CACHE/apt/$1/apt.conf apt-cache dumpavail |
+		awk -v RS= -v FS='\n' -v pattern="^Package: $2\$" '
+		$1 !~ pattern || /\nDescription: [^\n]*meta-package/ { next }
+		{
+			match($0, /\nVersion: [^\n]*/)
+			print substr($0, RSTART + 10, RLENGTH - 10), substr($1, 10)
+		}' |
+		sort -k 1,1V -k 2,2r | tail -n 1 | cut -d ' ' -f 2
 }
 
 # qemu_fetch - set QEMU to an emulator, QEMU_ARGS to what it must be called with
@@ -395,7 +336,7 @@ qemu_unpack()
 	local dir=$BLKSNAP_CACHE/qemu tmp=$BLKSNAP_CACHE/.qemu.tmp
 
 	[[ ! -e $dir/done ]] || return 0
-	apt_root qemu bookworm-backports
+	apt_root qemu amd64 bookworm-backports
 	rm -rf "$tmp" "$dir"
 	mkdir -p "$tmp"
 	apt_root_fetch qemu "$tmp" qemu-system-x86 qemu-system-common \
@@ -421,7 +362,7 @@ stack_programs_unpack()
 	local dir=$BLKSNAP_CACHE/stacks tmp=$BLKSNAP_CACHE/.stacks.tmp
 
 	[[ ! -e $dir/done ]] || return 0
-	apt_root stacks bookworm bookworm-updates bookworm-security
+	apt_root stacks amd64 bookworm bookworm-updates bookworm-security
 	rm -rf "$tmp" "$dir"
 	mkdir -p "$tmp"
 	apt_root_fetch stacks "$tmp" mdadm lvm2 xfsprogs btrfs-progs dosfstools \
@@ -447,7 +388,7 @@ udev_programs_unpack()
 	local dir=$BLKSNAP_CACHE/udev tmp=$BLKSNAP_CACHE/.udev.tmp
 
 	[[ ! -e $dir/done ]] || return 0
-	apt_root udev bookworm bookworm-updates bookworm-security
+	apt_root udev amd64 bookworm bookworm-updates bookworm-security
 	rm -rf "$tmp" "$dir"
 	mkdir -p "$tmp"
 	apt_root_fetch udev "$tmp" udev dmsetup libkmod2 libacl1 libcap2 \
@@ -473,17 +414,15 @@ source_scripts_fetch()
 source_scripts_unpack()
 {
 	local dir=$BLKSNAP_CACHE/scripts tmp=$BLKSNAP_CACHE/.scripts.tmp
-	local -a suites
-	local list source
+	local source
 
 	[[ ! -e $dir/scripts/checkpatch.pl ]] || return 0
 	rm -rf "$tmp" "$dir"
 	mkdir -p "$tmp"
 	source=/usr/src/linux-source-6.1.tar.xz
 	if [[ ! -e $source ]]; then
-		list=$(kernel_suites 6.1)
-		read -ra suites <<<"$list"
-		apt_root scripts "${suites[@]}"
+		kernel_parse 6.1
+		apt_root scripts amd64 "${kernel_suites[@]}"
 		apt_root_fetch scripts "$tmp" linux-source-6.1
 		source=$tmp$source
 	fi
@@ -565,7 +504,7 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
 	guest)
 		pkg_need_guest; pkg_install ;;
 	kernel)
-		kernel_fetch "${2:?kernel VERSION}"
+		kernel_fetch "${2:?kernel NAME}"
 		printf '%s\n' "$KERNEL_KDIR" ;;
 	qemu)
 		qemu_fetch
@@ -582,8 +521,8 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
 		qemu_fetch
 		stack_programs_fetch
 		udev_programs_fetch
-		for entry in "${KERNELS[@]}"; do
-			kernel_fetch "${entry%% *}"
+		for name in 6.1 6.12 7; do
+			kernel_fetch "$name"
 		done ;;
 	*)
 		sed -n '4,/^$/s/^# \{0,1\}//p' "$0" >&2
