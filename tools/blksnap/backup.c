@@ -191,6 +191,7 @@ static int write_layer(const struct backup_disk *disk,
 {
 	struct layer_source source = {
 		.read = layer_read_fd,
+		.prefetch = layer_prefetch_fd,
 		.name = disk->image,
 	};
 	int ret;

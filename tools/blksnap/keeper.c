@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include "keeper.h"
 #include "message.h"
 #include "parse.h"
+#include "thread.h"
 #include "tracking.h"
 
 #define DEFAULT_DIR "/var/lib/blksnap"
@@ -367,20 +367,12 @@ static void stop_watching(struct keeper *keeper)
 	keeper->watching = false;
 }
 
-/* Signals are for the main thread: they end what it waits for. */
 static int start_watching(struct keeper *keeper)
 {
-	sigset_t all, before;
-	int err;
+	int ret = thread_start(&keeper->thread, watch, keeper);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(&keeper->thread, NULL, watch, keeper);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (err)
-		return fail_errno(err, "cannot start a thread");
-	keeper->watching = true;
-	return EXIT_OK;
+	keeper->watching = !ret;
+	return ret;
 }
 
 static int make_snapshot(struct keeper *keeper)

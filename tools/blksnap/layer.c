@@ -6,6 +6,7 @@
  * cross a multiple of 1 MiB, so a step lies in one piece that has a checksum.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,9 +15,15 @@
 #include "layer.h"
 #include "layer_reader.h"
 #include "message.h"
-#include "piece.h"
+#include "summing.h"
 
 #define STEP_BYTES QCOW_BUFFER_BYTES
+
+/* Rarely enough to cost nothing, often enough to leave little for the end. */
+#define WRITE_BACK_BYTES (16ULL << 20)
+
+/* Of the ranges that come next, so many are being read already. */
+#define PREFETCH_RANGES 8
 
 /**
  * layer_read_fd() - read from a device or file
@@ -48,20 +55,25 @@ int layer_read_fd(const struct layer_source *source, void *data,
 	return EXIT_OK;
 }
 
+/**
+ * layer_prefetch_fd() - have a device or file read ahead
+ * @source:	has the descriptor
+ * @nr_bytes:	how much will be wanted
+ * @offset:	from where
+ *
+ * From then on the kernel finds out by itself how the range goes on.
+ */
+void layer_prefetch_fd(const struct layer_source *source, uint64_t nr_bytes,
+		       uint64_t offset)
+{
+	posix_fadvise(source->fd, offset,
+		      nr_bytes < STEP_BYTES ? nr_bytes : STEP_BYTES,
+		      POSIX_FADV_WILLNEED);
+}
+
 static bool is_zero(const unsigned char *data, size_t nr_bytes)
 {
 	return !data[0] && !memcmp(data, data + 1, nr_bytes - 1);
-}
-
-static int end_piece(struct layer_map *map, struct piece *piece)
-{
-	char sum[CHECKSUM_TEXT_SIZE];
-	int ret;
-
-	if (!piece->open)
-		return EXIT_OK;
-	ret = piece_end(piece, sum);
-	return ret ? ret : layer_map_add_piece(map, piece->index, sum);
 }
 
 /* The end of the disk may be less than what has to be written at once. */
@@ -71,19 +83,16 @@ static size_t padded(const struct layer_copy *copy, size_t nr_bytes)
 	return nr_bytes - nr_bytes % copy->write_bytes;
 }
 
-static int put_data(const struct layer_copy *copy, struct piece *piece,
+static int put_data(const struct layer_copy *copy, struct summing *summing,
 		    struct qcow_buffer *buffer, size_t from, size_t nr_bytes,
 		    uint64_t offset)
 {
-	int ret = EXIT_OK;
+	int ret;
 
-	if (piece_ends(piece, offset))
-		ret = end_piece(copy->map, piece);
-	piece_add(piece, buffer->data + from, nr_bytes, offset);
-	if (!ret)
-		ret = extents_append(&copy->map->data,
-				     offset >> BLKSNAP_SECTOR_SHIFT,
-				     (offset + nr_bytes) >> BLKSNAP_SECTOR_SHIFT);
+	buffer->summed_at = summing_add(summing, buffer->data + from, nr_bytes,
+					offset);
+	ret = extents_append(&copy->map->data, offset >> BLKSNAP_SECTOR_SHIFT,
+			     (offset + nr_bytes) >> BLKSNAP_SECTOR_SHIFT);
 	memset(buffer->data + from + nr_bytes, 0,
 	       padded(copy, nr_bytes) - nr_bytes);
 	if (!ret)
@@ -115,7 +124,7 @@ static size_t unit_end(const struct layer_copy *copy, uint64_t offset,
 }
 
 /* Splits the contents of the buffer into runs of data and of zeros. */
-static int put_buffer(const struct layer_copy *copy, struct piece *piece,
+static int put_buffer(const struct layer_copy *copy, struct summing *summing,
 		      struct qcow_buffer *buffer, size_t nr_bytes,
 		      uint64_t offset)
 {
@@ -134,7 +143,7 @@ static int put_buffer(const struct layer_copy *copy, struct piece *piece,
 		if (zero)
 			ret = put_zeros(copy, pos - from, offset + from);
 		else
-			ret = put_data(copy, piece, buffer, from, pos - from,
+			ret = put_data(copy, summing, buffer, from, pos - from,
 				       offset + from);
 		from = pos;
 	}
@@ -148,7 +157,7 @@ static size_t step_bytes(uint64_t offset, uint64_t end)
 	return nr < end - offset ? nr : end - offset;
 }
 
-static int copy_step(const struct layer_copy *copy, struct piece *piece,
+static int copy_step(const struct layer_copy *copy, struct summing *summing,
 		     const struct layer_source *source, size_t nr_bytes,
 		     uint64_t offset)
 {
@@ -157,11 +166,22 @@ static int copy_step(const struct layer_copy *copy, struct piece *piece,
 
 	if (!buffer)
 		return EXIT_FAILED;
+	summing_wait(summing, buffer->summed_at);
 	ret = source->read(source, buffer->data, nr_bytes, offset);
-	return ret ? ret : put_buffer(copy, piece, buffer, nr_bytes, offset);
+	return ret ? ret : put_buffer(copy, summing, buffer, nr_bytes, offset);
 }
 
-static int copy_range(const struct layer_copy *copy, struct piece *piece,
+/*
+ * The disk writes while more is read, and not only when all is there.  Whether it
+ * can does not matter: the file is brought to the disk at the end.
+ */
+static void write_back(const struct layer_copy *copy, size_t nr_bytes)
+{
+	if (copy->progress->done_bytes % WRITE_BACK_BYTES < nr_bytes)
+		sync_file_range(copy->to_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
+static int copy_range(const struct layer_copy *copy, struct summing *summing,
 		      const struct layer_source *source,
 		      const struct blk_snap_block_range *range)
 {
@@ -175,11 +195,25 @@ static int copy_range(const struct layer_copy *copy, struct piece *piece,
 		if (source->is_zero && source->is_zero(source, nr, offset))
 			ret = put_zeros(copy, nr, offset);
 		else
-			ret = copy_step(copy, piece, source, nr, offset);
+			ret = copy_step(copy, summing, source, nr, offset);
 		if (!ret)
 			ret = progress_add(copy->progress, nr);
+		write_back(copy, nr);
 	}
 	return ret;
+}
+
+/* Ranges are read ahead from @next on, while the one before @end is copied. */
+static void prefetch(const struct layer_copy *copy,
+		     const struct layer_source *source, size_t *next, size_t end)
+{
+	const struct blk_snap_block_range *ranges = copy->extents->ranges;
+
+	for (; source->prefetch && *next < end &&
+	     *next < copy->extents->nr_ranges; ++*next)
+		source->prefetch(source,
+				 ranges[*next].sector_count << BLKSNAP_SECTOR_SHIFT,
+				 ranges[*next].sector_offset << BLKSNAP_SECTOR_SHIFT);
 }
 
 /**
@@ -192,17 +226,20 @@ static int copy_range(const struct layer_copy *copy, struct piece *piece,
 int layer_write(const struct layer_copy *copy,
 		const struct layer_source *source)
 {
-	struct piece piece = { 0 };
-	int ret = EXIT_OK;
-	size_t i;
+	struct summing summing;
+	size_t i, next = 0;
+	int ret, sum_ret;
 
-	for (i = 0; i < copy->extents->nr_ranges && !ret; i++)
-		ret = copy_range(copy, &piece, source,
+	ret = summing_begin(&summing, copy->map);
+	if (ret)
+		return ret;
+	for (i = 0; i < copy->extents->nr_ranges && !ret; i++) {
+		prefetch(copy, source, &next, i + 1 + PREFETCH_RANGES);
+		ret = copy_range(copy, &summing, source,
 				 &copy->extents->ranges[i]);
-	if (!ret)
-		ret = end_piece(copy->map, &piece);
-	checksum_free(&piece.sum);
-	return ret;
+	}
+	sum_ret = summing_end(&summing);
+	return ret ? ret : sum_ret;
 }
 
 /* A layer that is being read as a whole. */

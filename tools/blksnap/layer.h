@@ -15,6 +15,9 @@ struct layer_merge;
 struct layer_source {
 	int (*read)(const struct layer_source *source, void *data,
 		    size_t nr_bytes, uint64_t offset);
+	/* May be NULL.  Begins to read what is wanted soon. */
+	void (*prefetch)(const struct layer_source *source, uint64_t nr_bytes,
+			 uint64_t offset);
 	/* May be NULL.  Says what is zero without being read. */
 	bool (*is_zero)(const struct layer_source *source, size_t nr_bytes,
 			uint64_t offset);
@@ -36,6 +39,7 @@ struct layer_sink {
 
 struct layer_copy {
 	struct qcow *to;
+	int to_fd;			/* the file of that */
 	struct layer_map *map;		/* of the new layer, empty at first */
 	const struct extents *extents;	/* what to copy */
 	uint32_t zero_bytes;		/* zeros are looked for in pieces of it */
@@ -47,6 +51,8 @@ struct layer_copy {
 
 int layer_read_fd(const struct layer_source *source, void *data,
 		  size_t nr_bytes, uint64_t offset);
+void layer_prefetch_fd(const struct layer_source *source, uint64_t nr_bytes,
+		       uint64_t offset);
 
 int layer_write(const struct layer_copy *copy,
 		const struct layer_source *source);

@@ -13,15 +13,20 @@
 #include "layer_file.h"
 #include "message.h"
 
-static int sync_file(const char *path)
+static int write_file(struct layer_copy *copy,
+		      const struct layer_source *source,
+		      const struct chain_file *file)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	int ret = EXIT_OK;
+	int ret;
 
-	if (fd < 0 || fsync(fd))
-		ret = fail_errno(errno, "cannot write '%s' to the disk", path);
-	if (fd >= 0)
-		close(fd);
+	ret = qcow_open(&copy->to, file->path, file->compress ?
+			QCOW_WRITE_COMPRESSED : QCOW_WRITE);
+	if (ret)
+		return ret;
+	ret = layer_write(copy, source);
+	if (!ret)
+		return qcow_close(copy->to);
+	qcow_abort(copy->to);
 	return ret;
 }
 
@@ -51,19 +56,19 @@ int layer_file_write(const struct chain_file *file,
 	int ret;
 
 	ret = chain_create(file);
-	if (!ret)
-		ret = qcow_open(&copy.to, file->path, file->compress ?
-				QCOW_WRITE_COMPRESSED : QCOW_WRITE);
 	if (ret)
 		return ret;
-	ret = layer_write(&copy, source);
-	if (ret)
-		qcow_abort(copy.to);
-	else
-		ret = qcow_close(copy.to);
+	copy.to_fd = open(file->path, O_RDONLY | O_CLOEXEC);
+	if (copy.to_fd < 0)
+		return fail_errno(errno, "cannot open '%s'", file->path);
+	ret = write_file(&copy, source, file);
 	if (!ret)
 		ret = chain_finish(file);
-	return ret ? ret : sync_file(file->path);
+	if (!ret && fsync(copy.to_fd))
+		ret = fail_errno(errno, "cannot write '%s' to the disk",
+				 file->path);
+	close(copy.to_fd);
+	return ret;
 }
 
 /**

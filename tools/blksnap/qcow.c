@@ -23,6 +23,12 @@
 /* Enough to keep qemu-nbd busy while the next piece is read. */
 #define NR_BUFFERS 8
 
+/*
+ * The socket takes several buffers at once, so that qemu-nbd goes on while the next
+ * one is read and summed up: libnbd only sends when it is called.
+ */
+#define SOCKET_BYTES (4 * QCOW_BUFFER_BYTES)
+
 /* A request to zero; the protocol allows for less than 4 GiB. */
 #define ZERO_MAX_BYTES (1024ULL << 20)
 
@@ -72,6 +78,7 @@ struct qcow {
 	bool writable;
 	int error;		/* errno of the first write that failed */
 	struct qcow_buffer buffers[NR_BUFFERS];
+	unsigned int next_buffer;	/* they are used in turn */
 	struct qcow_buffer zeros;	/* has no data, counts requests */
 };
 
@@ -134,6 +141,7 @@ static char *make_filename(const char *path, enum qcow_mode mode)
 static int connect_pair(int *listening, int *connected)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const int nr_bytes = SOCKET_BYTES;
 	char dir[] = "/tmp/blksnap.XXXXXX";
 	int err = 0;
 
@@ -149,6 +157,9 @@ static int connect_pair(int *listening, int *connected)
 		err = errno;
 	unlink(address.sun_path);
 	rmdir(dir);
+	/* A smaller one works, too. */
+	setsockopt(*connected, SOL_SOCKET, SO_SNDBUFFORCE, &nr_bytes,
+		   sizeof(nr_bytes));
 	if (!err)
 		return 0;
 	if (*listening >= 0)
@@ -369,19 +380,15 @@ static int complete(void *data, int *error)
  */
 struct qcow_buffer *qcow_take_buffer(struct qcow *qcow)
 {
-	size_t i;
+	struct qcow_buffer *buffer;
 
-	for (;;) {
-		if (qcow->error) {
-			fail_io(qcow, qcow->error, "write");
-			return NULL;
-		}
-		for (i = 0; i < NR_BUFFERS; i++) {
-			if (!qcow->buffers[i].nr_in_flight)
-				return &qcow->buffers[i];
-		}
+	buffer = &qcow->buffers[qcow->next_buffer++ % NR_BUFFERS];
+	while (buffer->nr_in_flight && !qcow->error)
 		wait_for_answer(qcow);
-	}
+	if (!qcow->error)
+		return buffer;
+	fail_io(qcow, qcow->error, "write");
+	return NULL;
 }
 
 static int submitted(struct qcow_buffer *buffer, int64_t cookie)

@@ -27,6 +27,7 @@ struct qcow_buffer {
 	struct qcow *qcow;
 	unsigned char *data;
 	unsigned int nr_in_flight;	/* writes that still read from it */
+	uint64_t summed_at;		/* of the user: see summing_wait() */
 };
 
 enum qcow_mode {
