@@ -164,6 +164,17 @@ suite examples examples.sh --udev --on 6.1 --module blksnap --kmod loop --kmod n
 	--file tools/blksnap/blksnap.8:/run/blksnap.8 \
 	--disk 80M --disk 80M --disk 80M --disk 8G \
 	--arguments '/run/blksnap.8' --timeout 600
+# The emulator's processors are some twenty times slower than those of the machine, and
+# so are the disks here; user-mode Linux shows what it costs where no disk is waited for.
+throughput="--module blksnap --kmod ext4 --program $build/tools/blksnap
+	--program qemu-nbd --program qemu-img --program nbdinfo --program mkfs.ext4
+	--program blockdev --program dd --program sync --program test_throughput
+	--memory 1536"
+suite throughput throughput.sh --alone --on 6.1 $throughput \
+	--disk 512M,rate=10000000 --disk 3G,rate=10000000 \
+	--arguments '--rounds 3' --timeout 1800
+suite throughput-uml throughput.sh --alone --on uml $throughput \
+	--disk 1G --disk 4G --arguments '--rounds 7' --timeout 1800
 suite power-cut power_cut.sh --host --on '@(6.1|uml*)' \
 	--arguments '--cuts 2' --arguments-uml '--cuts 50' --timeout 2400
 suite rounds rounds.sh --on '@(6.1|uml*)' --module blksnap --kmod ext4 --kmod xfs \
