@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -171,6 +172,35 @@ bool kernel_module_load(const char *name)
 bool filter_tells_of_tables(void)
 {
 	return shell("grep -qw bio_filter_register /proc/kallsyms");
+}
+
+/* What klogctl(2) is asked for; the C library has no names for it. */
+#define KLOG_READ_ALL 3
+#define KLOG_CLEAR 5
+#define KLOG_SIZE 10
+
+/* What was there before is not read again. */
+void log_clear(void)
+{
+	klogctl(KLOG_CLEAR, NULL, 0);
+}
+
+unsigned int count_in_log(const char *text)
+{
+	const int nr_bytes = klogctl(KLOG_SIZE, NULL, 0);
+	char *log = malloc(nr_bytes + 1);
+	unsigned int nr = 0;
+	const char *found;
+	int ret;
+
+	ASSERT(log);
+	ret = klogctl(KLOG_READ_ALL, log, nr_bytes);
+	ASSERT(ret >= 0);
+	log[ret] = '\0';
+	for (found = log; (found = strstr(found, text)); found++)
+		nr++;
+	free(log);
+	return nr;
 }
 
 /* Any request on the control node, returning 0, a count or a negative errno. */

@@ -54,6 +54,8 @@ bool module_is_loaded(void);
 int64_t module_parameter(const char *name);
 bool kernel_module_load(const char *name);
 bool filter_tells_of_tables(void);
+void log_clear(void);
+unsigned int count_in_log(const char *text);
 
 /* Open control node of the running test, -1 outside of one. */
 extern int ctl;

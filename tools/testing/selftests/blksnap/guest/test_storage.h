@@ -207,8 +207,6 @@ int64_t image_number_of(const struct snapshot *snapshot, const struct disk *orig
 void image_number_becomes(const char *attribute, int64_t at_least, int64_t at_most);
 void wait_until_stored(void);
 int64_t free_bytes(void);
-void log_clear(void);
-unsigned int count_in_log(const char *text);
 unsigned int count_lost_lines(const struct disk *origin);
 void expect_lost(const struct snapshot *snapshot, const struct disk *origin, int error);
 void expect_broken(int error);

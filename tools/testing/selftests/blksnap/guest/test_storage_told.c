@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/klog.h>
 #include <unistd.h>
 
 #include "test_storage.h"
@@ -112,35 +111,6 @@ int64_t free_bytes(void)
 }
 
 /* --- the log --- */
-
-/* What klogctl(2) is asked for; the C library has no names for it. */
-#define KLOG_READ_ALL 3
-#define KLOG_CLEAR 5
-#define KLOG_SIZE 10
-
-/* What was there before is not read again. */
-void log_clear(void)
-{
-	klogctl(KLOG_CLEAR, NULL, 0);
-}
-
-unsigned int count_in_log(const char *text)
-{
-	const int nr_bytes = klogctl(KLOG_SIZE, NULL, 0);
-	char *log = malloc(nr_bytes + 1);
-	unsigned int nr = 0;
-	const char *found;
-	int ret;
-
-	ASSERT(log);
-	ret = klogctl(KLOG_READ_ALL, log, nr_bytes);
-	ASSERT(ret >= 0);
-	log[ret] = '\0';
-	for (found = log; (found = strstr(found, text)); found++)
-		nr++;
-	free(log);
-	return nr;
-}
 
 /* Lines of this test that say that the image of @origin is lost. */
 unsigned int count_lost_lines(const struct disk *origin)
