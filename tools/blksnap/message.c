@@ -20,7 +20,7 @@
 #define NOT_PROTECTED \
 	"the module cannot protect a device of this kind; the kernel log says which, and why"
 #define NOT_SEEN \
-	"writes cannot be seen: another module or a live patch diverts submit_bio_noacct(), or kernel.ftrace_enabled is 0"
+	"writes cannot be seen: another module or a live patch diverts submit_bio_noacct(), or ftrace is off (kernel.ftrace_enabled is 0, or after a fault; see the kernel log)"
 #define UNKNOWN_SNAPSHOT \
 	"there is no such snapshot; 'blksnap snapshot list' shows all"
 #define WRONG_STORAGE \

@@ -27,6 +27,8 @@
 #include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/workqueue.h>
 
 #include "compat.h"
 #include "filter.h"
@@ -114,21 +116,6 @@ static int filter_find_write_page(void)
 	return ftrace_set_filter(&filter_write_page_ops, name, sizeof(name) - 1, 1);
 }
 
-static int filter_close_write_page(void)
-{
-	return register_ftrace_function(&filter_write_page_ops);
-}
-
-static void filter_open_write_page(void)
-{
-	unregister_ftrace_function(&filter_write_page_ops);
-}
-
-static void filter_forget_write_page(void)
-{
-	ftrace_free_filter(&filter_write_page_ops);
-}
-
 #else
 
 static int filter_find_write_page(void)
@@ -136,20 +123,97 @@ static int filter_find_write_page(void)
 	return 0;
 }
 
-static int filter_close_write_page(void)
+#endif /* BLKSNAP_HAVE_RW_PAGE */
+
+/* In the order in which they are registered. */
+static struct ftrace_ops *const filter_ops[] = {
+#ifdef BLKSNAP_HAVE_RW_PAGE
+	&filter_write_page_ops,
+#endif
+	&filter_table_ops,
+	&filter_ftrace_ops,
+};
+
+/* Waits until no task is in a callback or in a stub of it. */
+static int filter_remove(unsigned int nr_ops)
 {
+	int ret = 0;
+
+	while (!ret && nr_ops-- > 0)
+		ret = unregister_ftrace_function(filter_ops[nr_ops]);
+	return ret;
+}
+
+/* Sets @is_left if some of it could not be removed after an error. */
+static int filter_install(bool *is_left)
+{
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < ARRAY_SIZE(filter_ops); i++) {
+		ret = register_ftrace_function(filter_ops[i]);
+		if (ret) {
+			*is_left = filter_remove(i);
+			return ret;
+		}
+	}
 	return 0;
 }
 
-static void filter_open_write_page(void)
+/*
+ * The end of ftrace
+ *
+ * When it finds other code than it has put there, ftrace switches itself off until the
+ * next boot.  Then it changes no code any more: the calls that are there stay, and what
+ * they call has to stay, too.
+ */
+
+/* How long the end may go unnoticed. */
+#define FILTER_WATCH_INTERVAL HZ
+
+static void filter_watch(struct work_struct *work);
+
+static DECLARE_DELAYED_WORK(filter_watch_work, filter_watch);
+
+/* Of the time between filter_register() and filter_unregister(). */
+static bool filter_is_whole;
+
+/* Calls of ours may be there for ever. */
+static bool filter_is_pinned;
+
+/* Never registered. */
+static struct ftrace_ops filter_question_ops;
+
+/* There is no function that tells, but each one fails so.  Nothing is taken away. */
+static bool filter_ftrace_is_off(void)
 {
+	return ftrace_set_filter_ip(&filter_question_ops, (unsigned long)submit_bio_noacct,
+				    1, 0) == -ENODEV;
 }
 
-static void filter_forget_write_page(void)
+static void filter_pin(void)
 {
+	if (filter_is_pinned)
+		return;
+	filter_is_pinned = true;
+	__module_get(THIS_MODULE);
+	pr_err("ftrace has found a fault and is off: the filter stays, and this module cannot be unloaded before the next boot\n");
 }
 
-#endif /* BLKSNAP_HAVE_RW_PAGE */
+/* Unloading has to be refused before it begins, so this does not wait for a call. */
+static void filter_watch(struct work_struct *work)
+{
+	if (filter_ftrace_is_off())
+		filter_pin();
+	else
+		schedule_delayed_work(&filter_watch_work, FILTER_WATCH_INTERVAL);
+}
+
+static int filter_refuse_for_ever(void)
+{
+	pr_err("cannot filter bios, ftrace has found a fault and is off until the next boot\n");
+	return -EBUSY;
+}
 
 static long filter_count_holders(void)
 {
@@ -163,48 +227,52 @@ static long filter_count_holders(void)
 
 const bool filter_sees_tables = true;
 
-/* Sleeps for some ten milliseconds.  -EBUSY also if ftrace is switched off. */
+/* Sleeps for some ten milliseconds.  -EBUSY also if ftrace is off, by sysctl or for good. */
 int filter_register(void)
 {
+	bool is_left = false;
 	int ret;
 
-	ret = filter_close_write_page();
-	if (ret)
-		goto err_report;
-	ret = register_ftrace_function(&filter_table_ops);
-	if (ret)
-		goto err_open_write_page;
-	ret = register_ftrace_function(&filter_ftrace_ops);
-	if (ret)
-		goto err_unwatch_tables;
+	/* It could not be removed. */
+	if (filter_is_whole)
+		return 0;
+	if (filter_is_pinned || filter_ftrace_is_off())
+		return filter_refuse_for_ever();
+	ret = filter_install(&is_left);
+	if (is_left || filter_ftrace_is_off()) {
+		/* Unless it failed before it changed any code. */
+		filter_pin();
+		return filter_refuse_for_ever();
+	}
+	if (ret) {
+		pr_err("cannot filter bios, is submit_bio_noacct() livepatched or kernel.ftrace_enabled=0? %pe\n",
+		       ERR_PTR(ret));
+		return ret;
+	}
+	filter_is_whole = true;
+	schedule_delayed_work(&filter_watch_work, FILTER_WATCH_INTERVAL);
 	return 0;
-
-err_unwatch_tables:
-	unregister_ftrace_function(&filter_table_ops);
-err_open_write_page:
-	filter_open_write_page();
-err_report:
-	pr_err("cannot filter bios, is submit_bio_noacct() livepatched or kernel.ftrace_enabled=0? %pe\n",
-	       ERR_PTR(ret));
-	return ret;
 }
 
-/* Sleeps for a tenth of a second. */
+/* Sleeps for a tenth of a second.  If ftrace is off, the filter stays and passes all. */
 void filter_unregister(void)
 {
-	int ret;
-
-	/* Waits until no task is in filter_callback() or in a stub of it. */
-	ret = unregister_ftrace_function(&filter_ftrace_ops);
-	if (ret) {
-		/* The call stays, and so must what it calls. */
-		__module_get(THIS_MODULE);
-		pr_err("ftrace has switched itself off and the filter stays: do not unload, but reboot: %pe\n",
-		       ERR_PTR(ret));
+	cancel_delayed_work_sync(&filter_watch_work);
+	if (filter_ftrace_is_off()) {
+		filter_pin();
 		return;
 	}
-	unregister_ftrace_function(&filter_table_ops);
-	filter_open_write_page();
+	filter_is_whole = false;
+	if (filter_remove(ARRAY_SIZE(filter_ops)) || filter_ftrace_is_off())
+		filter_pin();
+}
+
+static void filter_free(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(filter_ops); i++)
+		ftrace_free_filter(filter_ops[i]);
 }
 
 /*
@@ -215,28 +283,24 @@ int filter_module_init(void)
 {
 	int ret;
 
+	if (filter_ftrace_is_off())
+		return filter_refuse_for_ever();
 	ret = filter_find_write_page();
+	if (!ret)
+		ret = ftrace_set_filter_ip(&filter_table_ops, (unsigned long)set_disk_ro, 0, 0);
+	if (!ret)
+		ret = ftrace_set_filter_ip(&filter_ftrace_ops,
+					   (unsigned long)submit_bio_noacct, 0, 0);
 	if (ret)
-		goto err_forget_write_page;
-	ret = ftrace_set_filter_ip(&filter_table_ops, (unsigned long)set_disk_ro, 0, 0);
-	if (ret)
-		goto err_forget_tables;
-	ret = ftrace_set_filter_ip(&filter_ftrace_ops, (unsigned long)submit_bio_noacct, 0, 0);
-	if (ret)
-		goto err_forget;
-	return 0;
-
-err_forget:
-	ftrace_free_filter(&filter_ftrace_ops);
-err_forget_tables:
-	ftrace_free_filter(&filter_table_ops);
-err_forget_write_page:
-	filter_forget_write_page();
+		filter_free();
 	return ret;
 }
 
 void filter_module_exit(void)
 {
+	/* Too late to refuse.  A task that waits does less harm than code that is gone. */
+	while (filter_is_pinned)
+		schedule_timeout_idle(MAX_SCHEDULE_TIMEOUT);
 	/*
 	 * A task that was diverted had counted itself when the filter was unregistered.
 	 * The count has not grown since, so once the sum is zero all have left.
@@ -245,7 +309,5 @@ void filter_module_exit(void)
 		usleep_range(500, 1000);
 	/* The last instructions of filter_held(), after its count. */
 	synchronize_rcu_tasks();
-	ftrace_free_filter(&filter_ftrace_ops);
-	ftrace_free_filter(&filter_table_ops);
-	filter_forget_write_page();
+	filter_free();
 }

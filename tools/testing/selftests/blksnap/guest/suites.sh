@@ -79,6 +79,12 @@ suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod scsi_debug \
 	--arguments '--lives 30 --device /dev/vda' \
 	--arguments-short '--fast --lives 5' \
 	--fast '--fast --lives 5' --timeout 600
+# What has been switched off stays off: each of them needs a boot of its own.
+for part in tracked unload early; do
+	suite ftrace-$part test_ftrace $null_blk --module kill_ftrace \
+		--arguments "--filter $part." --fast "--filter $part." --timeout 200 \
+		--skip 'uml* user-mode Linux has no ftrace'
+done
 suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmsetup --memory 1536 \
 	--disk 64M --arguments '--device /dev/vda' \
 	--also 6.1-rt --fast '--device /dev/vda' --timeout 300

@@ -4,6 +4,7 @@
 # Builds of the module and the programs for the tests; sourced
 #
 #	module_build VERSION [SUFFIX [MAKE_ARGUMENT...]]	-> MODULE_KO
+#	kill_ftrace_build VERSION				-> KILL_FTRACE_KO
 #	tools_build						-> TOOLS_DIR
 #	guest_programs_build					-> PROGRAMS_DIR
 #
@@ -52,6 +53,18 @@ module_build()
 	kernel_make_modules "$dir/drivers/block/blksnap" CONFIG_BLKSNAP=m "$@" \
 		modules || return
 	MODULE_KO=$dir/drivers/block/blksnap/blksnap.ko
+}
+
+# kill_ftrace_build VERSION - build a module for tests, set KILL_FTRACE_KO
+kill_ftrace_build()
+{
+	local dir=$build/kill_ftrace-$1
+
+	kernel_fetch "$1"
+	mkdir -p "$dir"
+	copy_sources "$selftests/guest/kill_ftrace" "$dir"
+	kernel_make_modules "$dir" modules || return
+	KILL_FTRACE_KO=$dir/kill_ftrace.ko
 }
 
 # tools_build - build the command-line tool, set TOOLS_DIR
