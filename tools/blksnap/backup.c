@@ -20,6 +20,7 @@
 #include "chain.h"
 #include "identity.h"
 #include "layer_file.h"
+#include "layer_stack.h"
 #include "message.h"
 #include "parse.h"
 #include "util.h"
@@ -61,6 +62,8 @@ static int choose_base(struct backup_disk *disk,
 		return set_reason(entry,
 				  "change tracking began anew after point %ju, as it does when the machine starts",
 				  (uintmax_t)number);
+	if (last->encrypted != entry->encrypted)
+		return set_reason(entry, "the points so far are not encrypted");
 	if (last->capacity_bytes != entry->capacity_bytes ||
 	    last->block_bytes != entry->block_bytes)
 		return set_reason(entry, "the size of the disk has changed");
@@ -71,7 +74,22 @@ static int choose_base(struct backup_disk *disk,
 				  problem, (uintmax_t)number);
 	entry->base = number;
 	disk->base = last;
-	return EXIT_OK;
+	return layer_stack_unlock(catalogue, last);
+}
+
+/* What was secret so far must not become readable by an oversight. */
+static int check_encryption(const struct backup_disk *disk,
+			    const struct catalogue *catalogue)
+{
+	const struct catalogue_disk *last;
+	uint64_t number;
+
+	last = catalogue_newest_disk(catalogue, disk->entry->disk, &number);
+	if (!last || !last->encrypted || disk->entry->encrypted)
+		return EXIT_OK;
+	return fail(EXIT_FAILED,
+		    "'%s' is encrypted in '%s' so far; add --encrypt and --key-file, or back it up to another folder",
+		    disk->text, catalogue->dir);
 }
 
 static void note_state(struct catalogue_disk *entry,
@@ -86,20 +104,25 @@ static void note_state(struct catalogue_disk *entry,
 	entry->capacity_bytes = info->device_capacity;
 }
 
-static struct chain_file file_of(const struct backup_disk *disk, bool compress)
+static struct chain_file file_of(const struct backup_disk *disk,
+				 const struct catalogue *catalogue,
+				 const struct backup_options *options)
 {
 	return (struct chain_file) {
 		.backing = disk->base ? disk->base->file : NULL,
 		.nr_bytes = disk->entry->capacity_bytes,
 		.block_bytes = disk->entry->block_bytes,
-		.compress = compress,
+		.compress = options->compress,
+		.key = catalogue_key(catalogue, disk->entry),
 	};
 }
 
-static int find_extents(struct backup_disk *disk, const struct cbt *cbt,
-			bool compress)
+static int find_extents(struct backup_disk *disk,
+			const struct catalogue *catalogue,
+			const struct backup_options *options,
+			const struct cbt *cbt)
 {
-	const struct chain_file file = file_of(disk, compress);
+	const struct chain_file file = file_of(disk, catalogue, options);
 	int ret;
 
 	if (!disk->base)
@@ -148,7 +171,7 @@ static int plan_with_map(struct backup_disk *disk,
 	if (!disk->base && !options->quiet)
 		fprintf(stderr, "%s: full backup, because %s\n",
 			disk->entry->disk, disk->entry->reason);
-	return find_extents(disk, cbt, options->compress);
+	return find_extents(disk, catalogue, options, cbt);
 }
 
 /**
@@ -176,6 +199,9 @@ int backup_plan(struct backup_disk *disk, int fd,
 		ret = identity_name(disk->entry, catalogue, point);
 	/* From here on it is freed with the point. */
 	point->nr_disks++;
+	disk->entry->encrypted = options->encrypt;
+	if (!ret)
+		ret = check_encryption(disk, catalogue);
 	if (!ret)
 		ret = read_state(disk, fd, &cbt, &has_map);
 	if (!ret)
@@ -261,7 +287,7 @@ int backup_write(const struct backup_disk *disk,
 		 struct progress *progress)
 {
 	char *path, *map_path, *partial = NULL;
-	struct chain_file file = file_of(disk, options->compress);
+	struct chain_file file = file_of(disk, catalogue, options);
 	int ret;
 
 	ret = name_files(disk->entry, number);

@@ -15,6 +15,7 @@
 
 struct backup_options {
 	bool compress;
+	bool encrypt;		/* with the key of the catalogue */
 	bool full;
 	bool incremental_only;
 	bool quiet;

@@ -181,6 +181,19 @@ catalogue_below(const struct catalogue *catalogue,
 }
 
 /**
+ * catalogue_key() - find the key that a layer is encrypted with
+ * @catalogue:	the catalogue
+ * @disk:	the layer
+ *
+ * Return: the key, NULL if the layer is not encrypted.
+ */
+const struct key *catalogue_key(const struct catalogue *catalogue,
+				const struct catalogue_disk *disk)
+{
+	return disk->encrypted ? catalogue->key : NULL;
+}
+
+/**
  * catalogue_path() - path of a file of the source
  * @catalogue:	the catalogue
  * @name:	name of the file

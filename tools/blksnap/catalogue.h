@@ -28,7 +28,7 @@
 
 #include <json.h>
 
-#include "checksum.h"
+#include "key.h"
 
 struct catalogue_disk {
 	char *disk;		/* name in this catalogue */
@@ -49,6 +49,7 @@ struct catalogue_disk {
 	char *generation;
 	uint64_t snap_number;
 	bool frozen;		/* the filesystem was, at the take */
+	bool encrypted;		/* like all layers of its chain */
 	uint64_t read_bytes;
 	uint64_t data_bytes;	/* of these, not zeros */
 	uint64_t file_bytes;
@@ -68,6 +69,7 @@ struct catalogue {
 	char *dir;		/* absolute path of the source's folder */
 	char *source;
 	int lock_fd;
+	const struct key *key;	/* of encrypted layers; set by the caller */
 	uint64_t next_point;
 	struct catalogue_point *points;	/* in order of their numbers */
 	size_t nr_points;
@@ -106,6 +108,8 @@ catalogue_newest_disk(const struct catalogue *catalogue, const char *disk,
 const struct catalogue_disk *
 catalogue_below(const struct catalogue *catalogue,
 		const struct catalogue_disk *disk);
+const struct key *catalogue_key(const struct catalogue *catalogue,
+				const struct catalogue_disk *disk);
 char *catalogue_path(const struct catalogue *catalogue, const char *name);
 const char *catalogue_layer_damage(const struct catalogue *catalogue,
 				   const struct catalogue_disk *disk);

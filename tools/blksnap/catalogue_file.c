@@ -41,6 +41,7 @@ enum field_type {
 	FIELD_NUMBER,
 	FIELD_OPTIONAL_NUMBER,	/* 0 if it is not there */
 	FIELD_BOOL,
+	FIELD_OPTIONAL_BOOL,	/* false if it is not there */
 };
 
 #define FIELD(name, kind) { #name, kind, offsetof(struct catalogue_disk, name) }
@@ -67,6 +68,7 @@ static const struct {
 	FIELD(generation, FIELD_TEXT),
 	FIELD(snap_number, FIELD_NUMBER),
 	FIELD(frozen, FIELD_BOOL),
+	FIELD(encrypted, FIELD_OPTIONAL_BOOL),
 	FIELD(read_bytes, FIELD_NUMBER),
 	FIELD(data_bytes, FIELD_NUMBER),
 	FIELD(file_bytes, FIELD_NUMBER),
@@ -93,7 +95,8 @@ struct json_object *catalogue_disk_to_json(const struct catalogue_disk *disk)
 		    fields[i].type == FIELD_OPTIONAL_NUMBER)
 			add_number(object, fields[i].key,
 				   *(const uint64_t *)value);
-		else if (fields[i].type == FIELD_BOOL)
+		else if (fields[i].type == FIELD_BOOL ||
+			 fields[i].type == FIELD_OPTIONAL_BOOL)
 			json_object_object_add(object, fields[i].key,
 					       json_object_new_boolean(*(const bool *)value));
 		else
@@ -158,13 +161,15 @@ static bool get_field(struct json_object *object, size_t i,
 	void *to = (char *)disk + fields[i].offset;
 	struct json_object *value;
 
-	if (fields[i].type == FIELD_OPTIONAL_NUMBER &&
+	if ((fields[i].type == FIELD_OPTIONAL_NUMBER ||
+	     fields[i].type == FIELD_OPTIONAL_BOOL) &&
 	    !json_object_object_get_ex(object, fields[i].key, NULL))
 		return true;
 	if (fields[i].type == FIELD_NUMBER ||
 	    fields[i].type == FIELD_OPTIONAL_NUMBER)
 		return get_number(object, fields[i].key, to);
-	if (fields[i].type != FIELD_BOOL)
+	if (fields[i].type != FIELD_BOOL &&
+	    fields[i].type != FIELD_OPTIONAL_BOOL)
 		return get_text(object, fields[i].key, fields[i].type, to);
 	if (!json_object_object_get_ex(object, fields[i].key, &value))
 		return false;

@@ -179,6 +179,22 @@ char *child_output(const struct child *child)
 }
 
 /**
+ * child_says() - does a child give this as its reason?
+ * @child:	the child, which has ended
+ * @words:	what to look for in its messages
+ *
+ * Return: true if it does.
+ */
+bool child_says(const struct child *child, const char *words)
+{
+	char *errors = read_all(child->err_fd);
+	bool found = errors && strstr(errors, words);
+
+	free(errors);
+	return found;
+}
+
+/**
  * child_fail() - tell that a child has failed
  * @child:	the child, which has ended
  * @status:	what child_wait() returned

@@ -23,8 +23,22 @@ struct options {
 	const char *source;
 	struct keeper_options keeper;
 	struct backup_options backup;
+	struct key key;
 	struct progress progress;
 };
+
+static int check_encryption(const struct options *o)
+{
+	if (o->backup.encrypt && o->backup.compress)
+		return fail(EXIT_USAGE,
+			    "--encrypt and --compress exclude each other: QEMU does not write files that are both");
+	if (o->backup.encrypt && !o->key.file)
+		return fail(EXIT_USAGE,
+			    "--encrypt needs --key-file, a file with the key; 'openssl rand -base64 32' makes one");
+	if (!o->backup.encrypt && o->key.file)
+		return fail(EXIT_USAGE, "--key-file is for --encrypt, add it");
+	return EXIT_OK;
+}
 
 static int parse_options(struct cmdline *cl, struct options *o)
 {
@@ -35,6 +49,8 @@ static int parse_options(struct cmdline *cl, struct options *o)
 		{ "storage-size", option_file_size, &o->keeper.size_bytes },
 		{ "limit", option_rate, &o->progress.limit_bytes },
 		{ "compress", NULL, &o->backup.compress },
+		{ "encrypt", NULL, &o->backup.encrypt },
+		{ "key-file", option_key, &o->key },
 		{ "full", NULL, &o->backup.full },
 		{ "incremental-only", NULL, &o->backup.incremental_only },
 		{ "quiet", NULL, &o->progress.quiet },
@@ -48,6 +64,8 @@ static int parse_options(struct cmdline *cl, struct options *o)
 	if (!ret && o->backup.full && o->backup.incremental_only)
 		ret = fail(EXIT_USAGE,
 			   "--full and --incremental-only exclude each other");
+	if (!ret)
+		ret = check_encryption(o);
 	o->backup.quiet = o->progress.quiet;
 	o->keeper.quiet = o->progress.quiet;
 	return ret;
@@ -206,6 +224,7 @@ static int back_up_to(struct cmdline *cl, const struct options *o,
 	gethostname(host, sizeof(host) - 1);
 	ret = catalogue_open(&catalogue, o->to, o->source ? o->source : host,
 			     CATALOGUE_CREATE);
+	catalogue.key = &o->key;
 	if (!ret) {
 		catalogue_remove_leftovers(&catalogue, o->backup.quiet);
 		ret = open_module(&fd);
@@ -256,6 +275,8 @@ const struct command command_backup = {
 		"                      least, if not given\n"
 		"  --limit N           copy at most N bytes per second\n"
 		"  --compress          compress with zstd\n"
+		"  --encrypt           encrypt with the key in --key-file; not with --compress\n"
+		"  --key-file FILE     file with the key, which every later command needs too\n"
 		"  --full              make a full backup\n"
 		"  --incremental-only  do nothing, and exit with 3, if a full one is due\n"
 		"  --quiet             print no progress and no reasons\n",

@@ -32,6 +32,7 @@ struct options {
 	const struct format *format;
 	uint64_t since;		/* 0: all of the disk */
 	struct choice choice;
+	struct key key;
 	struct progress progress;
 };
 
@@ -59,6 +60,7 @@ static int parse_options(struct cmdline *cl, struct options *o)
 		{ "point", option_point, &o->choice.number },
 		{ "disk", option_text, &o->choice.name },
 		{ "since", option_point, &o->since },
+		{ "key-file", option_key, &o->key },
 		{ "quiet", NULL, &o->progress.quiet },
 		{ 0 }
 	};
@@ -140,6 +142,7 @@ static int run_export(struct cmdline *cl)
 		return ret;
 	interruption_prepare();
 	ret = catalogue_open(&catalogue, o.from, o.source, CATALOGUE_READ);
+	catalogue.key = &o.key;
 	if (!ret)
 		ret = export_from(&catalogue, &o);
 	catalogue_close(&catalogue);
@@ -171,6 +174,7 @@ const struct command command_export = {
 		"  --point N           which point; the newest if not given\n"
 		"  --since N           only what changed since point N\n"
 		"  --disk NAME         which disk, if the point has several\n"
+		"  --key-file FILE     key of an encrypted backup\n"
 		"  --source-name NAME  which machine, if DIR holds backups of several\n"
 		"  --quiet             print no progress\n",
 	.run = run_export,

@@ -14,11 +14,13 @@
 #include "choice.h"
 #include "commands.h"
 #include "device.h"
+#include "layer_stack.h"
 #include "message.h"
 #include "mounting.h"
 #include "option.h"
 #include "output.h"
 #include "progress.h"
+#include "qemu_file.h"
 #include "util.h"
 
 struct options {
@@ -26,6 +28,7 @@ struct options {
 	const char *source;
 	struct choice choice;
 	uint64_t partition;	/* 0 for the only one or the whole disk */
+	struct key key;
 	struct mounting mounting;
 };
 
@@ -55,6 +58,7 @@ static int parse_options(struct cmdline *cl, struct options *o)
 		{ "source-name", option_text, &o->source },
 		{ "point", option_point, &o->choice.number },
 		{ "disk", option_text, &o->choice.name },
+		{ "key-file", option_key, &o->key },
 		{ "partition", option_count, &o->partition },
 		{ "writable", NULL, &o->mounting.writable },
 		{ 0 }
@@ -137,6 +141,42 @@ static int begin(struct options *o, const char *place,
 	return ret;
 }
 
+/* QEMU has to be told of each layer that it is encrypted. */
+static char *name_chain(const struct catalogue *catalogue,
+			const struct catalogue_disk *disk)
+{
+	struct json_object *top = NULL, *above = NULL, *options;
+	char *path;
+
+	for (; disk; disk = catalogue_below(catalogue, disk)) {
+		path = catalogue_path(catalogue, disk->file);
+		if (!path) {
+			json_object_put(top);
+			return NULL;
+		}
+		options = qemu_qcow2(path, catalogue->key);
+		free(path);
+		if (above)
+			json_object_object_add(above, "backing", options);
+		else
+			top = options;
+		above = options;
+	}
+	return qemu_name(top);
+}
+
+static int unlock(struct mounting *mounting, const struct catalogue *catalogue,
+		  const struct catalogue_disk *disk)
+{
+	int ret = layer_stack_unlock(catalogue, disk);
+
+	if (ret || !disk->encrypted)
+		return ret;
+	mounting->key = catalogue->key;
+	mounting->chain = name_chain(catalogue, disk);
+	return mounting->chain ? EXIT_OK : fail_memory();
+}
+
 static int mount_layer(struct options *o, const struct catalogue *catalogue,
 		       const char *place, const struct cmdline *cl)
 {
@@ -156,7 +196,10 @@ static int mount_layer(struct options *o, const struct catalogue *catalogue,
 	if (!path)
 		return fail_memory();
 	o->mounting.layer = path;
-	ret = begin(o, place, cl);
+	ret = unlock(&o->mounting, catalogue, o->choice.disk);
+	if (!ret)
+		ret = begin(o, place, cl);
+	free(o->mounting.chain);
 	free(path);
 	return ret;
 }
@@ -172,6 +215,7 @@ static int mount_backup(struct options *o, const struct cmdline *cl)
 	if (ret)
 		return ret;
 	ret = catalogue_open(&catalogue, o->from, o->source, CATALOGUE_READ);
+	catalogue.key = &o->key;
 	if (!ret)
 		ret = mount_layer(o, &catalogue, place, cl);
 	catalogue_close(&catalogue);
@@ -231,7 +275,8 @@ const struct command command_mount = {
 		"  --from DIR          folder of the backups\n"
 		"  --source-name NAME  which machine, if DIR holds backups of several\n"
 		"  --point N           which point; the newest if not given\n"
-		"  --disk NAME         which disk, if the point has several\n",
+		"  --disk NAME         which disk, if the point has several\n"
+		"  --key-file FILE     key of an encrypted backup\n",
 	.run = run_mount,
 };
 

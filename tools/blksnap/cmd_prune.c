@@ -19,6 +19,7 @@
 struct options {
 	const char *source;
 	bool dry_run;
+	struct key key;
 	struct retention retention;
 	struct progress progress;
 };
@@ -35,6 +36,7 @@ static int parse_options(struct cmdline *cl, struct options *o)
 		{ "keep-yearly", option_count, &keep[RETENTION_YEARLY] },
 		{ "source-name", option_text, &o->source },
 		{ "dry-run", NULL, &o->dry_run },
+		{ "key-file", option_key, &o->key },
 		{ "limit", option_rate, &o->progress.limit_bytes },
 		{ "quiet", NULL, &o->progress.quiet },
 		{ 0 }
@@ -179,6 +181,7 @@ static int run_prune(struct cmdline *cl)
 	interruption_prepare();
 	ret = catalogue_open(&catalogue, cl->argv[0], o.source,
 			     o.dry_run ? CATALOGUE_READ : CATALOGUE_WRITE);
+	catalogue.key = &o.key;
 	if (!ret)
 		ret = prune_catalogue(&catalogue, &o, cl);
 	catalogue_close(&catalogue);
@@ -204,6 +207,7 @@ const struct command command_prune = {
 		"  --keep-monthly N    for months\n"
 		"  --keep-yearly N     for years\n"
 		"  --dry-run           only print what would be kept and removed\n"
+		"  --key-file FILE     key of an encrypted backup\n"
 		"  --source-name NAME  which machine, if DIR holds backups of several\n"
 		"  --limit N           copy at most N bytes per second\n"
 		"  --quiet             print no progress\n",

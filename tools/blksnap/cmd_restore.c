@@ -25,6 +25,7 @@ struct options {
 	const char *from;
 	const char *source;
 	struct choice choice;
+	struct key key;
 	const char *format;
 	bool force;
 	struct progress progress;
@@ -45,6 +46,7 @@ static int parse_options(struct cmdline *cl, struct options *o)
 		{ "source-name", option_text, &o->source },
 		{ "point", option_point, &o->choice.number },
 		{ "disk", option_text, &o->choice.name },
+		{ "key-file", option_key, &o->key },
 		{ "format", take_format, &o->format },
 		{ "force", NULL, &o->force },
 		{ "limit", option_rate, &o->progress.limit_bytes },
@@ -76,8 +78,8 @@ static int write_layers(const struct layer_stack *stack,
 	size_t i;
 
 	for (i = 0; i < stack->nr_layers && !ret; i++) {
-		ret = layer_read(&stack->maps[i], stack->paths[i], sink,
-				 progress, &damaged);
+		ret = layer_read(&stack->maps[i], stack->paths[i], stack->key,
+				 sink, progress, &damaged);
 		/* From now on zeros may have to replace data. */
 		sink->is_zero = false;
 	}
@@ -162,6 +164,7 @@ static int run_restore(struct cmdline *cl)
 	umask(077);
 	interruption_prepare();
 	ret = catalogue_open(&catalogue, o.from, o.source, CATALOGUE_READ);
+	catalogue.key = &o.key;
 	if (!ret)
 		ret = restore_from(&catalogue, &o, cl);
 	catalogue_close(&catalogue);
@@ -182,6 +185,7 @@ const struct command command_restore = {
 		"  --source-name NAME  which machine, if DIR holds backups of several\n"
 		"  --point N           which point; the newest if not given\n"
 		"  --disk NAME         which disk, if the point has several\n"
+		"  --key-file FILE     key of an encrypted backup\n"
 		"  --format FORMAT     raw or qcow2; qcow2 if TARGET ends in .qcow2\n"
 		"  --force             overwrite what is on the device, replace the file\n"
 		"  --limit N           restore at most N bytes per second\n"

@@ -230,7 +230,7 @@ int layer_write(const struct layer_copy *copy,
 	size_t i, next = 0;
 	int ret, sum_ret;
 
-	ret = summing_begin(&summing, copy->map);
+	ret = summing_begin(&summing, copy->map, copy->key);
 	if (ret)
 		return ret;
 	for (i = 0; i < copy->extents->nr_ranges && !ret; i++) {
@@ -303,6 +303,7 @@ static int write_zeros(const struct reading *r)
  * layer_read() - read a layer, and verify its checksums
  * @map:	its map
  * @path:	its file
+ * @key:	what it is encrypted with, NULL if it is not
  * @sink:	gets what the layer decides; NULL only verifies
  * @progress:	counts the data, not the zeros
  * @damaged:	set if the layer is not what it was
@@ -312,8 +313,8 @@ static int write_zeros(const struct reading *r)
  * Return: EXIT_OK, or EXIT_FAILED after a message.
  */
 int layer_read(const struct layer_map *map, const char *path,
-	       struct layer_sink *sink, struct progress *progress,
-	       bool *damaged)
+	       const struct key *key, struct layer_sink *sink,
+	       struct progress *progress, bool *damaged)
 {
 	struct reading r = {
 		.sink = sink,
@@ -324,7 +325,7 @@ int layer_read(const struct layer_map *map, const char *path,
 
 	if (!r.data)
 		return fail_memory();
-	ret = layer_reader_open(&r.reader, map, path, damaged);
+	ret = layer_reader_open(&r.reader, map, path, key, damaged);
 	if (!ret && sink)
 		ret = write_zeros(&r);
 	if (!ret)

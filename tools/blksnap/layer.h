@@ -40,7 +40,8 @@ struct layer_sink {
 struct layer_copy {
 	struct qcow *to;
 	int to_fd;			/* the file of that */
-	struct layer_map *map;		/* of the new layer, empty at first */
+	const struct key *key;		/* of the new layer, NULL if it has none */
+	struct layer_map *map;		/* likewise, empty at first */
 	const struct extents *extents;	/* what to copy */
 	uint32_t zero_bytes;		/* zeros are looked for in pieces of it */
 	/* Writes are multiples of it; the file may reach behind the disk. */
@@ -57,7 +58,7 @@ void layer_prefetch_fd(const struct layer_source *source, uint64_t nr_bytes,
 int layer_write(const struct layer_copy *copy,
 		const struct layer_source *source);
 int layer_read(const struct layer_map *map, const char *path,
-	       struct layer_sink *sink, struct progress *progress,
-	       bool *damaged);
+	       const struct key *key, struct layer_sink *sink,
+	       struct progress *progress, bool *damaged);
 
 #endif /* LAYER_H */

@@ -19,7 +19,7 @@ static int write_file(struct layer_copy *copy,
 {
 	int ret;
 
-	ret = qcow_open(&copy->to, file->path, file->compress ?
+	ret = qcow_open(&copy->to, file->path, file->key, file->compress ?
 			QCOW_WRITE_COMPRESSED : QCOW_WRITE);
 	if (ret)
 		return ret;
@@ -46,6 +46,7 @@ int layer_file_write(const struct chain_file *file,
 		     struct progress *progress)
 {
 	struct layer_copy copy = {
+		.key = file->key,
 		.map = map,
 		.extents = extents,
 		.zero_bytes = chain_cluster_bytes(file),
@@ -99,13 +100,14 @@ int layer_file_describe(struct catalogue_disk *entry,
 /**
  * layer_file_round() - make ranges what a file can take
  * @extents:	ranges in order; get larger if they have to
- * @file:	the file; one that is compressed is written in whole clusters
+ * @file:	the file; one that is compressed or encrypted is written in whole
+ *		clusters
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message.
  */
 int layer_file_round(struct extents *extents, const struct chain_file *file)
 {
-	const uint64_t unit = chain_write_bytes(file) >> BLKSNAP_SECTOR_SHIFT;
+	const uint64_t unit = chain_range_bytes(file) >> BLKSNAP_SECTOR_SHIFT;
 	const uint64_t nr_sectors = file->nr_bytes >> BLKSNAP_SECTOR_SHIFT;
 	struct extents rounded = { 0 }, none = { 0 };
 	const struct blk_snap_block_range *range;

@@ -30,21 +30,23 @@ static int check_size(const struct layer_reader *r)
  * @reader:	to be given to layer_reader_close() in any case
  * @map:	its map, kept until then
  * @path:	its file, kept until then
+ * @key:	what it is encrypted with, NULL if it is not; likewise
  * @damaged:	set if the layer is not what it was, now or later
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message.
  */
 int layer_reader_open(struct layer_reader *reader, const struct layer_map *map,
-		      const char *path, bool *damaged)
+		      const char *path, const struct key *key, bool *damaged)
 {
 	int ret;
 
 	*reader = (struct layer_reader) {
 		.map = map,
 		.path = path,
+		.piece.key = key,
 		.damaged = damaged,
 	};
-	ret = qcow_open(&reader->qcow, path, QCOW_READ_LAYER);
+	ret = qcow_open(&reader->qcow, path, key, QCOW_READ_LAYER);
 	if (ret)
 		reader->qcow = NULL;
 	return ret ? ret : check_size(reader);

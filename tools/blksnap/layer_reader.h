@@ -24,7 +24,7 @@ struct layer_reader {
 };
 
 int layer_reader_open(struct layer_reader *reader, const struct layer_map *map,
-		      const char *path, bool *damaged);
+		      const char *path, const struct key *key, bool *damaged);
 int layer_reader_read(struct layer_reader *reader, void *data, size_t nr_bytes,
 		      uint64_t offset);
 int layer_reader_fill(struct layer_reader *reader, void *data, size_t nr_bytes,

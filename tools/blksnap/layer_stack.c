@@ -27,13 +27,44 @@ static int load_layer(struct layer_stack *stack, size_t i,
 }
 
 /**
- * layer_stack_load() - list layers, and load their maps
+ * layer_stack_unlock() - find out whether layers can be opened with the key
+ * @catalogue:	the catalogue
+ * @top:	the topmost layer; those below have the same key
+ *
+ * Return: EXIT_OK; EXIT_USAGE if a key is missing, EXIT_FAILED if it is the
+ *	   wrong one, both after a message.
+ */
+int layer_stack_unlock(const struct catalogue *catalogue,
+		       const struct catalogue_disk *top)
+{
+	struct qcow *qcow;
+	char *path;
+	int ret;
+
+	if (!top->encrypted)
+		return EXIT_OK;
+	if (!catalogue->key->file)
+		return fail(EXIT_USAGE,
+			    "'%s/%s' is encrypted; give the file with its key by --key-file",
+			    catalogue->dir, top->file);
+	path = catalogue_path(catalogue, top->file);
+	if (!path)
+		return fail_memory();
+	ret = qcow_open(&qcow, path, catalogue->key, QCOW_READ_LAYER);
+	if (!ret)
+		qcow_abort(qcow);
+	free(path);
+	return ret;
+}
+
+/**
+ * layer_stack_load() - list layers, load their maps, and try the key out
  * @stack:	gets them; to be freed by layer_stack_free() in any case
  * @catalogue:	the catalogue
  * @top:	the topmost layer
  * @bottom:	the lowest one; NULL for the full one
  *
- * Return: EXIT_OK; EXIT_DAMAGED or EXIT_FAILED after a message.
+ * Return: EXIT_OK; EXIT_DAMAGED, or as layer_stack_unlock(), after a message.
  */
 int layer_stack_load(struct layer_stack *stack,
 		     const struct catalogue *catalogue,
@@ -50,6 +81,7 @@ int layer_stack_load(struct layer_stack *stack,
 		.layers = calloc(nr, sizeof(*stack->layers)),
 		.maps = calloc(nr, sizeof(*stack->maps)),
 		.paths = calloc(nr, sizeof(*stack->paths)),
+		.key = catalogue_key(catalogue, top),
 	};
 	if (!stack->layers || !stack->maps || !stack->paths)
 		return fail_memory();
@@ -58,7 +90,7 @@ int layer_stack_load(struct layer_stack *stack,
 		stack->layers[i] = d;
 	for (i = 0; i < nr && !ret; i++)
 		ret = load_layer(stack, i, catalogue);
-	return ret;
+	return ret ? ret : layer_stack_unlock(catalogue, top);
 }
 
 /**
@@ -185,7 +217,7 @@ int layer_merge_open(struct layer_merge *merge, const struct layer_stack *stack,
 	merge->nr_readers = stack->nr_layers;
 	for (i = 0; i < stack->nr_layers && !ret; i++)
 		ret = layer_reader_open(&merge->readers[i], &stack->maps[i],
-					stack->paths[i], damaged);
+					stack->paths[i], stack->key, damaged);
 	return ret;
 }
 

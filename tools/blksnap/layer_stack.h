@@ -17,6 +17,7 @@ struct layer_stack {
 	const struct catalogue_disk **layers;	/* from the lowest up */
 	struct layer_map *maps;
 	char **paths;
+	const struct key *key;	/* of all of them, NULL if they have none */
 	size_t nr_layers;
 	uint64_t data_bytes;
 };
@@ -27,6 +28,8 @@ struct layer_merge {
 	size_t nr_readers;
 };
 
+int layer_stack_unlock(const struct catalogue *catalogue,
+		       const struct catalogue_disk *top);
 int layer_stack_load(struct layer_stack *stack,
 		     const struct catalogue *catalogue,
 		     const struct catalogue_disk *top,

@@ -169,6 +169,7 @@ int merge_write(struct merge *merge, const struct catalogue *catalogue,
 		.backing = below ? below->file : NULL,
 		.nr_bytes = merge->target->capacity_bytes,
 		.block_bytes = merge->target->block_bytes,
+		.key = catalogue_key(catalogue, merge->target),
 	};
 	struct layer_stack stack = { 0 };
 	int ret;

@@ -76,8 +76,10 @@ static void server_of(const struct mount_record *record, char socket[PATH_MAX],
 
 	snprintf(socket, PATH_MAX, "%.*s/%s.socket", nr_chars, record->path,
 		 record->nbd);
-	server->mark = record->path;
-	server->socket = socket;
+	*server = (struct nbd_server) {
+		.mark = record->path,
+		.socket = socket,
+	};
 }
 
 static void stop_server(const struct mount_record *record)
@@ -115,6 +117,7 @@ static int serve(struct mounting *mounting, const char *format,
 	if (ret)
 		return ret;
 	server_of(record, socket, &server);
+	server.key = mounting->key;
 	ret = nbd_serve(name, format, file, &server);
 	if (ret) {
 		stop_server(record);
@@ -294,7 +297,8 @@ static int begin(struct mounting *mounting)
 	int ret = EXIT_OK;
 
 	if (mounting->layer)
-		ret = serve(mounting, "qcow2", mounting->layer);
+		ret = serve(mounting, "qcow2", mounting->chain ?
+			    mounting->chain : mounting->layer);
 	else
 		ret = mount_record_save(&mounting->record);
 	if (ret)

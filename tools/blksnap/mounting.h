@@ -14,11 +14,14 @@
 #include <stdbool.h>
 
 #include "content.h"
+#include "key.h"
 #include "mount_record.h"
 
 struct mounting {
 	const char *image;	/* path of the device; NULL for a backup */
 	const char *layer;	/* absolute path of the file; NULL for an image */
+	char *chain;		/* its name for QEMU, NULL if that is the path */
+	const struct key *key;	/* of the layer, NULL if it is not encrypted */
 	unsigned int partition;	/* 0 for the only one or the whole disk */
 	bool writable;
 	struct mount_record record;

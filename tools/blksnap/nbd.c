@@ -141,7 +141,7 @@ static int start(const char *const *argv, const char *file)
  * nbd_serve() - serve a disk
  * @name:	the nbd device, as found by nbd_find_free()
  * @format:	raw or qcow2
- * @file:	absolute path of a file or device
+ * @file:	absolute path of a file or device, or as QEMU names it
  * @server:	what nbd_stop() will need
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message; there may be a server in any
@@ -152,14 +152,20 @@ int nbd_serve(const char *name, const char *format, const char *file,
 {
 	char mark[PATH_MAX + sizeof(MARK_OPTION)];
 	char connect[NBD_NAME_SIZE + 16];
-	const char *const argv[] = {
+	const char *argv[14] = {
 		"qemu-nbd", mark, connect, "--socket", server->socket,
-		"--format", format, "--snapshot", "--", file, NULL
+		"--format", format, "--snapshot"
 	};
-	int ret;
+	int i = 8, ret;
 
 	snprintf(mark, sizeof(mark), MARK_OPTION "%s", server->mark);
 	snprintf(connect, sizeof(connect), "--connect=/dev/%s", name);
+	if (server->key) {
+		argv[i++] = "--object";
+		argv[i++] = server->key->object;
+	}
+	argv[i++] = "--";
+	argv[i++] = file;
 	ret = start(argv, file);
 	return ret ? ret : wait_until_ready(name);
 }

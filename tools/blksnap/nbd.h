@@ -14,11 +14,14 @@
 
 #include <stddef.h>
 
+#include "key.h"
+
 #define NBD_NAME_SIZE 32	/* "nbd" and a number */
 
 struct nbd_server {
 	const char *mark;	/* a path: no other server has it */
 	const char *socket;	/* between it and the kernel, for a moment */
+	const struct key *key;	/* of the files, NULL if they are not encrypted */
 };
 
 int nbd_find_free(char name[NBD_NAME_SIZE]);

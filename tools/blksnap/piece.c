@@ -30,6 +30,9 @@ void piece_add(struct piece *piece, const void *data, size_t nr_bytes,
 {
 	if (!piece->open) {
 		checksum_begin(&piece->sum);
+		if (piece->key)
+			checksum_add(&piece->sum, piece->key->seed,
+				     sizeof(piece->key->seed));
 		piece->open = true;
 		piece->index = offset >> LAYER_PIECE_SHIFT;
 	}

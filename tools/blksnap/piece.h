@@ -12,9 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "checksum.h"
+#include "key.h"
 
 struct piece {
+	const struct key *key;	/* of the layer, NULL if it is not encrypted */
 	struct checksum sum;
 	bool open;
 	uint64_t index;

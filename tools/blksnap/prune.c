@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "chain.h"
+#include "layer_stack.h"
 #include "merge.h"
 #include "message.h"
 #include "prune.h"
@@ -201,6 +202,23 @@ next_target(const struct catalogue *catalogue, uint64_t number)
 	return NULL;
 }
 
+/* Before anything goes: can all that is to be merged be opened? */
+static int unlock_all(const struct catalogue *catalogue)
+{
+	const struct catalogue_disk *disk;
+	int ret = EXIT_OK;
+	size_t i, j;
+
+	for (i = 0; i < catalogue->nr_points; i++) {
+		for (j = 0; j < catalogue->points[i].nr_disks && !ret; j++) {
+			disk = &catalogue->points[i].disks[j];
+			if (is_target(catalogue, disk) || disk->merging)
+				ret = layer_stack_unlock(catalogue, disk);
+		}
+	}
+	return ret;
+}
+
 /* A point whose layers are damaged is passed over, and stays as it is. */
 static int merge_all(struct catalogue *catalogue, struct progress *progress)
 {
@@ -286,14 +304,14 @@ next_half_merged(const struct catalogue *catalogue,
  *		called; some of what is to go may stay there on failure
  * @progress:	counts
  *
- * Return: EXIT_OK; EXIT_DAMAGED if layers stay because they are damaged, or
- *	   EXIT_FAILED, both after a message.
+ * Return: EXIT_OK; EXIT_DAMAGED if layers stay because they are damaged;
+ *	   EXIT_FAILED, or as layer_stack_unlock(), after a message.
  */
 int prune(struct catalogue *catalogue, struct progress *progress)
 {
 	const struct catalogue_point *point;
 	struct catalogue_disk *disk;
-	int ret = EXIT_OK;
+	int ret = unlock_all(catalogue);
 
 	find_needed(catalogue);
 	while (!ret && (disk = next_half_merged(catalogue, &point)))

@@ -12,12 +12,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <json.h>
 #include <libnbd.h>
 
 #include "child.h"
 #include "message.h"
 #include "qcow.h"
+#include "qemu_file.h"
 #include "util.h"
 
 /* Enough to keep qemu-nbd busy while the next piece is read. */
@@ -72,7 +72,8 @@ static const struct {
 struct qcow {
 	char *path;
 	char *filename;		/* of QEMU's kind: json:{...} */
-	const char *argv[5];
+	const char *key_file;	/* NULL if it is not encrypted */
+	const char *argv[7];
 	struct child child;
 	struct nbd_handle *nbd;
 	bool writable;
@@ -102,36 +103,25 @@ static int load_library(void)
 	return EXIT_OK;
 }
 
-/* With options as JSON no character of a path has a meaning of its own. */
-static char *make_filename(const char *path, enum qcow_mode mode)
+/*
+ * What is written to an encrypted file are whole clusters, so the files below it
+ * are not needed, and their keys need not be made out.
+ */
+static char *make_filename(const char *path, const struct key *key,
+			   enum qcow_mode mode)
 {
-	struct json_object *file = json_object_new_object();
-	struct json_object *format = json_object_new_object();
-	struct json_object *filter = NULL;
-	char *filename = NULL;
+	struct json_object *format, *filter;
 
-	json_object_object_add(file, "driver", json_object_new_string("file"));
-	json_object_object_add(file, "filename", json_object_new_string(path));
-	json_object_object_add(format, "driver",
-			       json_object_new_string("qcow2"));
-	json_object_object_add(format, "file", file);
-	if (mode == QCOW_READ_LAYER)
-		json_object_object_add(format, "backing", NULL);
-	if (mode == QCOW_WRITE_COMPRESSED) {
-		filter = json_object_new_object();
-		json_object_object_add(filter, "driver",
-				       json_object_new_string("compress"));
-		json_object_object_add(filter, "file", format);
-	}
-	if (!filter)
-		filter = format;
-	if (asprintf(&filename, "json:%s",
-		     json_object_to_json_string_ext(filter,
-						    JSON_C_TO_STRING_PLAIN |
-						    JSON_C_TO_STRING_NOSLASHESCAPE)) < 0)
-		filename = NULL;
-	json_object_put(filter);
-	return filename;
+	if (mode == QCOW_READ_LAYER || key)
+		return qemu_name_alone(path, key);
+	format = qemu_qcow2(path, NULL);
+	if (mode == QCOW_WRITE)
+		return qemu_name(format);
+	filter = json_object_new_object();
+	json_object_object_add(filter, "driver",
+			       json_object_new_string("compress"));
+	json_object_object_add(filter, "file", format);
+	return qemu_name(filter);
 }
 
 /*
@@ -182,7 +172,12 @@ static int fail_open(struct qcow *qcow)
 		qcow->nbd = NULL;
 	}
 	status = child_wait(&qcow->child);
-	ret = child_fail(&qcow->child, status, what);
+	if (qcow->key_file && child_says(&qcow->child, "Invalid password"))
+		ret = fail(EXIT_FAILED,
+			   "'%s' does not open with the key in '%s'; give the right one by --key-file",
+			   qcow->path, qcow->key_file);
+	else
+		ret = child_fail(&qcow->child, status, what);
 	free(what);
 	return ret;
 }
@@ -240,14 +235,16 @@ static void free_qcow(struct qcow *qcow)
  * qcow_open() - open a qcow2 file
  * @qcow:	gets the open file
  * @path:	absolute path
+ * @key:	what it is encrypted with, NULL if it is not
  * @mode:	what for
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message.
  */
-int qcow_open(struct qcow **qcow, const char *path, enum qcow_mode mode)
+int qcow_open(struct qcow **qcow, const char *path, const struct key *key,
+	      enum qcow_mode mode)
 {
 	struct qcow *q;
-	int ret;
+	int i = 0, ret;
 
 	ret = load_library();
 	if (ret)
@@ -256,12 +253,17 @@ int qcow_open(struct qcow **qcow, const char *path, enum qcow_mode mode)
 	if (!q)
 		return fail_memory();
 	q->path = strdup(path);
-	q->filename = make_filename(path, mode);
+	q->filename = make_filename(path, key, mode);
 	q->writable = mode == QCOW_WRITE || mode == QCOW_WRITE_COMPRESSED;
-	q->argv[0] = "qemu-nbd";
-	q->argv[1] = q->writable ? "--cache=writeback" : "--read-only";
-	q->argv[2] = "--";
-	q->argv[3] = q->filename;
+	q->argv[i++] = "qemu-nbd";
+	q->argv[i++] = q->writable ? "--cache=writeback" : "--read-only";
+	if (key) {
+		q->key_file = key->file;
+		q->argv[i++] = "--object";
+		q->argv[i++] = key->object;
+	}
+	q->argv[i++] = "--";
+	q->argv[i++] = q->filename;
 	ret = q->path && q->filename ? allocate_buffers(q) : fail_memory();
 	if (!ret)
 		ret = start(q);

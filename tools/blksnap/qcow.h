@@ -18,6 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "key.h"
+
 /* The greatest request; compressing needs requests of this size to be fast. */
 #define QCOW_BUFFER_BYTES (1024 * 1024)
 
@@ -32,12 +34,12 @@ struct qcow_buffer {
 
 enum qcow_mode {
 	QCOW_READ_LAYER,	/* without the backing file */
-	QCOW_READ_CHAIN,
 	QCOW_WRITE,
 	QCOW_WRITE_COMPRESSED,
 };
 
-int qcow_open(struct qcow **qcow, const char *path, enum qcow_mode mode);
+int qcow_open(struct qcow **qcow, const char *path, const struct key *key,
+	      enum qcow_mode mode);
 int qcow_close(struct qcow *qcow);
 void qcow_abort(struct qcow *qcow);
 

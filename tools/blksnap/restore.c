@@ -200,7 +200,7 @@ static int open_qcow2(struct restore_target *target)
 	path = realpath(target->partial, NULL);
 	if (!path)
 		return fail_errno(errno, "cannot open '%s'", target->partial);
-	ret = qcow_open(&target->sink.qcow, path, QCOW_WRITE);
+	ret = qcow_open(&target->sink.qcow, path, NULL, QCOW_WRITE);
 	free(path);
 	target->sink.write = put_qcow;
 	return ret;

@@ -56,13 +56,16 @@ static void *run(void *arg)
  * summing_begin() - start the thread
  * @summing:	to be given to summing_end() on success
  * @map:	gets the checksums
+ * @key:	of the layer, NULL if it is not encrypted
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message.
  */
-int summing_begin(struct summing *summing, struct layer_map *map)
+int summing_begin(struct summing *summing, struct layer_map *map,
+		  const struct key *key)
 {
 	*summing = (struct summing) {
 		.map = map,
+		.piece.key = key,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.changed = PTHREAD_COND_INITIALIZER,
 	};

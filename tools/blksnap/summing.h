@@ -39,7 +39,8 @@ struct summing {
 	int ret;			/* of the first that failed */
 };
 
-int summing_begin(struct summing *summing, struct layer_map *map);
+int summing_begin(struct summing *summing, struct layer_map *map,
+		  const struct key *key);
 uint64_t summing_add(struct summing *summing, const void *data,
 		     size_t nr_bytes, uint64_t offset);
 void summing_wait(struct summing *summing, uint64_t nr_done);

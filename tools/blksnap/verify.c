@@ -10,6 +10,7 @@
 #include "chain.h"
 #include "damage.h"
 #include "layer.h"
+#include "layer_stack.h"
 #include "message.h"
 #include "verify.h"
 
@@ -63,11 +64,14 @@ static int verify_file(const struct catalogue *catalogue,
 		       const struct catalogue_disk *disk, const char *path,
 		       const char *map_path, struct progress *progress)
 {
+	const struct key *key = catalogue_key(catalogue, disk);
 	struct layer_map map;
 	bool damaged = false;
 	int ret;
 
-	ret = chain_check(path, &damaged);
+	ret = layer_stack_unlock(catalogue, disk);
+	if (!ret)
+		ret = chain_check(path, key, &damaged);
 	if (!ret && damaged)
 		ret = fail(EXIT_DAMAGED,
 			   "'%s' is damaged: 'qemu-img check' finds errors",
@@ -80,7 +84,8 @@ static int verify_file(const struct catalogue *catalogue,
 	if (!ret) {
 		progress_begin(progress, disk->file,
 			       map.data.nr_sectors << BLKSNAP_SECTOR_SHIFT);
-		ret = layer_read(&map, path, NULL, progress, &damaged);
+		ret = layer_read(&map, path, key, NULL, progress,
+				 &damaged);
 		progress_end(progress);
 	}
 	layer_map_free(&map);

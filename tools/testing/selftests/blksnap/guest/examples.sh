@@ -108,6 +108,14 @@ test_mount()
 		! grep -q ' /mnt ' /proc/mounts
 }
 
+test_encrypt()
+{
+	run_example "backup --to /backup/safe" &&
+		[[ $(</root/fstab.safe) == "state 4" ]] &&
+		losetup /dev/loop0 /srv/safe.img && holds /dev/loop0 "state 4" &&
+		losetup -d /dev/loop0 && rm -f /srv/safe.img
+}
+
 # With another backup, for what is exported since point 4.
 test_export()
 {
@@ -164,7 +172,7 @@ set_up()
 		mkdir /backup/lib && mount --bind /backup/lib /var/lib
 }
 
-tests=(version backup list restore mount export hold backup_by_hand
+tests=(version backup list restore mount encrypt export hold backup_by_hand
 	storage_on_a_partition prune)
 set_up || exit 1
 printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
