@@ -101,7 +101,7 @@ pkg_need_kernel_build
 pkg_need patch patch
 pkg_install
 kernel_fetch "$kernel"
-tools_build >/dev/null
+tools_build "$kernel" >/dev/null
 mkdir -p "$BLKSNAP_CACHE"
 # In the cache, so that the files of the source can be linked.
 dir=$(mktemp -d "$BLKSNAP_CACHE/in-tree.XXXXXX")

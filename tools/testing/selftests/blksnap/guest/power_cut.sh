@@ -70,7 +70,7 @@ cut_power()
 
 build_all()
 {
-	module_build "$kernel" && tools_build
+	module_build "$kernel" && tools_build "$kernel"
 }
 
 build_all >"$work/build" 2>&1 || { cat "$work/build"; exit 1; }

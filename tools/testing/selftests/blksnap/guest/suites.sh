@@ -9,8 +9,8 @@
 # folder or a script.  It prints KTAP to stdout.  Options are those of
 # ../lib/guest ("--module blksnap" is the module built here), and
 #
-#	--kmod-stock M		as --kmod on a kernel of Debian, which has it, and
-#				as --kmod-if on our own
+#	--kmod-stock M		as --kmod on a kernel of Debian, which has it if it is
+#				not among those lacking, else as --kmod-if
 #	--arguments 'A...'	arguments of the program in the full form
 #	--arguments-6.1-rt 'A...'
 #				the same, on the kernel of that name
@@ -31,6 +31,14 @@
 # fast; other kernels run the short ones.
 long='@(6.1|kasan|kcsan|uml*)'
 
+# What kernels of Debian lack, by a pattern of their names: modules, and the same as
+# part of the kernel.
+# shellcheck disable=SC2034 # of ../run
+declare -gA lacking=(
+	['7*|*-7*']='aes_generic sha256_generic'
+	['arm64-*']='scsi_debug aesni-intel nd_e820'
+)
+
 # What "make check" leaves out on the newest kernel; "run --kernel 7" does not.  Its
 # time is limited, and what these test is nearest to what they test on 6.12.
 # shellcheck disable=SC2034 # of ../run
@@ -43,9 +51,9 @@ suite in-tree in_tree.sh --host --timeout 900 \
 null_blk='--module blksnap --kmod null_blk'
 stack_modules='--kmod-stock brd --kmod-stock zram --kmod-stock lzo-rle --kmod-stock scsi_debug
 	--kmod-stock sd_mod --kmod-stock dm-mod --kmod-stock dm-delay --kmod-stock dm-crypt
-	--kmod-stock xts --kmod-stock ecb --kmod-if aes_generic --kmod-if aesni-intel
+	--kmod-stock xts --kmod-stock ecb --kmod-stock aes_generic --kmod-stock aesni-intel
 	--kmod-stock dm-thin-pool --kmod-stock dm-multipath --kmod-stock dm-round-robin
-	--kmod-if nd_e820 --kmod-stock nd_pmem --kmod-stock raid1 --kmod-stock raid456
+	--kmod-stock nd_e820 --kmod-stock nd_pmem --kmod-stock raid1 --kmod-stock raid456
 	--kmod-stock loop --kmod-stock ext4 --kmod-stock xfs --kmod-stock btrfs --kmod-stock vfat
 	--kmod-stock nls_cp437 --kmod-stock nls_ascii'
 # shellcheck disable=SC2154 # of ../run
@@ -73,7 +81,7 @@ suite torture test_torture $null_blk --kmod brd --kmod loop --kmod dm-mod \
 	--arguments '--seconds 180' --arguments-short '--seconds 40' \
 	--also kasan --arguments-kasan '--seconds 120' \
 	--fast '--seconds 20' --timeout 400
-suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod scsi_debug \
+suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod-stock scsi_debug \
 	--kmod dm-mod --kmod dm-delay --kmod ext4 --program dmsetup --program mkfs.ext4 \
 	--disk 16M --append 'slab_nomerge slub_debug=FPZ' \
 	--arguments '--lives 30 --device /dev/vda' \
@@ -113,7 +121,7 @@ suite cost test_bench $null_blk --icount --memory 1500 \
 	--arguments '--filter blksnap.cost_ --budgets /run/budgets' --timeout 600 \
 	--skip '!(6.1) the budgets are those of 6.1'
 suite storage test_storage $null_blk --kmod dm-mod --kmod dm-delay --kmod loop \
-	--kmod scsi_debug --kmod sd_mod --kmod ext4 --kmod-stock xfs --program dmsetup \
+	--kmod-stock scsi_debug --kmod sd_mod --kmod ext4 --kmod-stock xfs --program dmsetup \
 	--program mkfs.ext4 --program e2fsck --program mkswap --program mkfs.xfs \
 	--program xfs_repair --memory 1280 \
 	--file Documentation/block/blksnap.rst:/run/blksnap.rst \
@@ -124,8 +132,8 @@ suite storage-pressure test_storage --on "$long" $null_blk --kmod dm-mod --kmod 
 	--program mkswap --memory 192 --disk 96M --disk 128M \
 	--arguments '--device /dev/vda --storage /dev/vdb' --timeout 300
 suite instant test_instant --on "$long" --module 'blksnap take_drain_limit=8' --kmod null_blk --kmod ext4 --kmod dm-mod --kmod dm-crypt \
-	--kmod dm-delay --kmod-stock dm-zero --kmod-if aes_generic --kmod-stock xts \
-	--kmod-stock crypto_null --kmod loop --kmod scsi_debug --kmod sd_mod \
+	--kmod dm-delay --kmod-stock dm-zero --kmod-stock aes_generic --kmod-stock xts \
+	--kmod-stock crypto_null --kmod loop --kmod-stock scsi_debug --kmod sd_mod \
 	--program mkfs.ext4 --program dmsetup --memory 1536 \
 	--arguments '--takes 120' --timeout 900
 suite waits test_waits --alone --on '@(6.1|uml*)' $null_blk --kmod ext4 --kmod dm-mod --kmod dm-delay \
@@ -133,8 +141,8 @@ suite waits test_waits --alone --on '@(6.1|uml*)' $null_blk --kmod ext4 --kmod d
 	--timeout 900
 # What is seen of an image beside its origin is the same on each kernel.
 suite images images.sh --udev --on 6.1 --module blksnap --kmod loop --kmod dm-mod --kmod dm-crypt \
-	--kmod-stock xts --kmod-stock ecb --kmod-if aes_generic --kmod-if aesni-intel \
-	--kmod-if sha256_generic --kmod-stock algif_skcipher --kmod raid1 --kmod raid456 \
+	--kmod-stock xts --kmod-stock ecb --kmod-stock aes_generic --kmod-stock aesni-intel \
+	--kmod-stock sha256_generic --kmod-stock algif_skcipher --kmod raid1 --kmod raid456 \
 	--kmod ext4 --kmod xfs --kmod btrfs \
 	--program "$build/tools/blksnap" --program sfdisk --program blkid \
 	--program losetup --program wipefs --program blockdev --program fsfreeze \

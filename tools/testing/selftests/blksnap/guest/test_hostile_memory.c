@@ -26,6 +26,11 @@
 #define WILD_ZONE (2 * (ZONE_PAGES + 1))
 #define NR_PAGES (3 * (ZONE_PAGES + 1))
 
+/* There are no 32-bit calls elsewhere. */
+#ifndef MAP_32BIT
+#define MAP_32BIT 0
+#endif
+
 /* So many bytes around an object are checked. */
 #define MARGIN 256U
 

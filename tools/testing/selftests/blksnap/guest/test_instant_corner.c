@@ -358,7 +358,7 @@ static void test_member_removed_during_a_take_hangs_nobody(void)
 			FAIL("no new disk of scsi_debug");
 		path = make_scsi_disk(&disk);
 		if (!path) {
-			ktap_skip("no scsi_debug");
+			ktap_skip("this kernel has no module scsi_debug");
 			return;
 		}
 		snprintf(removal.path, sizeof(removal.path), "%s/device/delete", path);

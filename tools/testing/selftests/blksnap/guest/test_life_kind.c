@@ -310,7 +310,7 @@ static bool scsi_make(struct disk *disk)
 	if (access(SCSI_BUS, F_OK) &&
 	    shell("modprobe scsi_debug dev_size_mb=%d delay=0 2>/dev/null",
 		  DISK_MIB)) {
-		ktap_skip("no scsi_debug");
+		ktap_skip("this kernel has no module scsi_debug");
 		return false;
 	}
 	shell("echo '- - -' >$(echo " SCSI_HOST "/scsi_host/host*/scan)");

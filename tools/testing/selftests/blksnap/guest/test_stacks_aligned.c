@@ -33,14 +33,14 @@ struct aligned_case {
 };
 
 static const struct aligned_case crypt_origin = {
-	.modules = "dm-crypt aes_generic xts", .block_bytes = 4096,
+	.modules = "dm-crypt xts", .block_bytes = 4096,
 	.up = "dm top \"0 $((MIB * 1024)) crypt $crypt $B0 0 1 sector_size:4096\"",
 	.storage_up = "dm store \"0 $((MIB * 1024)) linear $B0 $((MIB * 1024))\"",
 	.down = "undm top; undm store",
 };
 
 static const struct aligned_case crypt_storage = {
-	.modules = "dm-crypt aes_generic xts sd_mod",
+	.modules = "dm-crypt xts sd_mod",
 	.up = "modprobe scsi_debug dev_size_mb=$MIB\n"
 	      "for i in $(seq 100); do ls $scsi >&2 && break; sleep 0.1; done\n"
 	      "echo /dev/$(ls $scsi)",

@@ -106,7 +106,7 @@ const struct stack stacks[] = {
 		.down = "undm top",
 	}, {
 		.name = "dm_crypt", .nr_bottoms = 1,
-		.modules = "dm-crypt aes_generic xts",
+		.modules = "dm-crypt xts",
 		.up = "dm top \"0 $(sectors $B0) crypt $crypt $B0 0\"",
 		.down = "undm top",
 		.rebuild = "dm again \"0 $(sectors $I0) crypt $crypt $I0 0\"",
@@ -153,7 +153,7 @@ const struct stack stacks[] = {
 		.unbuild = "losetup -d $AGAIN; umount /tmp/again",
 	}, {
 		.name = "lvm_on_crypt_on_raid1", .nr_bottoms = 2,
-		.modules = "dm-crypt aes_generic xts raid1", .has_parts = true,
+		.modules = "dm-crypt xts raid1", .has_parts = true,
 		.settle_ms = 300,
 		.up = "m=$(md --level=1 --raid-devices=2 $B0 $B1)\n"
 		      "c=$(dm crypt \"0 $(sectors $m) crypt $crypt $m 0\")\n"

@@ -265,7 +265,7 @@ bool scsi_disk_create(const char *parameters, struct disk *disk)
 	kernel_module_load("sd_mod");
 	if (shell("modprobe scsi_debug dev_size_mb=%llu delay=0 %s 2>/dev/null",
 		  ORIGIN_BYTES / MIB, parameters)) {
-		ktap_skip("this kernel has no scsi_debug");
+		ktap_skip("this kernel has no module scsi_debug");
 		return false;
 	}
 	for (ms = 0; ms < PATIENCE_MS; ms += 50) {

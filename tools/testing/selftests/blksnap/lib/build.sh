@@ -5,8 +5,8 @@
 #
 #	module_build VERSION [SUFFIX [MAKE_ARGUMENT...]]	-> MODULE_KO
 #	kill_ftrace_build VERSION				-> KILL_FTRACE_KO
-#	tools_build						-> TOOLS_DIR
-#	guest_programs_build					-> PROGRAMS_DIR
+#	tools_build KERNEL					-> TOOLS_DIR
+#	guest_programs_build KERNEL				-> PROGRAMS_DIR
 #
 # Each kernel's build works on a copy of the sources below build/ at the top of
 # the tree, so that kernels do not overwrite each other's objects, nor those of
@@ -67,20 +67,51 @@ kill_ftrace_build()
 	KILL_FTRACE_KO=$dir/kill_ftrace.ko
 }
 
-# tools_build - build the command-line tool, set TOOLS_DIR
+# program_make KERNEL FOLDER NAME [ARG...] - build programs for guests with KERNEL
+#
+# Sets OUT to where they are: NAME below build/.
+program_make()
+{
+	local folder=$2 name=$3
+	local -a command=(make)
+
+	kernel_parse_arch "$1"
+	shift 3
+	OUT=$build/$name
+	if [[ $kernel_arch != amd64 ]]; then
+		OUT+=-$kernel_arch
+		world_fetch "$kernel_arch"
+		builder_fetch "trixie-$kernel_arch"
+		command=(foreign_make)
+	fi
+	"${command[@]}" -C "$folder" OUT="$OUT" "$@"
+}
+
+# foreign_make ARGUMENT... - make with compiler and libraries for kernel_arch
+foreign_make()
+{
+	local folders=$WORLD/usr/lib/$arch_triplet/pkgconfig
+
+	PKG_CONFIG_LIBDIR=$folders:$WORLD/usr/share/pkgconfig \
+		PKG_CONFIG_SYSROOT_DIR=$WORLD \
+		builder_run "trixie-$kernel_arch" make \
+		CC="$arch_triplet-$BUILDER_CC --sysroot=$WORLD" PROGRAMS32= "$@"
+}
+
+# tools_build KERNEL - build the command-line tool, set TOOLS_DIR
 tools_build()
 {
 	pkg_need_build
 	pkg_install
-	TOOLS_DIR=$build/tools
-	make -C "$top/tools/blksnap" OUT="$TOOLS_DIR"
+	program_make "$1" "$top/tools/blksnap" tools
+	TOOLS_DIR=$OUT
 }
 
-# guest_programs_build - build the programs of guest/, set PROGRAMS_DIR
+# guest_programs_build KERNEL - build the programs of guest/, set PROGRAMS_DIR
 guest_programs_build()
 {
 	pkg_need_check
 	pkg_install
-	PROGRAMS_DIR=$build/guest
-	make -C "$selftests/guest" OUT="$PROGRAMS_DIR"
+	program_make "$1" "$selftests/guest" guest
+	PROGRAMS_DIR=$OUT
 }

@@ -1,40 +1,54 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Building with the compiler and libraries of another Debian; sourced by packages.sh
+# Programs and compilers of other Debians; sourced by packages.sh
 #
-#	builder_fetch NAME		have the builder NAME, a release of Debian
+#	builder_fetch RELEASE[-ARCH]	have a compiler, which builds for ARCH
 #	builder_run NAME COMMAND...	run COMMAND as if that were installed here
+#	world_fetch ARCH		have programs and libraries for guests
+#	emulator_fetch PACKAGE...	have an emulator of another architecture
 #
-# A builder is the /usr of another release, of packages unpacked without running
-# their scripts.  A command of it sees that in place of the machine's /usr and all
-# else as it is: files keep their paths, and the machine sees nothing of it.
+# Each is a tree of packages in the cache, unpacked without running their scripts.
+# What runs here, runs in tree_run(): it sees the /usr of the tree in place of the
+# machine's and all else as it is.  So files keep their paths, and the machine sees
+# nothing of it.
 
-# What building modules takes besides a compiler.
+# shellcheck disable=SC2034,SC2154 # results of functions here and in kernels.sh
+
+BUILDER_CC=gcc-14
+
+# What building takes besides a compiler.
 BUILDER_PACKAGES=(make bc libc6-dev bash dash coreutils sed grep mawk findutils
-	diffutils util-linux perl-base gzip xz-utils dpkg pahole sparse)
+	diffutils util-linux perl-base gzip xz-utils dpkg pahole sparse pkgconf)
 
-# builder_fetch NAME - unpack the builder NAME unless it is there
-builder_fetch()
+# What is in guests of another architecture, and what programs for these are
+# built with.
+WORLD_PACKAGES=(busybox-static bash kmod mount util-linux dmsetup lvm2 mdadm
+	e2fsprogs xfsprogs btrfs-progs dosfstools
+	libc6-dev libblkid-dev libjson-c-dev libssl-dev libnbd-dev libcunit1-dev)
+
+# tree_fetch NAME ARCH SUITE PACKAGE... - unpack these and what they depend on
+tree_fetch()
 {
-	[[ -e $BLKSNAP_CACHE/builder/$1/done ]] ||
-		pkg_locked "builder-$1" builder_unpack "$1"
+	[[ -e $BLKSNAP_CACHE/$1/done ]] ||
+		pkg_locked "${1//\//-}" tree_unpack "$@"
 }
 
-builder_unpack()
+tree_unpack()
 {
-	local dir=$BLKSNAP_CACHE/builder/$1 tmp=$BLKSNAP_CACHE/builder/.$1.tmp
+	local dir=$BLKSNAP_CACHE/$1 root=${1//\//-}
+	local tmp=${dir%/*}/.${1##*/}.tmp
 
 	[[ ! -e $dir/done ]] || return 0
-	apt_root "builder-$1" amd64 "$1"
+	apt_root "$root" "$2" "$3"
 	rm -rf "$tmp" "$dir"
 	tree_make "$tmp"
-	apt_root_fetch_all "builder-$1" "$tmp" gcc-14 "${BUILDER_PACKAGES[@]}"
+	apt_root_fetch_all "$root" "$tmp" "${@:4}"
 	# Alternatives are made by the scripts of packages.
-	ln -sf mawk "$tmp/usr/bin/awk"
+	[[ ! -e $tmp/usr/bin/mawk ]] || ln -sf mawk "$tmp/usr/bin/awk"
 	touch "$tmp/done"
 	mv -T "$tmp" "$dir"
-	rm -rf "$BLKSNAP_CACHE/apt/builder-$1"
+	rm -rf "$BLKSNAP_CACHE/apt/$root"
 }
 
 # tree_make DIR - an empty tree with the folders that are links to those of /usr
@@ -48,15 +62,46 @@ tree_make()
 	done
 }
 
+# tree_command DIR - set TREE_COMMAND to what runs its arguments with the /usr of DIR
+tree_command()
+{
+	TREE_COMMAND=(unshare --mount)
+	((EUID == 0)) || TREE_COMMAND+=(--map-root-user)
+	# shellcheck disable=SC2016 # for the inner shell
+	TREE_COMMAND+=(sh -c 'mount --bind "$0/usr" /usr && exec "$@"' "$1")
+}
+
+# builder_fetch NAME - unpack the builder NAME unless it is there
+builder_fetch()
+{
+	local compiler=$BUILDER_CC
+
+	if [[ $1 == *-* ]]; then
+		arch_parse "${1#*-}"
+		compiler+=-${arch_triplet//_/-}
+	fi
+	tree_fetch "builder/$1" amd64 "${1%-*}" "$compiler" \
+		"${BUILDER_PACKAGES[@]}"
+}
+
 # builder_run NAME COMMAND... - run COMMAND with the /usr of the builder NAME
 builder_run()
 {
-	local dir=$BLKSNAP_CACHE/builder/$1
-	local -a options=(--mount)
-
+	tree_command "$BLKSNAP_CACHE/builder/$1"
 	shift
-	((EUID == 0)) || options+=(--map-root-user)
-	# shellcheck disable=SC2016 # for the inner shell
-	unshare "${options[@]}" sh -c 'mount --bind "$0/usr" /usr && exec "$@"' \
-		"$dir" "$@"
+	"${TREE_COMMAND[@]}" "$@"
+}
+
+# world_fetch ARCH - set WORLD to a tree of programs and libraries of ARCH
+world_fetch()
+{
+	WORLD=$BLKSNAP_CACHE/world/$1
+	tree_fetch "world/$1" "$1" trixie "${WORLD_PACKAGES[@]}"
+}
+
+# emulator_fetch PACKAGE - have the tree of an emulator, see TREE_COMMAND
+emulator_fetch()
+{
+	tree_fetch "emulator/$1" amd64 trixie "$@"
+	tree_command "$BLKSNAP_CACHE/emulator/$1"
 }

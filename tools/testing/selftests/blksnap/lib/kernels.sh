@@ -3,13 +3,14 @@
 #
 # Kernels that the tests know by name; sourced by packages.sh
 #
-#	kernel_fetch VERSION[-rt|-cloud]	unpack the newest Debian kernel
+#	kernel_fetch [ARCH-]VERSION[-rt|-cloud]	unpack the newest Debian kernel
 #	kernel_fetch kasan|kcsan		build one that looks for faults
 #	kernel_fetch uml|uml-kasan		or one that runs as a program
 #	kernel_make_modules DIR [ARG...]	build modules for the one fetched
 #
-# VERSION is 6.1, 6.12 or 7.  Which kernel is the newest of a name is asked once
-# a day; without an answer the last one stays.
+# VERSION is 6.1, 6.12 or 7, ARCH one of the ARCHITECTURES but amd64.  Which
+# kernel is the newest of a name is asked once a day; without an answer the last
+# one stays.
 
 # shellcheck disable=SC2034 # results are variables of the caller
 
@@ -21,32 +22,88 @@ KERNELS=(
 	"7 trixie trixie-backports"
 )
 
-# kernel_parse NAME - set kernel_version, kernel_flavour, kernel_builder, kernel_suites
+# Architectures, as "Debian's name, triplet, flavour of its kernels".
+ARCHITECTURES=(
+	"amd64 x86_64-linux-gnu amd64"
+	"arm64 aarch64-linux-gnu arm64"
+)
+
+# Where kernels come from that Debian 12 does not have for an architecture; of
+# others these are the same, but for the compiler.
+declare -A KERNELS_OF_TRIXIE=([6.12]="trixie trixie-updates trixie-security")
+
+# arch_parse ARCH - set arch_triplet and arch_flavour
+arch_parse()
+{
+	local entry name
+
+	for entry in "${ARCHITECTURES[@]}"; do
+		read -r name arch_triplet arch_flavour <<<"$entry"
+		[[ $name != "$1" ]] || return 0
+	done
+	pkg_die "architecture '$1' is not known, these are:" \
+		"${ARCHITECTURES[*]%% *}"
+}
+
+# kernel_parse_arch NAME - set kernel_arch, arch_triplet and arch_flavour
+kernel_parse_arch()
+{
+	case $1 in
+	[0-9]*|kasan|kcsan|uml*)	kernel_arch=amd64 ;;
+	*)				kernel_arch=${1%%-*} ;;
+	esac
+	arch_parse "$kernel_arch"
+}
+
+# kernel_parse NAME - set kernel_arch, _version, _flavour, _builder and _suites
 kernel_parse()
+{
+	local name
+
+	kernel_parse_arch "$1"
+	name=${1#"$kernel_arch-"}
+	kernel_version=${name%%-*}
+	kernel_flavour=$arch_flavour
+	case ${name#"$kernel_version"} in
+	'')		;;
+	-rt|-cloud)	kernel_flavour=${name##*-}-$arch_flavour ;;
+	*)		pkg_die "no flavour '${name#*-}', these are: rt cloud" ;;
+	esac
+	kernel_find_suites "$1"
+	[[ $kernel_arch == amd64 ]] || kernel_make_foreign
+}
+
+# kernel_find_suites NAME - set kernel_builder and kernel_suites for kernel_version
+kernel_find_suites()
 {
 	local entry
 
-	kernel_version=${1%%-*}
-	kernel_flavour=amd64
-	case $1 in
-	"$kernel_version")	;;
-	*-rt|*-cloud)		kernel_flavour=${1##*-}-amd64 ;;
-	*)			pkg_die "no flavour '${1#*-}', these are: rt cloud" ;;
-	esac
 	for entry in "${KERNELS[@]}"; do
 		[[ ${entry%% *} == "$kernel_version" ]] || continue
-		read -ra kernel_suites <<<"${entry#* * }"
 		read -r _ kernel_builder _ <<<"$entry"
+		read -ra kernel_suites <<<"${entry#* * }"
 		return 0
 	done
 	pkg_die "kernel '$1' is not known, these are: ${KERNELS[*]%% *}"
 }
 
+# The compiler for another architecture is beside all others of its builder.
+kernel_make_foreign()
+{
+	local more
+
+	[[ $kernel_builder != host ]] || kernel_builder=trixie
+	kernel_builder+=-$kernel_arch
+	read -ra more <<<"${KERNELS_OF_TRIXIE[$kernel_version]:-}"
+	kernel_suites+=("${more[@]}")
+}
+
 # kernel_fetch NAME - have a kernel
 #
 # Sets KERNEL_DIR (folder with lib/modules/), KERNEL_RELEASE,
-# KERNEL_IMAGE (what to boot), KERNEL_KDIR (build folder for modules) and
-# KERNEL_BUILDER (where to build them, see builder_run(), or host).
+# KERNEL_IMAGE (what to boot), KERNEL_KDIR (build folder for modules),
+# KERNEL_ARCH (as Debian calls it) and KERNEL_BUILDER (where to build modules, see
+# builder_run(), or host).
 kernel_fetch()
 {
 	local settings builder
@@ -60,6 +117,7 @@ kernel_fetch()
 		settings=$("$(dirname "${BASH_SOURCE[0]}")/$builder" "$1")
 		eval "$settings"
 		KERNEL_BUILDER=host
+		KERNEL_ARCH=amd64
 		return
 	fi
 	kernel_fetch_debian "$1"
@@ -82,6 +140,7 @@ kernel_fetch_debian()
 	KERNEL_IMAGE=$KERNEL_DIR/vmlinuz
 	KERNEL_KDIR=$KERNEL_DIR/usr/src/linux-headers-$KERNEL_RELEASE
 	KERNEL_BUILDER=$kernel_builder
+	KERNEL_ARCH=$kernel_arch
 }
 
 # kernel_is_recent NEWEST - true if the release named there is at hand and of today
@@ -109,7 +168,7 @@ kernel_update()
 	# The other run may have fetched it while this one waited.
 	! kernel_is_recent "$2" || return 0
 	kernel_parse "$1"
-	apt_root "$root" amd64 "${kernel_suites[@]}"
+	apt_root "$root" "$kernel_arch" "${kernel_suites[@]}"
 	image=$(apt_root_newest "$root" "$(kernel_pattern)")
 	[[ $image ]] ||
 		pkg_die "no kernel $1 in ${kernel_suites[*]}"
@@ -158,8 +217,9 @@ kernel_header_packages()
 	local headers=linux-headers-$2
 
 	printf '%s\n' "$headers"
-	apt_root_depends "$1" "$headers" \
-		'linux-(headers-.*-common(-rt)?|kbuild-.*)'
+	apt_root_depends "$1" "$headers" 'linux-headers-.*-common(-rt)?'
+	# The programs in there run here.
+	apt_root_depends "$1" "$headers" 'linux-kbuild-.*' | sed 's/$/:amd64/'
 }
 
 # kernel_mend TMP DIR RELEASE - make the unpacked packages work from DIR
@@ -196,6 +256,10 @@ kernel_make_modules()
 	if [[ $KERNEL_BUILDER != host ]]; then
 		builder_fetch "$KERNEL_BUILDER"
 		command=(builder_run "$KERNEL_BUILDER" make)
+	fi
+	if [[ $KERNEL_ARCH != amd64 ]]; then
+		arch_parse "$KERNEL_ARCH"
+		command+=(CC="$arch_triplet-$BUILDER_CC")
 	fi
 	"${command[@]}" -C "$KERNEL_KDIR" M="$dir" "$@"
 }

@@ -218,7 +218,7 @@ apt_root()
 	APT::Sandbox::User "root";
 	APT::Get::List-Cleanup "0";
 	APT::Architecture "$architecture";
-	APT::Architectures { "$architecture"; };
+	APT::Architectures { "$architecture"; "amd64"; };
 	CONF
 	pkg_say "reading the package lists of $*"
 	APT_CONFIG=$root/apt.conf apt-get -qq -o Acquire::Retries=3 \
