@@ -32,12 +32,13 @@ static u64 cbt_nr_blocks(u64 nr_sectors, unsigned int block_shift)
  * @nr_sectors:	capacity of the device
  * @min_block_shift: log2 of the smallest tracking block in bytes, at least SECTOR_SHIFT
  * @max_nr_blocks: at least 1; tracking blocks are made larger to keep this limit
+ * @began:	why there is a new map
  *
  * Return: a map of zeros in a new generation, or ERR_PTR(): -ENOMEM; -EOPNOTSUPP if
  *	   there would be more than @max_nr_blocks tracking blocks of 2 GiB.
  */
 struct cbt_map *cbt_map_create(u64 nr_sectors, unsigned int min_block_shift,
-			       u32 max_nr_blocks)
+			       u32 max_nr_blocks, enum cbt_reason began)
 {
 	unsigned int block_shift = min_block_shift;
 	struct cbt_map *map;
@@ -56,6 +57,7 @@ struct cbt_map *cbt_map_create(u64 nr_sectors, unsigned int min_block_shift,
 	map->block_mask = (1ULL << (block_shift - SECTOR_SHIFT)) - 1;
 	map->nr_blocks = cbt_nr_blocks(nr_sectors, block_shift);
 	map->number = 1;
+	map->began = began;
 	uuid_gen(&map->generation);
 	uuid_gen(&map->interim_generation);
 	INIT_LIST_HEAD(&map->retired);
@@ -197,7 +199,7 @@ bool cbt_map_mark_nowait(struct cbt_map *map, sector_t sector, sector_t nr_secto
 	if (cbt_map_mark_short(map, sector, nr_sectors))
 		return true;
 	/* What would be marked in a lost generation is never read. */
-	if (READ_ONCE(map->is_active_lost))
+	if (READ_ONCE(map->lost))
 		return true;
 	if (!cbt_map_clip(map, sector, nr_sectors, &first, &end))
 		return true;
@@ -216,13 +218,13 @@ void cbt_map_mark(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 		return;
 	if (cbt_map_clip(map, sector, nr_sectors, &first, &end) &&
 	    cbt_map_mark_active(map, first, end, GFP_NOWAIT | __GFP_NOWARN))
-		WRITE_ONCE(map->is_active_lost, true);
+		WRITE_ONCE(map->lost, CBT_NO_MEMORY);
 }
 
 /* Neither map can be trusted, whichever interval the lost mark belongs to. */
-void cbt_map_lose(struct cbt_map *map)
+void cbt_map_lose(struct cbt_map *map, enum cbt_reason reason)
 {
-	WRITE_ONCE(map->is_active_lost, true);
+	WRITE_ONCE(map->lost, reason);
 	WRITE_ONCE(map->is_frozen_lost, true);
 }
 
@@ -244,29 +246,41 @@ int cbt_map_mark_both(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 	if (!ret && map->snap_number)
 		ret = cbt_map_mark_frozen(map, first, end, GFP_NOIO);
 	if (ret)
-		cbt_map_lose(map);
+		cbt_map_lose(map, CBT_NO_MEMORY);
 	return ret;
 }
 
+/* Why the next switch starts a new generation, if it does. */
+static enum cbt_reason cbt_map_ends(const struct cbt_map *map)
+{
+	enum cbt_reason lost = READ_ONCE(map->lost);
+
+	return !lost && map->snap_number == U8_MAX ? CBT_WRAPPED : lost;
+}
+
 /* The frozen map has been dropped. */
-static void cbt_map_start_generation(struct cbt_map *map)
+static void cbt_map_start_generation(struct cbt_map *map, enum cbt_reason reason)
 {
 	cbt_map_drop_active(map);
 	uuid_gen(&map->generation);
 	map->number = 1;
-	map->is_active_lost = false;
+	map->began = reason;
+	map->lost = CBT_GOES_ON;
 	map->is_frozen_lost = false;
 }
 
 /*
  * Freezes the active map and begins the next interval, in a new generation if a mark
- * was lost or the last number is used up.
+ * was lost or the last number is used up.  Returns whether it is a new one.
  */
-void cbt_map_switch(struct cbt_map *map)
+bool cbt_map_switch(struct cbt_map *map)
 {
+	enum cbt_reason ends;
+
 	cbt_map_drop_frozen(map);
-	if (map->is_active_lost || map->snap_number == U8_MAX)
-		cbt_map_start_generation(map);
+	ends = cbt_map_ends(map);
+	if (ends)
+		cbt_map_start_generation(map, ends);
 	memcpy(map->frozen.pages, map->active.pages,
 	       map->frozen.nr_pages * sizeof(*map->frozen.pages));
 	map->snap_number = map->number;
@@ -277,6 +291,7 @@ void cbt_map_switch(struct cbt_map *map)
 	if (map->number < U8_MAX)
 		map->number++;
 	uuid_gen(&map->interim_generation);
+	return ends;
 }
 
 /* Frees the pages that switches have left over. */
@@ -287,6 +302,22 @@ void cbt_map_reap(struct cbt_map *map)
 	list_for_each_safe(page, next, &map->retired)
 		sparse_map_free_page(page);
 	INIT_LIST_HEAD(&map->retired);
+}
+
+/* As user space knows it, of CBT_REASON_BYTES at most. */
+const char *cbt_reason_name(enum cbt_reason reason)
+{
+	static const char * const names[] = {
+		[CBT_GOES_ON] = "none",
+		[CBT_TRACKED] = "tracked",
+		[CBT_RESIZED] = "resized",
+		[CBT_WRAPPED] = "wrapped",
+		[CBT_NO_MEMORY] = "no_memory",
+		[CBT_LATE_WRITE] = "late_write",
+		[CBT_REPLACED] = "replaced",
+	};
+
+	return names[reason];
 }
 
 u64 cbt_map_nr_sectors(const struct cbt_map *map)
@@ -301,11 +332,14 @@ void cbt_map_info(struct cbt_map *map, struct cbt_map_info *info)
 	info->nr_sectors = map->nr_sectors;
 	info->block_bytes = 1U << map->block_shift;
 	info->nr_blocks = map->nr_blocks;
+	info->ends = cbt_map_ends(map);
 	if (READ_ONCE(map->is_frozen_lost)) {
 		info->generation = map->interim_generation;
+		info->began = info->ends;
 		return;
 	}
 	info->generation = map->generation;
+	info->began = map->began;
 	info->snap_number = map->snap_number;
 }
 
@@ -327,4 +361,37 @@ const u8 *cbt_map_frozen_bytes(struct cbt_map *map, u32 offset, u32 *nr_bytes)
 	*nr_bytes = min_t(u32, *nr_bytes, cbt_nr_on_page(offset, map->nr_blocks));
 	page = sparse_map_page(&map->frozen, offset >> PAGE_SHIFT);
 	return (page ? page : cbt_zero_page) + offset_in_page(offset);
+}
+
+static u32 cbt_count_bytes(const u8 *bytes, u8 number)
+{
+	u32 nr = 0, i;
+
+	for (i = 0; i < PAGE_SIZE; i++)
+		nr += READ_ONCE(bytes[i]) == number;
+	return nr;
+}
+
+/*
+ * Adds what page @index of both maps holds; false if there is no such page.  What has
+ * changed is not known if the generation ends with the next switch.
+ */
+bool cbt_map_add_usage(const struct cbt_map *map, unsigned long index,
+		       struct cbt_map_usage *usage)
+{
+	const u8 *active, *frozen;
+
+	if (index >= map->active.nr_pages)
+		return false;
+	active = sparse_map_page(&map->active, index);
+	frozen = sparse_map_page(&map->frozen, index);
+	usage->memory_bytes += 2 * sizeof(*map->active.pages);
+	if (frozen)
+		usage->memory_bytes += PAGE_SIZE;
+	/* In a shared page nothing has changed. */
+	if (!active || active == frozen)
+		return true;
+	usage->memory_bytes += PAGE_SIZE;
+	usage->nr_changed += cbt_count_bytes(active, map->number);
+	return true;
 }

@@ -27,6 +27,8 @@
  *
  * Marks take sectors relative to the device and ignore what is beyond its end.
  *
+ * Why a generation began is kept with it, for those who wonder why a backup is full.
+ *
  * Context: cbt_map_mark_short() and cbt_map_mark_nowait() are called for every
  * write, from the filter's callback: they never sleep, take no lock, allocate
  * nothing, and in steady state only read.  All marks may run concurrently with
@@ -41,6 +43,20 @@
 #include "logic_deps.h"
 #include "sparse_map.h"
 
+/* Why a generation began, and the one before ended. */
+enum cbt_reason {
+	CBT_GOES_ON,		/* it does not end */
+	CBT_TRACKED,		/* there was none */
+	CBT_RESIZED,		/* the device has another capacity */
+	CBT_WRAPPED,		/* the numbers are used up */
+	CBT_NO_MEMORY,		/* for a mark */
+	CBT_LATE_WRITE,		/* a write of before could not be marked */
+	CBT_REPLACED,		/* there is other data on the device */
+};
+
+/* Size of the longest name of a reason. */
+#define CBT_REASON_BYTES 12
+
 /* For cbt_map.c and the inline function below alone. */
 struct cbt_map {
 	u64 nr_sectors;
@@ -51,12 +67,13 @@ struct cbt_map {
 	struct sparse_map frozen;
 
 	/* Set by markers without a lock, cleared by a switch. */
-	bool is_active_lost;
-	bool is_frozen_lost;
+	enum cbt_reason lost;	/* why the active map cannot be trusted */
+	bool is_frozen_lost;	/* nor can the frozen one */
 
 	/* Changed by a switch only. */
 	u8 number;		/* what cbt_map_mark() writes */
 	u8 snap_number;		/* of the last take */
+	enum cbt_reason began;	/* why the generation did */
 	uuid_t generation;
 	uuid_t interim_generation;	/* to be shown if is_frozen_lost */
 
@@ -69,23 +86,34 @@ struct cbt_map_info {
 	u32 nr_blocks;
 	uuid_t generation;
 	u8 snap_number;		/* of the last take, 0: no frozen map to read */
+	enum cbt_reason began;	/* why the generation did */
+	enum cbt_reason ends;	/* why it will with the next switch, if it will */
+};
+
+/* What a map holds at the moment. */
+struct cbt_map_usage {
+	u32 nr_changed;		/* tracking blocks since the last switch */
+	u64 memory_bytes;	/* pages and their tables */
 };
 
 struct cbt_map *cbt_map_create(u64 nr_sectors, unsigned int min_block_shift,
-			       u32 max_nr_blocks);
+			       u32 max_nr_blocks, enum cbt_reason began);
 void cbt_map_destroy(struct cbt_map *map);
 
 bool cbt_map_mark_nowait(struct cbt_map *map, sector_t sector, sector_t nr_sectors);
 void cbt_map_mark(struct cbt_map *map, sector_t sector, sector_t nr_sectors);
-void cbt_map_lose(struct cbt_map *map);
+void cbt_map_lose(struct cbt_map *map, enum cbt_reason reason);
 int cbt_map_mark_both(struct cbt_map *map, sector_t sector, sector_t nr_sectors);
 
-void cbt_map_switch(struct cbt_map *map);
+bool cbt_map_switch(struct cbt_map *map);
 void cbt_map_reap(struct cbt_map *map);
 
 u64 cbt_map_nr_sectors(const struct cbt_map *map);
 void cbt_map_info(struct cbt_map *map, struct cbt_map_info *info);
+const char *cbt_reason_name(enum cbt_reason reason);
 const u8 *cbt_map_frozen_bytes(struct cbt_map *map, u32 offset, u32 *nr_bytes);
+bool cbt_map_add_usage(const struct cbt_map *map, unsigned long index,
+		       struct cbt_map_usage *usage);
 
 /*
  * The short way of cbt_map_mark_nowait(), which most writes take: a change within one

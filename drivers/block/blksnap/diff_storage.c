@@ -60,6 +60,8 @@ struct diff_storage {
 	unsigned long period_start;	/* in jiffies */
 	u64 period_first;		/* nr_used at that time */
 	u64 fill_rate;			/* sectors per jiffy, in the period before */
+	unsigned long before_start;	/* of the period before */
+	u64 before_first;		/* nr_used at that time */
 };
 
 /**
@@ -88,6 +90,7 @@ struct diff_storage *diff_storage_create(sector_t low_limit, unsigned int ahead_
 	storage->places = RB_ROOT;
 	spin_lock_init(&storage->lock);
 	storage->period_start = jiffies;
+	storage->before_start = jiffies;
 	return storage;
 }
 
@@ -423,6 +426,8 @@ static u64 __diff_storage_fill_rate(struct diff_storage *storage)
 	lockdep_assert_held(&storage->lock);
 	if (elapsed >= FILL_PERIOD) {
 		storage->fill_rate = rate;
+		storage->before_start = storage->period_start;
+		storage->before_first = storage->period_first;
 		storage->period_start = jiffies;
 		storage->period_first = storage->nr_used;
 	}
@@ -525,4 +530,20 @@ sector_t diff_storage_free_sectors(struct diff_storage *storage)
 	nr_sectors = storage->capacity - storage->nr_used;
 	spin_unlock_irqrestore(&storage->lock, flags);
 	return nr_sectors;
+}
+
+/*
+ * Sectors per second, since the beginning of the period before the current one.  A period
+ * lasts until space is taken, so an idle storage is seen to be one.
+ */
+u64 diff_storage_fill_rate(struct diff_storage *storage)
+{
+	unsigned long flags, elapsed;
+	u64 nr_taken;
+
+	spin_lock_irqsave(&storage->lock, flags);
+	nr_taken = storage->nr_used - storage->before_first;
+	elapsed = jiffies - storage->before_start;
+	spin_unlock_irqrestore(&storage->lock, flags);
+	return div64_ul(nr_taken * HZ, max_t(unsigned long, elapsed, FILL_PERIOD));
 }

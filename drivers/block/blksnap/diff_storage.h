@@ -65,5 +65,6 @@ void diff_storage_map(struct diff_storage *storage, u64 position, sector_t nr_se
 
 sector_t diff_storage_capacity(struct diff_storage *storage);
 sector_t diff_storage_free_sectors(struct diff_storage *storage);
+u64 diff_storage_fill_rate(struct diff_storage *storage);
 
 #endif /* BLKSNAP_DIFF_STORAGE_H */

@@ -283,10 +283,11 @@ static int tracked_disk_check(const struct tracked_disk *tracked_disk, dev_t dev
  * Trackers
  */
 
-static struct cbt_map *tracker_map_create(dev_t dev, sector_t nr_sectors)
+static struct cbt_map *tracker_map_create(dev_t dev, sector_t nr_sectors,
+					  enum cbt_reason began)
 {
 	struct cbt_map *map = cbt_map_create(nr_sectors, tracking_block_minimum_shift,
-					     tracking_block_maximum_count);
+					     tracking_block_maximum_count, began);
 
 	if (map == ERR_PTR(-EOPNOTSUPP))
 		protect_refuse(dev, "it is too large for the limits of the change map");
@@ -340,7 +341,7 @@ static struct tracker *tracker_alloc(struct block_device *origin)
 	tracker->start = origin->bd_start_sect;
 	tracker->logical_block_bytes = bdev_logical_block_size(origin);
 	tracker->nr_sectors = bdev_nr_sectors(origin);
-	map = tracker_map_create(tracker->dev, tracker->nr_sectors);
+	map = tracker_map_create(tracker->dev, tracker->nr_sectors, CBT_TRACKED);
 	if (IS_ERR(map)) {
 		kfree(tracker);
 		return ERR_CAST(map);
@@ -421,7 +422,7 @@ static int tracker_resize(struct tracker *tracker)
 		return -ENODEV;
 	if (cow_block_shift(nr_sectors) > COW_BLOCK_SHIFT_MAX)
 		return -EOPNOTSUPP;
-	map = tracker_map_create(tracker->dev, nr_sectors);
+	map = tracker_map_create(tracker->dev, nr_sectors, CBT_RESIZED);
 	if (IS_ERR(map))
 		return PTR_ERR(map);
 	WRITE_ONCE(tracker->is_resized, false);

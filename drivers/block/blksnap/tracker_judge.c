@@ -318,7 +318,7 @@ static void tracked_disk_replaced(struct tracked_disk *tracked_disk)
 		if (is_resized)
 			WRITE_ONCE(tracker->is_resized, true);
 		else
-			cbt_map_lose(rcu_dereference(tracker->cbt_map));
+			cbt_map_lose(rcu_dereference(tracker->cbt_map), CBT_REPLACED);
 	}
 	if (!is_resized)
 		tracked_disk_fail(tracked_disk, -ESTALE);
@@ -380,7 +380,7 @@ static void tracker_mark_in_probe(struct tracker *tracker, sector_t sector,
 		if (tracker_mark_nowait(tracker, sector, nr_sectors))
 			return;
 	}
-	cbt_map_lose(rcu_dereference(tracker->cbt_map));
+	cbt_map_lose(rcu_dereference(tracker->cbt_map), CBT_LATE_WRITE);
 }
 
 /*

@@ -104,7 +104,7 @@ static void mark_nowait(struct fuzz_input *input, struct cbt_map *map, bool is_s
 
 static void lose(struct cbt_map *map)
 {
-	cbt_map_lose(map);
+	cbt_map_lose(map, CBT_LATE_WRITE);
 	model.is_active_lost = true;
 	model.is_frozen_lost = true;
 }
@@ -171,7 +171,24 @@ static void check_info(struct cbt_map *map)
 	FUZZ_CHECK(info.block_bytes == 1U << model.block_shift);
 	FUZZ_CHECK(info.nr_blocks == model.nr_blocks);
 	FUZZ_CHECK(info.snap_number == (model.is_frozen_lost ? 0 : model.snap_number));
+	FUZZ_CHECK(!info.ends == !(model.is_active_lost || model.snap_number == U8_MAX));
+	FUZZ_CHECK(info.began);
 	check_generation(&info.generation);
+}
+
+/* What has changed is not known in a generation that ends. */
+static void check_usage(const struct cbt_map *map)
+{
+	struct cbt_map_usage usage = { 0 };
+	unsigned long page = 0;
+	u32 nr_changed = 0, i;
+
+	while (cbt_map_add_usage(map, page, &usage))
+		page++;
+	for (i = 0; i < model.nr_blocks; i++)
+		nr_changed += model.active[i] == model.number;
+	FUZZ_CHECK(model.is_active_lost || model.snap_number == U8_MAX ||
+		   usage.nr_changed == nr_changed);
 }
 
 static void check_frozen(struct cbt_map *map, u32 offset, u32 nr_bytes)
@@ -198,6 +215,7 @@ static void read_frozen(struct fuzz_input *input, struct cbt_map *map)
 	u32 offset = fuzz_below(input, model.nr_blocks + 2);
 
 	check_frozen(map, offset, fuzz_byte(input) & 1 ? ~0U : fuzz_below(input, MAX_BLOCKS));
+	check_usage(map);
 }
 
 static void use_map(struct fuzz_input *input, struct cbt_map *map)
@@ -244,6 +262,7 @@ static void use_map(struct fuzz_input *input, struct cbt_map *map)
 		check_info(map);
 	}
 	check_frozen(map, 0, model.nr_blocks);
+	check_usage(map);
 }
 
 void fuzz_one(struct fuzz_input *input)
@@ -259,7 +278,7 @@ void fuzz_one(struct fuzz_input *input)
 	model.number = 1;
 	is_possible = make_size(input, &min_shift, &max_blocks);
 	fuzz_fail_alloc(input);
-	map = cbt_map_create(model.nr_sectors, min_shift, max_blocks);
+	map = cbt_map_create(model.nr_sectors, min_shift, max_blocks, CBT_TRACKED);
 	if (IS_ERR(map)) {
 		FUZZ_CHECK(PTR_ERR(map) == (is_possible ? -ENOMEM : -EOPNOTSUPP));
 		FUZZ_CHECK(!is_possible || host_nr_failed_allocs());

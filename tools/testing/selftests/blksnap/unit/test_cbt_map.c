@@ -17,7 +17,8 @@
 
 static struct cbt_map *make_map(void)
 {
-	struct cbt_map *map = cbt_map_create(NR_SECTORS, BLOCK_SHIFT, 1 << 20);
+	struct cbt_map *map = cbt_map_create(NR_SECTORS, BLOCK_SHIFT, 1 << 20,
+					     CBT_TRACKED);
 
 	CU_ASSERT_FATAL(!IS_ERR(map));
 	return map;
@@ -123,7 +124,7 @@ struct geometry {
 static void check_geometry(const struct geometry *geometry)
 {
 	struct cbt_map *map = cbt_map_create(geometry->nr_sectors, geometry->min_shift,
-					     geometry->max_nr_blocks);
+					     geometry->max_nr_blocks, CBT_TRACKED);
 	struct cbt_map_info info;
 
 	CU_ASSERT_FATAL(!IS_ERR(map));
@@ -154,7 +155,7 @@ static void test_last_block_may_be_short(void)
 
 static void test_device_may_be_empty(void)
 {
-	struct cbt_map *map = cbt_map_create(0, 16, 1024);
+	struct cbt_map *map = cbt_map_create(0, 16, 1024, CBT_TRACKED);
 	u32 nr_bytes = 1;
 
 	CU_ASSERT_FATAL(!IS_ERR(map));
@@ -168,8 +169,9 @@ static void test_device_may_be_empty(void)
 
 static void test_too_large_device_is_refused(void)
 {
-	CU_ASSERT_EQUAL(PTR_ERR(cbt_map_create((1ULL << 42) + 1, 16, 1 << 20)), -EOPNOTSUPP);
-	CU_ASSERT_EQUAL(PTR_ERR(cbt_map_create(U64_MAX, 12, 1024)), -EOPNOTSUPP);
+	CU_ASSERT_EQUAL(PTR_ERR(cbt_map_create((1ULL << 42) + 1, 16, 1 << 20, CBT_TRACKED)),
+			-EOPNOTSUPP);
+	CU_ASSERT_EQUAL(PTR_ERR(cbt_map_create(U64_MAX, 12, 1024, CBT_TRACKED)), -EOPNOTSUPP);
 }
 
 static void test_create_without_memory_leaves_nothing(void)
@@ -178,7 +180,8 @@ static void test_create_without_memory_leaves_nothing(void)
 
 	for (i = 0; i < 3; i++) {
 		host_fail_alloc_after(i);
-		CU_ASSERT_EQUAL(PTR_ERR(cbt_map_create(NR_SECTORS, 12, 1 << 20)), -ENOMEM);
+		CU_ASSERT_EQUAL(PTR_ERR(cbt_map_create(NR_SECTORS, 12, 1 << 20, CBT_TRACKED)),
+				-ENOMEM);
 	}
 }
 
@@ -783,12 +786,12 @@ static void test_lost_change_ends_the_generation_at_once(void)
 
 	take(map);
 	old = generation(map);
-	cbt_map_lose(map);
+	cbt_map_lose(map, CBT_LATE_WRITE);
 	interim = generation(map);
 	CU_ASSERT_EQUAL(snap_number(map), 0);
 	CU_ASSERT(!has_generation(map, old));
 	/* Losing more changes nothing. */
-	cbt_map_lose(map);
+	cbt_map_lose(map, CBT_LATE_WRITE);
 	CU_ASSERT_EQUAL(snap_number(map), 0);
 	CU_ASSERT(has_generation(map, interim));
 	cbt_map_destroy(map);
@@ -801,7 +804,7 @@ static void test_take_after_a_lost_change_starts_a_generation(void)
 
 	mark_block(map, 1);
 	take(map);
-	cbt_map_lose(map);
+	cbt_map_lose(map, CBT_LATE_WRITE);
 	interim = generation(map);
 	take(map);
 	CU_ASSERT_EQUAL(snap_number(map), 1);
@@ -820,7 +823,7 @@ static void test_change_lost_before_the_first_take_counts_too(void)
 	struct cbt_map *map = make_map();
 	uuid_t old = generation(map);
 
-	cbt_map_lose(map);
+	cbt_map_lose(map, CBT_LATE_WRITE);
 	CU_ASSERT_EQUAL(snap_number(map), 0);
 	take(map);
 	CU_ASSERT_EQUAL(snap_number(map), 1);
@@ -884,6 +887,112 @@ static void test_snapshot_255_is_read_as_any_other(void)
 	cbt_map_destroy(map);
 }
 
+/* Why generations begin and end */
+
+static struct cbt_map_info info_of(struct cbt_map *map)
+{
+	struct cbt_map_info info;
+
+	cbt_map_info(map, &info);
+	return info;
+}
+
+static void test_map_says_why_it_began(void)
+{
+	struct cbt_map *map = cbt_map_create(NR_SECTORS, BLOCK_SHIFT, 1 << 20, CBT_RESIZED);
+
+	CU_ASSERT_FATAL(!IS_ERR(map));
+	CU_ASSERT_EQUAL(info_of(map).began, CBT_RESIZED);
+	CU_ASSERT_EQUAL(info_of(map).ends, CBT_GOES_ON);
+	CU_ASSERT(!cbt_map_switch(map));
+	CU_ASSERT_EQUAL(info_of(map).began, CBT_RESIZED);
+	cbt_map_destroy(map);
+}
+
+static void test_lost_mark_is_why_the_next_generation_began(void)
+{
+	struct cbt_map *map = make_map();
+
+	lose_mark(map);
+	CU_ASSERT_EQUAL(info_of(map).began, CBT_TRACKED);
+	CU_ASSERT_EQUAL(info_of(map).ends, CBT_NO_MEMORY);
+	CU_ASSERT(cbt_map_switch(map));
+	CU_ASSERT_EQUAL(info_of(map).began, CBT_NO_MEMORY);
+	CU_ASSERT_EQUAL(info_of(map).ends, CBT_GOES_ON);
+	CU_ASSERT(!cbt_map_switch(map));
+	cbt_map_destroy(map);
+}
+
+static void test_lost_change_is_why_the_interim_generation_began(void)
+{
+	struct cbt_map *map = make_map();
+
+	cbt_map_lose(map, CBT_REPLACED);
+	CU_ASSERT_EQUAL(info_of(map).began, CBT_REPLACED);
+	CU_ASSERT(cbt_map_switch(map));
+	CU_ASSERT_EQUAL(info_of(map).began, CBT_REPLACED);
+	cbt_map_destroy(map);
+}
+
+static void test_map_says_that_numbers_are_used_up(void)
+{
+	struct cbt_map *map = make_map_taken_255_times();
+
+	CU_ASSERT_EQUAL(info_of(map).ends, CBT_WRAPPED);
+	CU_ASSERT_EQUAL(info_of(map).began, CBT_TRACKED);
+	CU_ASSERT(cbt_map_switch(map));
+	CU_ASSERT_EQUAL(info_of(map).began, CBT_WRAPPED);
+	cbt_map_destroy(map);
+}
+
+/* What a map holds */
+
+static struct cbt_map_usage usage_of(struct cbt_map *map)
+{
+	struct cbt_map_usage usage = { 0 };
+	unsigned long nr_pages = 0;
+
+	while (cbt_map_add_usage(map, nr_pages, &usage))
+		nr_pages++;
+	CU_ASSERT_EQUAL(nr_pages, 4);
+	return usage;
+}
+
+#define TABLES_BYTES (2 * 4 * sizeof(void *))
+
+static void test_changed_blocks_are_those_since_the_take(void)
+{
+	struct cbt_map *map = make_map();
+
+	CU_ASSERT_EQUAL(usage_of(map).nr_changed, 0);
+	cbt_map_mark(map, 0, 5 * BLOCK_SECTORS);
+	mark_block(map, 2);
+	mark_block(map, NR_BLOCKS - 1);
+	CU_ASSERT_EQUAL(usage_of(map).nr_changed, 6);
+	take(map);
+	CU_ASSERT_EQUAL(usage_of(map).nr_changed, 0);
+	mark_block(map, 7);
+	mark_block_in_both(map, 9);
+	CU_ASSERT_EQUAL(usage_of(map).nr_changed, 2);
+	cbt_map_destroy(map);
+}
+
+static void test_memory_is_that_of_pages_and_tables(void)
+{
+	struct cbt_map *map = make_map();
+
+	CU_ASSERT_EQUAL(usage_of(map).memory_bytes, TABLES_BYTES);
+	mark_block(map, 1);
+	mark_block(map, 5000);
+	CU_ASSERT_EQUAL(usage_of(map).memory_bytes, TABLES_BYTES + 2 * PAGE_SIZE);
+	/* Shared by both maps, until one is marked again. */
+	take(map);
+	CU_ASSERT_EQUAL(usage_of(map).memory_bytes, TABLES_BYTES + 2 * PAGE_SIZE);
+	mark_block(map, 1);
+	CU_ASSERT_EQUAL(usage_of(map).memory_bytes, TABLES_BYTES + 3 * PAGE_SIZE);
+	cbt_map_destroy(map);
+}
+
 /* Reading */
 
 static void test_info_describes_the_device(void)
@@ -897,6 +1006,7 @@ static void test_info_describes_the_device(void)
 	zeroed.nr_sectors = NR_SECTORS;
 	zeroed.block_bytes = 4096;
 	zeroed.nr_blocks = NR_BLOCKS;
+	zeroed.began = CBT_TRACKED;
 	zeroed.generation = info.generation;
 	CU_ASSERT(!memcmp(&info, &zeroed, sizeof(info)));
 	cbt_map_destroy(map);
@@ -1093,7 +1203,7 @@ static void model_mark_as_filter(struct model *model, struct cbt_map *map, u64 s
 
 static void model_lose(struct model *model, struct cbt_map *map)
 {
-	cbt_map_lose(map);
+	cbt_map_lose(map, CBT_LATE_WRITE);
 	if (!model->is_frozen_lost)
 		model_expect_new_generation(model, map);
 	model->is_active_lost = true;
@@ -1248,6 +1358,12 @@ CU_TestInfo cbt_map_tests[] = {
 	TEST(test_generation_has_255_snapshots),
 	TEST(test_take_after_255_starts_a_generation),
 	TEST(test_snapshot_255_is_read_as_any_other),
+	TEST(test_map_says_why_it_began),
+	TEST(test_lost_mark_is_why_the_next_generation_began),
+	TEST(test_lost_change_is_why_the_interim_generation_began),
+	TEST(test_map_says_that_numbers_are_used_up),
+	TEST(test_changed_blocks_are_those_since_the_take),
+	TEST(test_memory_is_that_of_pages_and_tables),
 	TEST(test_info_describes_the_device),
 	TEST(test_frozen_bytes_end_with_their_page),
 	TEST(test_frozen_bytes_end_with_the_map),

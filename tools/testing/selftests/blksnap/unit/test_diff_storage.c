@@ -603,6 +603,48 @@ static void test_fast_filling_is_forgotten(void)
 	diff_storage_destroy(storage);
 }
 
+static void test_fill_rate_is_the_present_one(void)
+{
+	struct diff_storage *storage = make_large_storage(0);
+
+	CU_ASSERT_EQUAL(diff_storage_fill_rate(storage), 0);
+	fill(storage, 16, HZ);
+	CU_ASSERT_EQUAL(diff_storage_fill_rate(storage), 16 * HZ);
+	fill(storage, 80, HZ);
+	CU_ASSERT_EQUAL(diff_storage_fill_rate(storage), 80 * HZ);
+	diff_storage_destroy(storage);
+}
+
+/* Once in four seconds, which is less than a sector in a jiffy. */
+static void test_slow_filling_has_a_rate(void)
+{
+	struct diff_storage *storage = make_large_storage(0);
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		jiffies += 4 * HZ - 1;
+		fill(storage, 80, 1);
+	}
+	CU_ASSERT_EQUAL(diff_storage_fill_rate(storage), 80 / 4);
+	jiffies += 2 * HZ;
+	CU_ASSERT_EQUAL(diff_storage_fill_rate(storage), 80 / 6);
+	diff_storage_destroy(storage);
+}
+
+static void test_fill_rate_sinks_when_nothing_is_taken(void)
+{
+	struct diff_storage *storage = make_large_storage(0);
+
+	/* As if it had taken a period. */
+	CU_ASSERT_EQUAL(alloc(storage, 800), 0);
+	CU_ASSERT_EQUAL(diff_storage_fill_rate(storage), 800 * HZ / (HZ / 4));
+	jiffies += HZ;
+	CU_ASSERT_EQUAL(diff_storage_fill_rate(storage), 800);
+	jiffies += 9 * HZ;
+	CU_ASSERT_EQUAL(diff_storage_fill_rate(storage), 80);
+	diff_storage_destroy(storage);
+}
+
 static void test_append_of_too_little_is_reported_again(void)
 {
 	struct diff_storage *storage = make_large_storage(1000);
@@ -990,6 +1032,9 @@ CU_TestInfo diff_storage_tests[] = {
 	TEST(test_slow_filling_is_reported_at_the_limit),
 	TEST(test_burst_is_reported_early),
 	TEST(test_fast_filling_is_forgotten),
+	TEST(test_fill_rate_is_the_present_one),
+	TEST(test_slow_filling_has_a_rate),
+	TEST(test_fill_rate_sinks_when_nothing_is_taken),
 	TEST(test_append_of_too_little_is_reported_again),
 	TEST(test_append_alone_reports_nothing),
 	TEST(test_each_of_many_ranges_is_used),
