@@ -39,6 +39,7 @@
 #include "cow_priv.h"
 #include "filter.h"
 #include "resubmit.h"
+#include "trace.h"
 
 /* Writes wait for one discard, so it is not the longest that there may be. */
 #define COW_DISCARD_MAX_BYTES SZ_64M
@@ -205,6 +206,8 @@ bool cow_skip(struct cow *cow, struct bio *bio)
 		if (part.is_skipped) {
 			if (!cow_remember_part(cow, &part))
 				return true;
+			trace_blksnap_discard_skip(cow->origin_dev, part.first,
+						   part.nr_sectors);
 			bio_advance(bio, part.nr_sectors << SECTOR_SHIFT);
 		} else if (part.nr_sectors == bio_sectors(bio) ||
 			   !cow_release_part(cow, bio, part.nr_sectors)) {

@@ -22,6 +22,7 @@
 #include <linux/err.h>
 #include <linux/file.h>
 #include <linux/kdev_t.h>
+#include <linux/ktime.h>
 #include <linux/lockdep.h>
 #include <linux/module.h>
 #include <linux/overflow.h>
@@ -36,6 +37,7 @@
 #include "snapimage.h"
 #include "snapshot_priv.h"
 #include "storage_pin.h"
+#include "trace.h"
 #include "tracker.h"
 
 /*
@@ -120,15 +122,23 @@ static int snapshot_lock(struct snapshot *snapshot, int errno_unknown)
  * Creating
  */
 
-/* Called by the difference storage, in any context. */
-static void snapshot_raise_low_event(void *data, u64 nr_sectors)
+static void snapshot_raise_low_event(struct snapshot *snapshot, u64 nr_sectors)
 {
-	struct snapshot *snapshot = data;
 	struct blk_snap_event_low_free_space payload = {
 		.requested_nr_sect = max_t(u64, nr_sectors, diff_storage_minimum),
 	};
 
 	event_queue_raise(&snapshot->events, &snapshot->low_event, &payload, sizeof(payload));
+}
+
+/* Called by the difference storage, in any context. */
+static void snapshot_got_low(void *data, u64 nr_sectors)
+{
+	struct snapshot *snapshot = data;
+
+	trace_blksnap_low_space(&snapshot->id, diff_storage_free_sectors(snapshot->storage),
+				nr_sectors);
+	snapshot_raise_low_event(snapshot, nr_sectors);
 }
 
 static void snapshot_end_work(struct work_struct *work);
@@ -141,7 +151,7 @@ static struct snapshot *snapshot_alloc(u32 nr_members)
 	if (!snapshot)
 		return ERR_PTR(-ENOMEM);
 	snapshot->storage = diff_storage_create(diff_storage_minimum / 2, diff_storage_ahead,
-						snapshot_raise_low_event, snapshot);
+						snapshot_got_low, snapshot);
 	if (IS_ERR(snapshot->storage)) {
 		int ret = PTR_ERR(snapshot->storage);
 
@@ -439,6 +449,24 @@ static int snapshot_run_take(struct snapshot *snapshot, struct take *take)
 	return ret;
 }
 
+static int snapshot_open_and_take(struct snapshot *snapshot)
+{
+	u64 start = ktime_get_ns();
+	struct take *take;
+	int ret;
+
+	trace_blksnap_take_begin(&snapshot->id, snapshot->nr_members);
+	/* Opening may wait for a device, so it comes before the lock. */
+	take = take_open(snapshot);
+	ret = PTR_ERR_OR_ZERO(take);
+	if (!ret) {
+		ret = snapshot_run_take(snapshot, take);
+		take_close(take);
+	}
+	trace_blksnap_take_end(&snapshot->id, ktime_get_ns() - start, ret);
+	return ret;
+}
+
 /**
  * snapshot_take() - take the snapshot of all its devices at one instant
  * @id:		identifier of the snapshot
@@ -456,24 +484,13 @@ static int snapshot_run_take(struct snapshot *snapshot, struct take *take)
 int snapshot_take(const uuid_t *id)
 {
 	struct snapshot *snapshot = snapshot_find(id);
-	struct take *take;
 	int ret;
 
 	if (!snapshot)
 		return -ESRCH;
 	ret = snapshot_check_takeable(snapshot);
-	if (ret)
-		goto out_put;
-	/* Opening may wait for a device, so it comes before the lock. */
-	take = take_open(snapshot);
-	if (IS_ERR(take)) {
-		ret = PTR_ERR(take);
-		goto out_put;
-	}
-	ret = snapshot_run_take(snapshot, take);
-	take_close(take);
-
-out_put:
+	if (!ret)
+		ret = snapshot_open_and_take(snapshot);
 	snapshot_put(snapshot);
 	return ret;
 }

@@ -30,6 +30,7 @@
 #include <linux/blkdev.h>
 #include <linux/delay.h>
 #include <linux/err.h>
+#include <linux/ktime.h>
 #include <linux/lockdep.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -45,6 +46,7 @@
 #include "protect.h"
 #include "snapimage.h"
 #include "snapshot_priv.h"
+#include "trace.h"
 #include "tracker.h"
 
 /*
@@ -458,6 +460,7 @@ static bool take_switch(const struct take *take)
 	struct snapshot *snapshot = take->snapshot;
 	unsigned int noio, i;
 	bool has_drained;
+	u64 start;
 
 	/* Before the gates: a task that holds the lock may wait for a write. */
 	tracker_lock();
@@ -466,10 +469,12 @@ static bool take_switch(const struct take *take)
 		goto out_unlock;
 	/* Reclaim could wait for a write that a gate keeps back. */
 	noio = memalloc_noio_save();
+	start = ktime_get_ns();
 	for (i = 0; i < take->nr_gates; i++)
 		inflight_gate(take->gates[i]);
 	/* Pairs with the callback of the filter: no bio is in it now. */
 	synchronize_rcu_expedited();
+	trace_blksnap_take_gated(&snapshot->id, ktime_get_ns() - start);
 	freeze_check_busy(take->freeze);
 	for (i = 0; i < snapshot->nr_members; i++)
 		tracker_publish(snapshot->members[i].tracker, snapshot->members[i].cow);
@@ -477,29 +482,47 @@ static bool take_switch(const struct take *take)
 		inflight_begin_epoch(take->gates[i]);
 	for (i = 0; i < take->nr_gates; i++)
 		inflight_ungate(take->gates[i]);
+	trace_blksnap_take_ungated(&snapshot->id, ktime_get_ns() - start);
 	memalloc_noio_restore(noio);
 out_unlock:
 	tracker_unlock();
 	return has_drained;
 }
 
+/* Returns what take_switch() does, or an errno. */
+static int take_freeze_and_switch(const struct take *take)
+{
+	const uuid_t *id = &take->snapshot->id;
+	u64 sync_start = ktime_get_ns(), freeze_start;
+	bool is_switched;
+	int ret;
+
+	ret = take_sync(take);
+	if (ret)
+		return ret;
+	freeze_start = ktime_get_ns();
+	ret = take_freeze(take);
+	if (ret)
+		return ret;
+	trace_blksnap_take_frozen(id, ktime_get_ns() - sync_start);
+	is_switched = take_switch(take);
+	freeze_end(take->freeze);
+	trace_blksnap_take_thawed(id, ktime_get_ns() - freeze_start);
+	return is_switched;
+}
+
 static int take_instant(const struct take *take)
 {
-	bool is_switched;
 	int ret;
 	u32 i;
 
 	do {
 		ret = take_drain(take);
 		if (!ret)
-			ret = take_sync(take);
-		if (!ret)
-			ret = take_freeze(take);
-		if (ret)
-			return ret;
-		is_switched = take_switch(take);
-		freeze_end(take->freeze);
-	} while (!is_switched);
+			ret = take_freeze_and_switch(take);
+	} while (!ret);
+	if (ret < 0)
+		return ret;
 
 	take_note_frozen(take);
 	for (i = 0; i < take->snapshot->nr_members; i++)
@@ -514,11 +537,14 @@ static int take_instant(const struct take *take)
 static int take_drain_unlocked(const struct take *take)
 {
 	struct snapshot *snapshot = take->snapshot;
+	u64 start = ktime_get_ns();
 	int ret;
 
 	snapshot->is_draining = true;
 	mutex_unlock(&snapshot->lock);
 	ret = take_drain(take);
+	if (!ret)
+		trace_blksnap_take_drained(&snapshot->id, ktime_get_ns() - start);
 	mutex_lock(&snapshot->lock);
 	WRITE_ONCE(snapshot->is_draining, false);
 	wake_up_all(&snapshot->drained);

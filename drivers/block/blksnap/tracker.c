@@ -33,6 +33,7 @@
 #include "filter.h"
 #include "protect.h"
 #include "settle.h"
+#include "trace.h"
 #include "tracker_priv.h"
 
 /* How long the filter stays when nothing is tracked: it is often needed again. */
@@ -430,6 +431,7 @@ static int tracker_resize(struct tracker *tracker)
 	WRITE_ONCE(tracker->nr_sectors, nr_sectors);
 	synchronize_rcu_expedited();
 	cbt_map_destroy(old);
+	trace_blksnap_generation_end(tracker->dev, CBT_RESIZED);
 	return 0;
 }
 
@@ -599,8 +601,14 @@ int tracker_refresh(struct tracker *tracker, const struct block_device *origin)
  */
 void tracker_publish(struct tracker *tracker, struct cow *cow)
 {
+	struct cbt_map *map = tracker_map(tracker);
+	struct cbt_map_info info;
+
 	lockdep_assert_held(&tracker_mutex);
-	cbt_map_switch(tracker_map(tracker));
+	if (cbt_map_switch(map)) {
+		cbt_map_info(map, &info);
+		trace_blksnap_generation_end(tracker->dev, info.began);
+	}
 	rcu_assign_pointer(tracker->cow, cow);
 	/* Pairs with tracker_found_request(): one of us sees the other's. */
 	smp_mb();
