@@ -46,6 +46,7 @@ static void cow_report_failure(struct cow *cow, int error)
 	};
 
 	event_queue_raise(cow->config.events, &cow->corrupted, &payload, sizeof(payload));
+	event_announce(cow->config.events, &cow->corrupted);
 	trace_blksnap_fail(cow->origin_dev, error);
 	pr_err("%u:%u: snapshot failed: %pe\n", MAJOR(cow->origin_dev), MINOR(cow->origin_dev),
 	       ERR_PTR(error));
@@ -303,6 +304,7 @@ void cow_shutdown(struct cow *cow)
 	cow_stop(cow);
 	wait_event(cow->progress, cow_is_idle(cow));
 	flush_work(&cow->fail_work);
+	event_wait_announced(&cow->corrupted);
 	flush_work(&cow->discard_work);
 	cancel_delayed_work_sync(&cow->starved_work);
 	for (i = 0; i < COW_STORES; i++)

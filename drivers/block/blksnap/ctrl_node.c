@@ -19,6 +19,7 @@
 #include <linux/blksnap.h>
 
 #include "ctrl_priv.h"
+#include "event_queue.h"
 #include "snapshot.h"
 #include "tracker.h"
 
@@ -285,10 +286,16 @@ static struct miscdevice ctrl_device = {
 
 int ctrl_module_init(void)
 {
-	return misc_register(&ctrl_device);
+	int ret = misc_register(&ctrl_device);
+
+	if (!ret)
+		event_set_announcer(&ctrl_device.this_device->kobj);
+	return ret;
 }
 
+/* There is no snapshot any more, so nothing is announced. */
 void ctrl_module_exit(void)
 {
+	event_set_announcer(NULL);
 	misc_deregister(&ctrl_device);
 }

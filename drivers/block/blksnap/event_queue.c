@@ -12,6 +12,7 @@
 #include "blksnap.h"
 
 #include <linux/jiffies.h>
+#include <linux/kobject.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
 #include <linux/minmax.h>
@@ -21,11 +22,45 @@
 
 #include "event_queue.h"
 
+/* Longest variable of a uevent: its name and a UUID. */
+#define EVENT_VARIABLE_BYTES 64
+
+/* The control device's; NULL until that is there. */
+static struct kobject *event_announcer;
+
+static void event_announce_work(struct work_struct *work)
+{
+	struct event *event = container_of(work, struct event, announcement);
+	struct kobject *announcer = READ_ONCE(event_announcer);
+	struct blk_snap_event_corrupted lost;
+	char variables[4][EVENT_VARIABLE_BYTES];
+	char *env[5] = { variables[0], variables[1] };
+	bool is_lost = event->code == blk_snap_event_code_corrupted;
+
+	memcpy(&lost, event->payload, sizeof(lost));
+	/* It was not raised any more: the snapshot is being destroyed. */
+	if (!announcer || (is_lost && !lost.err_code))
+		return;
+	snprintf(env[0], EVENT_VARIABLE_BYTES, "BLKSNAP_EVENT=%s",
+		 is_lost ? "corrupted" : "low_free_space");
+	snprintf(env[1], EVENT_VARIABLE_BYTES, "BLKSNAP_SNAPSHOT=%pUb",
+		 event->queue->snapshot_id);
+	if (is_lost) {
+		env[2] = variables[2];
+		env[3] = variables[3];
+		snprintf(env[2], EVENT_VARIABLE_BYTES, "BLKSNAP_ORIGIN=%u:%u",
+			 lost.orig_dev_id.mj, lost.orig_dev_id.mn);
+		snprintf(env[3], EVENT_VARIABLE_BYTES, "BLKSNAP_ERROR=%d", lost.err_code);
+	}
+	kobject_uevent_env(announcer, KOBJ_CHANGE, env);
+}
+
 void event_init(struct event *event, u32 code)
 {
 	memset(event, 0, sizeof(*event));
 	INIT_LIST_HEAD(&event->link);
 	event->code = code;
+	INIT_WORK(&event->announcement, event_announce_work);
 }
 
 /* An empty copy for event_queue_wait(), or NULL. */
@@ -46,8 +81,31 @@ void event_free(struct event *copy)
 	kfree(copy);
 }
 
-void event_queue_init(struct event_queue *queue)
+/*
+ * Has a uevent sent for an event that was raised.  Neither sleeps nor fails; the owner of
+ * the event calls event_wait_announced() before it goes.
+ */
+void event_announce(struct event_queue *queue, struct event *event)
 {
+	WRITE_ONCE(event->queue, queue);
+	/* Not by a worker that frees memory: sending a uevent may have to wait for that. */
+	schedule_work(&event->announcement);
+}
+
+void event_wait_announced(struct event *event)
+{
+	flush_work(&event->announcement);
+}
+
+/* What the uevents come from, as long as there is a snapshot. */
+void event_set_announcer(struct kobject *kobj)
+{
+	WRITE_ONCE(event_announcer, kobj);
+}
+
+void event_queue_init(struct event_queue *queue, const uuid_t *snapshot_id)
+{
+	queue->snapshot_id = snapshot_id;
 	init_waitqueue_head(&queue->waiters);
 	spin_lock_init(&queue->lock);
 	INIT_LIST_HEAD(&queue->events);

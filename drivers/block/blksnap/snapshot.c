@@ -139,6 +139,7 @@ static void snapshot_got_low(void *data, u64 nr_sectors)
 	trace_blksnap_low_space(&snapshot->id, diff_storage_free_sectors(snapshot->storage),
 				nr_sectors);
 	snapshot_raise_low_event(snapshot, nr_sectors);
+	event_announce(&snapshot->events, &snapshot->low_event);
 }
 
 static void snapshot_end_work(struct work_struct *work);
@@ -163,7 +164,7 @@ static struct snapshot *snapshot_alloc(u32 nr_members)
 	snapshot->creator = get_pid(task_tgid(current));
 	get_task_comm(snapshot->creator_comm, current->group_leader);
 	snapshot->created_ns = ktime_get_boottime_ns();
-	event_queue_init(&snapshot->events);
+	event_queue_init(&snapshot->events, &snapshot->id);
 	event_init(&snapshot->low_event, blk_snap_event_code_low_free_space);
 	mutex_init(&snapshot->lock);
 	init_waitqueue_head(&snapshot->drained);
@@ -334,6 +335,7 @@ static void snapshot_end_work(struct work_struct *work)
 	snapshot_lock_drained(snapshot);
 	/* 2. Images and engines, while the origins are still protected. */
 	snapshot_take_down(snapshot);
+	event_wait_announced(&snapshot->low_event);
 	/* 3. The devices are free for others.  In this state no call looks at them. */
 	snapshot_set_state(snapshot, SNAPSHOT_CREATED);
 	for (i = 0; i < snapshot->nr_members; i++)
