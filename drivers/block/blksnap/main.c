@@ -20,6 +20,7 @@
 #include "filter.h"
 #include "freeze.h"
 #include "inflight.h"
+#include "inspect.h"
 #include "resubmit.h"
 #include "snapimage.h"
 #include "snapshot.h"
@@ -155,6 +156,7 @@ static const struct blksnap_unit {
 	{ snapimage_module_init, snapimage_module_exit },
 	{ freeze_module_init, freeze_module_exit },
 	{ snapshot_module_init, snapshot_module_exit },
+	{ inspect_module_init, inspect_module_exit },
 	{ ctrl_module_init, ctrl_module_exit },
 };
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * A snapshot's inside, shared by snapshot.c, snapshot_list.c, snapshot_storage.c,
- * storage_cut.c, storage_device.c, snapshot_take.c
+ * storage_cut.c, storage_device.c, snapshot_take.c, inspect.c
  *
  * snapshot.c is the entrance: it makes, finds, locks and ends snapshots, and calls the
- * last two.  snapshot_list.c tells what there is, and finds snapshots through it.
+ * last two.  snapshot_list.c tells what there is, and finds snapshots through it;
+ * inspect.c tells more of it in debugfs.
  * snapshot_storage.c checks what is appended and makes it storage, with storage_cut.c for
  * what of it may be used and storage_device.c for where it lies; snapshot_take.c gives the members
  * engines and images, and takes them away again.

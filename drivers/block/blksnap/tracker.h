@@ -22,8 +22,9 @@
 #include <linux/types.h>
 #include <linux/blksnap.h>
 
+#include "cbt_map.h"
+
 struct block_device;
-struct cbt_map;
 struct cow;
 struct gendisk;
 struct inflight;
@@ -58,5 +59,14 @@ int tracker_remove(dev_t dev);
 int tracker_collect(struct blk_snap_cbt_info *infos, u32 *count);
 int tracker_read_cbt_map(dev_t dev, u32 offset, u32 length, u8 __user *buffer);
 int tracker_mark_dirty(dev_t dev, const struct blk_snap_block_range *ranges, u32 count);
+
+/* What debugfs tells of one tracker. */
+struct tracker_stats {
+	dev_t dev;
+	struct cbt_map_info map;
+	struct cbt_map_usage usage;
+};
+
+bool tracker_stats(unsigned int nth, struct tracker_stats *stats);
 
 #endif /* BLKSNAP_TRACKER_H */

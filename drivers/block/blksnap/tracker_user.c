@@ -12,6 +12,7 @@
 #include <linux/blkdev.h>
 #include <linux/err.h>
 #include <linux/jiffies.h>
+#include <linux/lockdep.h>
 #include <linux/minmax.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
@@ -261,4 +262,63 @@ int tracker_mark_dirty(dev_t dev, const struct blk_snap_block_range *ranges, u32
 	}
 	tracker_unlock();
 	return ret;
+}
+
+static struct tracker *tracker_nth(unsigned int nth)
+{
+	struct tracker *tracker;
+
+	lockdep_assert_held(&tracker_mutex);
+	list_for_each_entry(tracker, &tracker_rows, row)
+		if (!nth--)
+			return tracker;
+	return NULL;
+}
+
+/*
+ * Counts what is on the next page of the maps; false at the end.  If there was a switch
+ * since the page before, the counting starts again.
+ */
+static bool tracker_count_page(const struct tracker *tracker, struct tracker_stats *stats,
+			       unsigned long *page)
+{
+	struct cbt_map *map = tracker_map(tracker);
+	struct cbt_map_info info;
+
+	cbt_map_info(map, &info);
+	if (memcmp(&info, &stats->map, sizeof(info))) {
+		stats->map = info;
+		stats->usage = (struct cbt_map_usage){ };
+		*page = 0;
+	}
+	return cbt_map_add_usage(map, (*page)++, &stats->usage);
+}
+
+/*
+ * Counts what the @nth tracker has marked, page by page, without keeping others from the
+ * trackers for longer than a moment.  False if there is no such tracker, or the caller
+ * was killed.
+ */
+bool tracker_stats(unsigned int nth, struct tracker_stats *stats)
+{
+	unsigned long turn_end = jiffies + 1, page = 0;
+	struct tracker *tracker;
+	bool is_killed = false;
+
+	memset(stats, 0, sizeof(*stats));
+	tracker_lock();
+	tracker = tracker_nth(nth);
+	while (tracker && !is_killed) {
+		stats->dev = tracker->dev;
+		if (!tracker_count_page(tracker, stats, &page))
+			break;
+		if (time_before(jiffies, turn_end))
+			continue;
+		is_killed = tracker_give_way();
+		/* The map of another one is of another generation. */
+		tracker = tracker_find(stats->dev) ?: tracker_nth(nth);
+		turn_end = jiffies + 1;
+	}
+	tracker_unlock();
+	return tracker && !is_killed;
 }
