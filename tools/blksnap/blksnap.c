@@ -26,6 +26,8 @@ static const struct command *const commands[] = {
 	&command_export,
 	&command_import,
 	&command_hold,
+	&command_status,
+	&command_top,
 	&command_version,
 	&command_tracker_list,
 	&command_tracker_remove,

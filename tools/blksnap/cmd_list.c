@@ -121,10 +121,17 @@ static void add_info(struct json_object *row, int fd,
 	free(devs);
 }
 
-/* Returns NULL if the snapshot was destroyed meanwhile. */
-static struct json_object *snapshot_to_json(int fd,
-					    const struct blk_snap_uuid *id,
-					    bool with_cells)
+/**
+ * snapshot_to_json() - tell what a snapshot is and what it holds
+ * @fd:		control node
+ * @id:		the snapshot
+ * @with_cells:	also as texts for a table, in keys that end with "_cell"
+ *
+ * Return: an object to be put by the caller; NULL if the snapshot was destroyed
+ *	   meanwhile.
+ */
+struct json_object *snapshot_to_json(int fd, const struct blk_snap_uuid *id,
+				     bool with_cells)
 {
 	struct blk_snap_image_info *images;
 	struct json_object *row;

@@ -21,6 +21,8 @@ extern const struct command command_umount;
 extern const struct command command_export;
 extern const struct command command_import;
 extern const struct command command_hold;
+extern const struct command command_status;
+extern const struct command command_top;
 extern const struct command command_version;
 extern const struct command command_tracker_list;
 extern const struct command command_tracker_remove;
@@ -43,5 +45,7 @@ int check_snapshot_exists(int fd, const struct blk_snap_uuid *id,
 			  const char *doing);
 void add_cbt_info(struct json_object *object,
 		  const struct blk_snap_cbt_info *info);
+struct json_object *snapshot_to_json(int fd, const struct blk_snap_uuid *id,
+				     bool with_cells);
 
 #endif /* COMMANDS_H */

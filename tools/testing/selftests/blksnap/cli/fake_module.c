@@ -19,6 +19,8 @@
  *	FAKE_KILL=N		the tool is killed before the Nth call that changes a
  *				folder, or brings a file or folder to the disk
  *	FAKE_IMAGE_DIR=DIR	/dev/blksnap-imageN is the file imageN in DIR
+ *	FAKE_SYS=DIR		/sys/block/blksnap-imageN and /sys/kernel/debug/blksnap
+ *				are below DIR
  *	FAKE_TRACKERS=N		number of tracked devices; all but the first have
  *				gone away
  *	FAKE_GROW=N		so many array fetches find one entry more than
@@ -126,6 +128,36 @@ static const char *image_path(const char *path)
 	snprintf(file, sizeof(file), "%s/image%s", dir,
 		 path + sizeof(prefix) - 1);
 	return file;
+}
+
+/* Where a file of the module's in sysfs or debugfs is. */
+static const char *sys_path(const char *path)
+{
+	static const char image[] = "/sys/block/" BLK_SNAP_IMAGE_NAME;
+	static const char debug[] = "/sys/kernel/debug/blksnap";
+	static __thread char file[4096];
+	const char *dir = getenv("FAKE_SYS");
+
+	if (!dir || (strncmp(path, image, sizeof(image) - 1) &&
+		     strncmp(path, debug, sizeof(debug) - 1)))
+		return path;
+	snprintf(file, sizeof(file), "%s%s", dir, path);
+	return file;
+}
+
+FILE *fopen64(const char *path, const char *mode)
+{
+	FILE *(*real)(const char *path, const char *mode) =
+		dlsym(RTLD_NEXT, "fopen64");
+
+	return real(sys_path(path), mode);
+}
+
+int access(const char *path, int mode)
+{
+	int (*real)(const char *path, int mode) = dlsym(RTLD_NEXT, "access");
+
+	return real(sys_path(path), mode);
 }
 
 static int fake_open(void)

@@ -10,6 +10,7 @@
 #	qemu_fetch			find an emulator fit for the guests
 #	stack_programs_fetch		fetch programs for filesystems, md and LVM
 #	udev_programs_fetch		fetch udev and its rules, and cryptsetup
+#	promtool_fetch			fetch what checks metrics for Prometheus
 #	source_scripts_fetch		find checkpatch.pl and its word lists
 # Run:		lib/packages.sh all|build|check|guest|kernel NAME|qemu|stacks|udev
 #
@@ -399,6 +400,30 @@ udev_programs_unpack()
 	rm -rf "$BLKSNAP_CACHE/apt/udev"
 }
 
+# promtool_fetch - set PROMTOOL_DIR to a folder with promtool
+#
+# Its package has a service, which is not wanted here.
+promtool_fetch()
+{
+	PROMTOOL_DIR=$BLKSNAP_CACHE/promtool/usr/bin
+	[[ -e $BLKSNAP_CACHE/promtool/done ]] || pkg_locked promtool promtool_unpack
+}
+
+promtool_unpack()
+{
+	local dir=$BLKSNAP_CACHE/promtool tmp=$BLKSNAP_CACHE/.promtool.tmp
+
+	[[ ! -e $dir/done ]] || return 0
+	apt_root promtool amd64 bookworm bookworm-updates bookworm-security
+	rm -rf "$tmp" "$dir"
+	mkdir -p "$tmp"
+	apt_root_fetch promtool "$tmp" prometheus
+	find "$tmp" -type f ! -name promtool -delete
+	touch "$tmp/done"
+	mv -T "$tmp" "$dir"
+	rm -rf "$BLKSNAP_CACHE/apt/promtool"
+}
+
 # source_scripts_fetch - set KERNEL_SCRIPTS to a folder with checkpatch.pl
 #
 # The header packages leave it out, so it comes from the kernel's source.
@@ -491,6 +516,8 @@ pkg_need_guest()
 	pkg_need qemu-nbd qemu-utils
 	pkg_need nbdinfo libnbd-bin
 	pkg_need dmsetup dmsetup
+	# Brings the libraries of LLVM, which clang brings, too.
+	pkg_need bpftrace bpftrace
 	pkg_need ldd libc-bin
 	pkg_need setsid util-linux
 }
@@ -521,6 +548,7 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
 		qemu_fetch
 		stack_programs_fetch
 		udev_programs_fetch
+		promtool_fetch
 		for name in 6.1 6.12 7; do
 			kernel_fetch "$name"
 		done ;;
