@@ -23,6 +23,7 @@
 #include "layer_stack.h"
 #include "message.h"
 #include "parse.h"
+#include "used.h"
 #include "util.h"
 
 __attribute__((PRINTF_LIKE(2, 3)))
@@ -46,6 +47,32 @@ static bool is_same_generation(const struct catalogue_disk *a,
 	       a->snap_number < b->snap_number;
 }
 
+static int fail_damaged(struct catalogue_disk *entry, const char *name,
+			uint64_t number)
+{
+	return set_reason(entry,
+			  "'%s', which point %ju needs, is missing, cut or damaged",
+			  name, (uintmax_t)number);
+}
+
+static int load_base_free(struct backup_disk *disk,
+			  const struct catalogue *catalogue,
+			  const struct catalogue_disk *base, bool *damaged)
+{
+	char *path = catalogue_path(catalogue, base->map);
+	struct layer_map map;
+	int ret;
+
+	if (!path)
+		return fail_memory();
+	ret = layer_map_load(&map, path, base->map_sha256, damaged);
+	if (!ret)
+		ret = extents_unite(&disk->base_free, &map.free);
+	layer_map_free(&map);
+	free(path);
+	return *damaged ? EXIT_OK : ret;
+}
+
 /* Leaves disk->base alone and sets the reason if there is none to build on. */
 static int choose_base(struct backup_disk *disk,
 		       const struct catalogue *catalogue)
@@ -53,7 +80,9 @@ static int choose_base(struct backup_disk *disk,
 	struct catalogue_disk *entry = disk->entry;
 	const struct catalogue_disk *last;
 	const char *problem;
+	bool damaged = false;
 	uint64_t number;
+	int ret = EXIT_OK;
 
 	last = catalogue_newest_disk(catalogue, entry->disk, &number);
 	if (!last)
@@ -69,9 +98,11 @@ static int choose_base(struct backup_disk *disk,
 		return set_reason(entry, "the size of the disk has changed");
 	problem = catalogue_layer_damage(catalogue, last);
 	if (problem)
-		return set_reason(entry,
-				  "'%s', which point %ju needs, is missing, cut or damaged",
-				  problem, (uintmax_t)number);
+		return fail_damaged(entry, problem, number);
+	if (last->used_only)
+		ret = load_base_free(disk, catalogue, last, &damaged);
+	if (ret || damaged)
+		return ret ? ret : fail_damaged(entry, last->map, number);
 	entry->base = number;
 	disk->base = last;
 	return layer_stack_unlock(catalogue, last);
@@ -117,6 +148,19 @@ static struct chain_file file_of(const struct backup_disk *disk,
 	};
 }
 
+static int find_free(struct backup_disk *disk,
+		     const struct backup_options *options)
+{
+	const char *reason;
+	int ret = used_find_free(disk->entry, disk->image, &disk->free,
+				 &reason);
+
+	if (!ret && reason && !options->quiet)
+		fprintf(stderr, "%s: all is backed up, not only what is used, because %s\n",
+			disk->entry->disk, reason);
+	return ret;
+}
+
 static int find_extents(struct backup_disk *disk,
 			const struct catalogue *catalogue,
 			const struct backup_options *options,
@@ -125,10 +169,16 @@ static int find_extents(struct backup_disk *disk,
 	const struct chain_file file = file_of(disk, catalogue, options);
 	int ret;
 
+	/* What is free in both is not needed, and not known from the base. */
+	ret = extents_subtract(&disk->base_free, &disk->free);
+	if (ret)
+		return ret;
 	if (!disk->base)
 		return extents_add(&disk->extents, 0,
 				   file.nr_bytes >> BLKSNAP_SECTOR_SHIFT);
 	ret = cbt_find_extents(cbt, disk->base->snap_number, &disk->extents);
+	if (!ret)
+		ret = extents_unite(&disk->extents, &disk->base_free);
 	return ret ? ret : layer_file_round(&disk->extents, &file);
 }
 
@@ -171,7 +221,9 @@ static int plan_with_map(struct backup_disk *disk,
 	if (!disk->base && !options->quiet)
 		fprintf(stderr, "%s: full backup, because %s\n",
 			disk->entry->disk, disk->entry->reason);
-	return find_extents(disk, catalogue, options, cbt);
+	if (options->used_only)
+		ret = find_free(disk, options);
+	return ret ? ret : find_extents(disk, catalogue, options, cbt);
 }
 
 /**
@@ -215,22 +267,20 @@ static int write_layer(const struct backup_disk *disk,
 		       const struct chain_file *file, struct layer_map *map,
 		       struct progress *progress)
 {
-	struct layer_source source = {
-		.read = layer_read_fd,
-		.prefetch = layer_prefetch_fd,
-		.name = disk->image,
-	};
+	const int fd = open(disk->image, O_RDONLY | O_CLOEXEC);
+	struct used_source source;
 	int ret;
 
-	source.fd = open(disk->image, O_RDONLY | O_CLOEXEC);
-	if (source.fd < 0)
+	if (fd < 0)
 		return fail_errno(errno, "cannot open '%s'", disk->image);
-	posix_fadvise(source.fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+	posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+	used_source_init(&source, disk->image, fd, &disk->free);
 	progress_begin(progress, disk->entry->disk,
 		       disk->extents.nr_sectors << BLKSNAP_SECTOR_SHIFT);
-	ret = layer_file_write(file, &source, &disk->extents, map, progress);
+	ret = layer_file_write(file, &source.source, &disk->extents, map,
+			       progress);
 	progress_end(progress);
-	close(source.fd);
+	close(fd);
 	return ret;
 }
 
@@ -259,7 +309,9 @@ static int write_files(const struct backup_disk *disk,
 	char sum[CHECKSUM_TEXT_SIZE];
 	int ret;
 
-	ret = write_layer(disk, file, &map, progress);
+	ret = extents_unite(&map.free, &disk->free);
+	if (!ret)
+		ret = write_layer(disk, file, &map, progress);
 	if (!ret)
 		ret = layer_map_save(&map, map_path, sum);
 	if (!ret && rename(file->path, path))
@@ -315,5 +367,7 @@ int backup_write(const struct backup_disk *disk,
 void backup_forget(struct backup_disk *disk)
 {
 	extents_free(&disk->extents);
+	extents_free(&disk->free);
+	extents_free(&disk->base_free);
 	free(disk->image);
 }

@@ -16,6 +16,7 @@
 struct backup_options {
 	bool compress;
 	bool encrypt;		/* with the key of the catalogue */
+	bool used_only;
 	bool full;
 	bool incremental_only;
 	bool quiet;
@@ -29,6 +30,8 @@ struct backup_disk {
 	struct catalogue_disk *entry;	/* of the new point */
 	const struct catalogue_disk *base;	/* NULL: full */
 	struct extents extents;
+	struct extents free;		/* what is left out */
+	struct extents base_free;	/* what was left out of the base */
 };
 
 int backup_plan(struct backup_disk *disk, int fd,

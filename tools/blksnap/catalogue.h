@@ -50,6 +50,7 @@ struct catalogue_disk {
 	uint64_t snap_number;
 	bool frozen;		/* the filesystem was, at the take */
 	bool encrypted;		/* like all layers of its chain */
+	bool used_only;		/* what the filesystem did not use is not in it */
 	uint64_t read_bytes;
 	uint64_t data_bytes;	/* of these, not zeros */
 	uint64_t file_bytes;

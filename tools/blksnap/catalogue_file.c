@@ -69,6 +69,7 @@ static const struct {
 	FIELD(snap_number, FIELD_NUMBER),
 	FIELD(frozen, FIELD_BOOL),
 	FIELD(encrypted, FIELD_OPTIONAL_BOOL),
+	FIELD(used_only, FIELD_OPTIONAL_BOOL),
 	FIELD(read_bytes, FIELD_NUMBER),
 	FIELD(data_bytes, FIELD_NUMBER),
 	FIELD(file_bytes, FIELD_NUMBER),

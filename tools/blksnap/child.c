@@ -33,6 +33,9 @@ static const struct {
 	{ "qemu-img", "qemu-utils" },
 	{ "qemu-nbd", "qemu-utils" },
 	{ "btrfstune", "btrfs-progs" },
+	{ "partclone.extfs", "partclone" },
+	{ "partclone.xfs", "partclone" },
+	{ "partclone.btrfs", "partclone" },
 	{ "modprobe", "kmod" },
 };
 
@@ -176,6 +179,17 @@ static char *read_all(int fd)
 char *child_output(const struct child *child)
 {
 	return read_all(child->out_fd);
+}
+
+/**
+ * child_is_missing() - was the program not there to be run?
+ * @status:	what child_wait() returned
+ *
+ * Return: true if it was not.
+ */
+bool child_is_missing(int status)
+{
+	return status == STATUS_NOT_FOUND;
 }
 
 /**

@@ -23,6 +23,7 @@ int child_start(struct child *child, const char *const *argv, int listen_fd);
 int child_wait(struct child *child);
 void child_kill(struct child *child);
 char *child_output(const struct child *child);
+bool child_is_missing(int status);
 bool child_says(const struct child *child, const char *words);
 int child_fail(const struct child *child, int status, const char *what);
 void child_free(struct child *child);

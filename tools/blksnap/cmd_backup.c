@@ -51,6 +51,7 @@ static int parse_options(struct cmdline *cl, struct options *o)
 		{ "compress", NULL, &o->backup.compress },
 		{ "encrypt", NULL, &o->backup.encrypt },
 		{ "key-file", option_key, &o->key },
+		{ "used-only", NULL, &o->backup.used_only },
 		{ "full", NULL, &o->backup.full },
 		{ "incremental-only", NULL, &o->backup.incremental_only },
 		{ "quiet", NULL, &o->progress.quiet },
@@ -277,6 +278,7 @@ const struct command command_backup = {
 		"  --compress          compress with zstd\n"
 		"  --encrypt           encrypt with the key in --key-file; not with --compress\n"
 		"  --key-file FILE     file with the key, which every later command needs too\n"
+		"  --used-only         leave out what the filesystem says is free\n"
 		"  --full              make a full backup\n"
 		"  --incremental-only  do nothing, and exit with 3, if a full one is due\n"
 		"  --quiet             print no progress and no reasons\n",

@@ -195,6 +195,7 @@ static bool print_map(const struct layer_map *map, FILE *file)
 	fprintf(file, MAP_TITLE "capacity %ju\n", (uintmax_t)map->nr_sectors);
 	print_ranges(file, "data", &map->data);
 	print_ranges(file, "zero", &map->zeros);
+	print_ranges(file, "free", &map->free);
 	for (i = 0; i < map->nr_pieces; i++)
 		fprintf(file, "sha256 %ju %s\n",
 			(uintmax_t)map->pieces[i].index, map->pieces[i].sum);
@@ -255,6 +256,8 @@ static bool parse_line(struct layer_map *map, const char *line)
 		return !extents_append(&map->data, start, start + count);
 	if (sscanf(line, "zero %llu %llu", &start, &count) == 2)
 		return !extents_append(&map->zeros, start, start + count);
+	if (sscanf(line, "free %llu %llu", &start, &count) == 2)
+		return !extents_append(&map->free, start, start + count);
 	if (sscanf(line, "sha256 %llu %64[0-9a-f]", &start, sum) == 2)
 		return !layer_map_add_piece(map, start, sum);
 	return false;
@@ -317,6 +320,7 @@ void layer_map_free(struct layer_map *map)
 {
 	extents_free(&map->data);
 	extents_free(&map->zeros);
+	extents_free(&map->free);
 	free(map->pieces);
 	*map = (struct layer_map) { 0 };
 }

@@ -6,7 +6,9 @@
  * decides: those with data, and those that are zeros.  Everything else is as in
  * the layers below.  For each piece of 64 MiB of the disk in which there is
  * data, the map has the checksum of that data, in order.  So each layer can be
- * verified by itself, and zeros need not be read.
+ * verified by itself, and zeros need not be read.  Free is what was left out of
+ * a backup because the filesystem did not use it; what the chain has there is not
+ * what the disk had.
  *
  * The map is a text file beside the layer:
  *
@@ -14,6 +16,7 @@
  *	capacity SECTORS
  *	data START COUNT
  *	zero START COUNT
+ *	free START COUNT
  *	sha256 PIECE DIGITS
  */
 #ifndef LAYER_MAP_H
@@ -36,6 +39,7 @@ struct layer_map {
 	uint64_t nr_sectors;
 	struct extents data;
 	struct extents zeros;
+	struct extents free;	/* of the disk at that time; not known from here */
 	struct layer_piece *pieces;	/* in order of their index */
 	size_t nr_pieces;
 };

@@ -125,6 +125,9 @@ static int write_files(struct merge *merge, const struct layer_stack *stack,
 
 	ret = layer_stack_extents(stack, &extents);
 	if (!ret)
+		ret = extents_unite(&map.free,
+				    &stack->maps[stack->nr_layers - 1].free);
+	if (!ret)
 		ret = copy(merge, stack, file, &extents, &map, progress);
 	if (!ret)
 		ret = keep_size(merge);

@@ -21,6 +21,7 @@
  *	FAKE_IMAGE_DIR=DIR	/dev/blksnap-imageN is the file imageN in DIR
  *	FAKE_SYS=DIR		/sys/block/blksnap-imageN and /sys/kernel/debug/blksnap
  *				are below DIR
+ *	FAKE_FS=TYPE		device 4000:1 is /dev/fake1, with this filesystem
  *	FAKE_TRACKERS=N		number of tracked devices; all but the first have
  *				gone away
  *	FAKE_GROW=N		so many array fetches find one entry more than
@@ -42,16 +43,19 @@
  *	FAKE_EVENTS=E,...	what the waits end with: low, corrupted, other,
  *				timeout, signal, destroyed; at last timeout
  */
+#include <blkid/blkid.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <linux/blksnap.h>
@@ -271,6 +275,26 @@ int open64(const char *path, int flags, ...)
 	mode = flags & O_CREAT ? va_arg(args, int) : 0;
 	va_end(args);
 	return open(path, flags | O_LARGEFILE, mode);
+}
+
+char *blkid_devno_to_devname(dev_t number)
+{
+	char *(*real)(dev_t number) = dlsym(RTLD_NEXT, "blkid_devno_to_devname");
+
+	if (getenv("FAKE_FS") && number == makedev(4000, 1))
+		return strdup("/dev/fake1");
+	return real(number);
+}
+
+char *blkid_get_tag_value(blkid_cache cache, const char *tag,
+			  const char *device)
+{
+	char *(*real)(blkid_cache cache, const char *tag, const char *device) =
+		dlsym(RTLD_NEXT, "blkid_get_tag_value");
+
+	if (!getenv("FAKE_FS") || strcmp(device, "/dev/fake1"))
+		return real(cache, tag, device);
+	return strcmp(tag, "TYPE") ? NULL : strdup(getenv("FAKE_FS"));
 }
 
 /* Fails with the errno that FAKE_FAIL names for this call. */

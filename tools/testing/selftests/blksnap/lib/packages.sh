@@ -515,6 +515,7 @@ pkg_need_guest()
 	pkg_need mkfs.ext4 e2fsprogs
 	pkg_need qemu-nbd qemu-utils
 	pkg_need nbdinfo libnbd-bin
+	pkg_need partclone.extfs partclone
 	pkg_need dmsetup dmsetup
 	# Brings the libraries of LLVM, which clang brings, too.
 	pkg_need bpftrace bpftrace
