@@ -9,7 +9,9 @@
  *
  * A test asks what a kernel has, never how old it is, because distributions
  * backport interfaces.  It looks for a macro of the kernel, or for a
- * BLKSNAP_HAVE_... that the Makefile has found in the kernel's headers.
+ * BLKSNAP_HAVE_... of probes.c.  Versions in comments are those of mainline.
+ *
+ * An #error here ends the build before anything else is compiled.
  */
 #ifndef BLKSNAP_COMPAT_H
 #define BLKSNAP_COMPAT_H
@@ -21,18 +23,55 @@
 #include <linux/file.h>
 #include <linux/ftrace.h>
 
-/*
- * Filter: the registers of a traced function
- */
+#include "compat_probed.h"
 
-#ifndef ftrace_regs_get_argument
-#define ftrace_regs_get_argument(fregs, nr) \
-	regs_get_kernel_argument(&(fregs)->regs, nr)
+/*
+ * Filter: the registers of a traced function.  ftrace passes the arguments, in a struct
+ * that has accessors from 6.2 on; or else can only save all registers, if it is told to.
+ * Where it can do neither, the accessors may be there and do nothing.
+ */
+#ifdef CONFIG_BLK_BIO_FILTER
+
+#ifdef BLKSNAP_HAVE_BDEV_WRITE_PAGE
+#error "CONFIG_BLK_BIO_FILTER does not see the pages that this kernel writes by ->rw_page()"
 #endif
 
-#ifndef ftrace_regs_set_instruction_pointer
+#elif defined(CONFIG_PPC64)
+/* What an instruction pointer is set to finds its data by r12, which ftrace leaves alone. */
+#error "64-bit PowerPC needs CONFIG_BLK_BIO_FILTER: ftrace cannot divert calls to a module there"
+
+#elif defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS)
+
+#define COMPAT_FTRACE_FLAGS	0
+
+#ifndef BLKSNAP_HAVE_FTRACE_GET_ARGUMENT
+#ifdef BLKSNAP_HAVE_PT_REGS_GET_ARGUMENT
+#define ftrace_regs_get_argument(fregs, nr)	regs_get_kernel_argument(&(fregs)->regs, nr)
+#elif defined(CONFIG_S390)
+#define ftrace_regs_get_argument(fregs, nr)	((fregs)->regs.gprs[2 + (nr)])
+#else
+#error "the arguments of a traced function cannot be read on this architecture"
+#endif
+#endif
+
+#ifndef BLKSNAP_HAVE_FTRACE_SET_IP
 #define ftrace_regs_set_instruction_pointer(fregs, ip) \
 	ftrace_instruction_pointer_set(fregs, ip)
+#endif
+
+#elif defined(CONFIG_DYNAMIC_FTRACE_WITH_REGS) && defined(BLKSNAP_HAVE_PT_REGS_GET_ARGUMENT)
+
+#define COMPAT_FTRACE_FLAGS	FTRACE_OPS_FL_SAVE_REGS
+
+#undef ftrace_regs_get_argument
+#define ftrace_regs_get_argument(fregs, nr) \
+	regs_get_kernel_argument(ftrace_get_regs(fregs), nr)
+#undef ftrace_regs_set_instruction_pointer
+#define ftrace_regs_set_instruction_pointer(fregs, ip) \
+	instruction_pointer_set(ftrace_get_regs(fregs), ip)
+
+#else
+#error "CONFIG_DYNAMIC_FTRACE_WITH_ARGS or _WITH_REGS, or CONFIG_BLK_BIO_FILTER is needed"
 #endif
 
 /*
@@ -100,7 +139,7 @@ static inline void bdev_ref_close(struct bdev_ref *ref)
 	bdev_release(ref->handle);
 }
 
-#elif defined(BLK_OPEN_READ)	/* 6.5 and 6.6 */
+#elif defined(BLKSNAP_HAVE_BLKDEV_GET_BY_MODE)	/* 6.5 and 6.6 */
 
 static inline int bdev_ref_open(struct bdev_ref *ref, dev_t dev, bool is_write, void *holder)
 {
@@ -118,7 +157,7 @@ static inline void bdev_ref_close(struct bdev_ref *ref)
 	blkdev_put(ref->bdev, ref->holder);
 }
 
-#else
+#elif defined(BLKSNAP_HAVE_BLKDEV_GET_BY_FMODE)
 
 static inline fmode_t compat_bdev_mode(bool is_write, const void *holder)
 {
@@ -141,6 +180,8 @@ static inline void bdev_ref_close(struct bdev_ref *ref)
 	blkdev_put(ref->bdev, compat_bdev_mode(ref->is_write, ref->holder));
 }
 
+#else
+#error "this kernel opens block devices in a way that is not known yet"
 #endif
 
 /*
@@ -151,7 +192,21 @@ static inline void bdev_ref_close(struct bdev_ref *ref)
  * filesystem froze but its writes did not reach the device, newer kernels leave it
  * frozen, unknown to bdev_thaw().
  */
-#ifdef BLKSNAP_HAVE_BDEV_FREEZE	/* 6.8 */
+#ifndef BLKSNAP_HAVE_BDEV_FREEZE	/* up to 6.7 */
+
+static inline int bdev_freeze(struct block_device *bdev)
+{
+	return freeze_bdev(bdev);
+}
+
+static inline int bdev_thaw(struct block_device *bdev)
+{
+	return thaw_bdev(bdev);
+}
+
+#endif
+
+#ifdef BLKSNAP_HAVE_HOLDER_FREEZE	/* 6.8 */
 
 static inline bool compat_bdev_holder_is_frozen(struct block_device *bdev)
 {
@@ -176,16 +231,6 @@ static inline void compat_bdev_undo_freeze(struct block_device *bdev)
 }
 
 #else
-
-static inline int bdev_freeze(struct block_device *bdev)
-{
-	return freeze_bdev(bdev);
-}
-
-static inline int bdev_thaw(struct block_device *bdev)
-{
-	return thaw_bdev(bdev);
-}
 
 static inline bool compat_bdev_holder_is_frozen(struct block_device *bdev)
 {
@@ -258,12 +303,7 @@ static inline struct inode *compat_bdev_inode(const struct block_device *bdev)
  * Writes out what a filesystem on a device, or the device, holds in memory.  From
  * 6.6 on the holder is asked, whose function releases the lock.
  */
-#ifdef BLKSNAP_HAVE_FSYNC_BDEV
-static inline void compat_bdev_sync(struct block_device *bdev)
-{
-	fsync_bdev(bdev);
-}
-#else
+#ifdef BLKSNAP_HAVE_HOLDER_SYNC
 static inline void compat_bdev_sync(struct block_device *bdev)
 {
 	mutex_lock(&bdev->bd_holder_lock);
@@ -274,13 +314,18 @@ static inline void compat_bdev_sync(struct block_device *bdev)
 		sync_blockdev(bdev);
 	}
 }
+#else
+static inline void compat_bdev_sync(struct block_device *bdev)
+{
+	fsync_bdev(bdev);
+}
 #endif
 
 /*
  * From 6.14 on, freezing and unfreezing a queue comes with a memory allocation
  * scope; without it, unfreezing has a name of its own there.
  */
-#ifndef BLKSNAP_HAVE_FREEZE_MEMFLAGS
+#ifndef BLKSNAP_HAVE_UNFREEZE_NOMEMRESTORE
 #define blk_mq_unfreeze_queue_nomemrestore(queue) blk_mq_unfreeze_queue(queue)
 #endif
 
@@ -302,7 +347,7 @@ static inline void blkcg_punt_bio_submit(struct bio *bio)
  * Disks: blk_alloc_disk(limits, node), which returns an ERR_PTR on failure.  Older
  * kernels take over those limits that an image sets.
  */
-#ifndef BLKSNAP_HAVE_DISK_LIMITS
+#ifndef BLKSNAP_HAVE_ALLOC_DISK_BY_LIMITS
 static inline struct gendisk *compat_alloc_disk(const struct queue_limits *limits, int node)
 {
 	struct gendisk *disk = blk_alloc_disk(node);
@@ -350,14 +395,18 @@ static inline bool compat_dm_has_prefix(const struct gendisk *disk, const char *
  * Disks: the head of an ->open(), which got the block device before 6.5, and of
  * a ->release(), which got the mode, too.
  */
-#ifdef BLK_OPEN_READ
+#ifdef BLKSNAP_HAVE_OPEN_GETS_DISK
 #define COMPAT_DISK_OPEN(name)		static int name(struct gendisk *opened, blk_mode_t mode)
 #define COMPAT_OPENED_DISK(opened)	(opened)
-#define COMPAT_DISK_RELEASE(name)	static void name(struct gendisk *disk)
 #else
 #define COMPAT_DISK_OPEN(name)		static int name(struct block_device *opened, fmode_t mode)
 #define COMPAT_OPENED_DISK(opened)	((opened)->bd_disk)
+#endif
+
+#ifdef BLKSNAP_HAVE_RELEASE_GETS_MODE
 #define COMPAT_DISK_RELEASE(name)	static void name(struct gendisk *disk, fmode_t mode)
+#else
+#define COMPAT_DISK_RELEASE(name)	static void name(struct gendisk *disk)
 #endif
 
 #endif /* BLKSNAP_COMPAT_H */

@@ -66,7 +66,8 @@ static void notrace filter_callback(unsigned long ip, unsigned long parent_ip,
 
 static struct ftrace_ops filter_ftrace_ops = {
 	.func	= filter_callback,
-	.flags	= FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT,
+	.flags	= FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT |
+		  COMPAT_FTRACE_FLAGS,
 };
 
 static void notrace filter_table_callback(unsigned long ip, unsigned long parent_ip,
@@ -77,10 +78,10 @@ static void notrace filter_table_callback(unsigned long ip, unsigned long parent
 
 static struct ftrace_ops filter_table_ops = {
 	.func	= filter_table_callback,
-	.flags	= FTRACE_OPS_FL_PERMANENT,
+	.flags	= FTRACE_OPS_FL_PERMANENT | COMPAT_FTRACE_FLAGS,
 };
 
-#ifdef BLKSNAP_HAVE_RW_PAGE
+#ifdef BLKSNAP_HAVE_BDEV_WRITE_PAGE
 
 /*
  * Up to 6.2, mpage and swap write single pages through
@@ -105,7 +106,8 @@ static void notrace filter_write_page_callback(unsigned long ip, unsigned long p
 
 static struct ftrace_ops filter_write_page_ops = {
 	.func	= filter_write_page_callback,
-	.flags	= FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT,
+	.flags	= FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT |
+		  COMPAT_FTRACE_FLAGS,
 };
 
 static int filter_find_write_page(void)
@@ -123,11 +125,11 @@ static int filter_find_write_page(void)
 	return 0;
 }
 
-#endif /* BLKSNAP_HAVE_RW_PAGE */
+#endif /* BLKSNAP_HAVE_BDEV_WRITE_PAGE */
 
 /* In the order in which they are registered. */
 static struct ftrace_ops *const filter_ops[] = {
-#ifdef BLKSNAP_HAVE_RW_PAGE
+#ifdef BLKSNAP_HAVE_BDEV_WRITE_PAGE
 	&filter_write_page_ops,
 #endif
 	&filter_table_ops,

@@ -12,10 +12,6 @@
 
 #include "filter.h"
 
-#ifdef BLKSNAP_HAVE_RW_PAGE
-#error "Up to 6.2, pages are written through ->rw_page() too, past this hook"
-#endif
-
 static enum bio_filter_verdict filter_hook_judge(struct bio *bio)
 {
 	switch (filter_judge(bio)) {
