@@ -71,7 +71,7 @@ static long ctrl_tracker_remove(const void __user *arg)
 	return tracker_remove(ctrl_dev(&args.dev_id));
 }
 
-static int ctrl_put_infos(void __user *array, const struct blk_snap_cbt_info *infos, u32 count)
+int ctrl_put_infos(void __user *array, const struct blk_snap_cbt_info *infos, u32 count)
 {
 	return copy_to_user(array, infos, array_size(count, sizeof(*infos))) ? -EFAULT : 0;
 }

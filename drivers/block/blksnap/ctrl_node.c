@@ -126,8 +126,10 @@ static long ctrl_compat_tracker_collect(void __user *arg)
 
 	if (copy_from_user(&args, arg, sizeof(args)))
 		return -EFAULT;
+	/* Programs of the x32 ABI, which this macro means, have the rows of 64-bit ones. */
 	ret = ctrl_collect_trackers(compat_ptr(args.cbt_info_array), &args.count,
-				    ctrl_compat_put_infos);
+				    COMPAT_USE_64BIT_TIME ? ctrl_put_infos :
+							    ctrl_compat_put_infos);
 	if (ret && ret != -ENOBUFS)
 		return ret;
 	return copy_to_user(arg, &args, sizeof(args)) ? -EFAULT : ret;

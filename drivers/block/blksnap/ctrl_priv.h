@@ -22,6 +22,7 @@ struct file;
 typedef int (*ctrl_put_infos_fn)(void __user *array, const struct blk_snap_cbt_info *infos,
 				 u32 count);
 
+int ctrl_put_infos(void __user *array, const struct blk_snap_cbt_info *infos, u32 count);
 dev_t ctrl_dev(const struct blk_snap_dev *dev);
 int ctrl_collect_trackers(void __user *array, u32 *count, ctrl_put_infos_fn put_infos);
 int ctrl_mark_dirty_blocks(const struct blk_snap_dev *dev_id, const void __user *array,

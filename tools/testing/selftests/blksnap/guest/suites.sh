@@ -64,7 +64,8 @@ stack_programs="--program $build/tools/blksnap --program dmsetup --program lvm
 	--program btrfs --program mkfs.vfat --program fsck.vfat"
 # shellcheck disable=SC2086 # options and their values
 {
-suite ioctl test_ioctl $null_blk --also 6.1-rt --arguments-6.1-rt --fast \
+suite ioctl test_ioctl $null_blk --kmod ext4 --program mkfs.ext4 \
+	--append 'bdev_allow_write_mounted=0 syscall.x32=y' --also 6.1-rt --arguments-6.1-rt --fast \
 	--fast --fast --timeout 300
 suite ioctl32 test_ioctl32 --on "$long" $null_blk --timeout 300 \
 	--skip 'uml* user-mode Linux runs no 32-bit programs'

@@ -6,6 +6,8 @@
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "test_ioctl.h"
@@ -202,6 +204,42 @@ static void test_collect_leaves_no_byte_between_fields(void)
 	EXPECT(is_filled_with(bytes + tail, 0, sizeof(info) - tail));
 }
 
+#ifdef __x86_64__
+
+/* Numbers of calls by programs of the x32 ABI, whose pointers have 32 bits. */
+#define X32_GETPID (0x40000000 | SYS_getpid)
+#define X32_IOCTL (0x40000000 | 514)
+
+/* TRACKER_COLLECT as of 32-bit programs; the row has the layout of 64-bit ones. */
+static void test_collect_serves_x32_programs(void)
+{
+	struct {
+		uint32_t count, array;
+	} *args;
+	struct blk_snap_cbt_info info, *row;
+
+	if (syscall(X32_GETPID) < 0) {
+		ktap_skip("the kernel runs no x32 programs");
+		return;
+	}
+	track(&disk_a);
+	ASSERT(tracker_info(&disk_a, &info));
+	args = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	ASSERT(args != MAP_FAILED);
+	row = (void *)(args + 1);
+	memset(row, POISON, 2 * sizeof(*row));
+	args->count = 1;
+	args->array = (uintptr_t)row;
+	EXPECT_OK(syscall(X32_IOCTL, ctl, _IOC(_IOC_WRITE, BLK_SNAP, 2, sizeof(*args)), args));
+	EXPECT_EQ(args->count, 1);
+	EXPECT(!memcmp(row, &info, sizeof(info)));
+	EXPECT(is_filled_with(row + 1, POISON, sizeof(*row)));
+	munmap(args, 4096);
+}
+
+#endif
+
 static void test_collect_counts_snapshots(void)
 {
 	struct blk_snap_cbt_info info;
@@ -262,6 +300,9 @@ const struct ktap_test tracker_tests[] = {
 	KTAP_TEST(test_collect_into_bad_array_gets_efault),
 	KTAP_TEST(test_collect_describes_the_device),
 	KTAP_TEST(test_collect_leaves_no_byte_between_fields),
+#ifdef __x86_64__
+	KTAP_TEST(test_collect_serves_x32_programs),
+#endif
 	KTAP_TEST(test_collect_counts_snapshots),
 	KTAP_TEST(test_collect_keeps_row_of_vanished_device),
 	KTAP_TEST(test_new_disk_of_an_old_number_is_not_tracked),
