@@ -21,6 +21,8 @@
 	"the module cannot protect a device of this kind; the kernel log says which, and why"
 #define NOT_SEEN \
 	"writes cannot be seen: another module or a live patch diverts submit_bio_noacct(), or ftrace is off (kernel.ftrace_enabled is 0, or after a fault; see the kernel log)"
+#define NOT_WRITABLE \
+	"the storage lies on a device of which another snapshot is taken, or that the kernel lets nobody write to (see its log); use another device"
 #define UNKNOWN_SNAPSHOT \
 	"there is no such snapshot; 'blksnap snapshot list' shows all"
 #define WRONG_STORAGE \
@@ -64,8 +66,7 @@ static const struct {
 	{ blk_snap_ioctl_snapshot_append_storage, ESRCH, UNKNOWN_SNAPSHOT },
 	{ blk_snap_ioctl_snapshot_append_storage, EINVAL,
 	  WRONG_STORAGE },
-	{ blk_snap_ioctl_snapshot_append_storage, EBUSY,
-	  "the storage lies on a device of which another snapshot is taken; use another device" },
+	{ blk_snap_ioctl_snapshot_append_storage, EBUSY, NOT_WRITABLE },
 	{ blk_snap_ioctl_snapshot_append_storage, EROFS, "the device is read-only" },
 	{ blk_snap_ioctl_snapshot_append_storage, E2BIG,
 	  "too many ranges for one call; append in smaller pieces" },

@@ -175,6 +175,9 @@ struct storage_device *storage_device_open(struct snapshot *snapshot, dev_t dev)
 		return ERR_PTR(-ENOMEM);
 	device->dev = dev;
 	ret = bdev_ref_open(&device->ref, dev, true, NULL);
+	if (ret == -EBUSY)
+		storage_refuse(dev, ret,
+			       "it is mounted, and bdev_allow_write_mounted=0 forbids to write to it");
 	if (ret)
 		goto err_free;
 	ret = storage_device_prepare(snapshot, device);

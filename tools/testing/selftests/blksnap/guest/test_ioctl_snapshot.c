@@ -272,6 +272,30 @@ static void test_append_beyond_the_end_gets_einval(void)
 	EXPECT_OK(append_range(&snapshot, &disk_s, DISK_SECTORS - 8, 8));
 }
 
+/* Which the suite has the kernel do, where it can (6.8). */
+static void test_append_of_mounted_device_may_be_forbidden(void)
+{
+	struct snapshot snapshot;
+	int fd;
+
+	log_clear();
+	if (shell("mkfs.ext4 -q %s && mkdir -p /tmp/mnt && mount -t ext4 %s /tmp/mnt",
+		  disk_s.path, disk_s.path)) {
+		ktap_skip("no ext4 to mount");
+		return;
+	}
+	fd = open(disk_s.path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		close(fd);
+		ktap_skip("the kernel forbids nobody to write to what is mounted");
+	} else {
+		snapshot_create(&snapshot, &disk_a);
+		EXPECT_ERR(append_range(&snapshot, &disk_s, 2048, 2048), EBUSY);
+		EXPECT_EQ(count_in_log("bdev_allow_write_mounted=0"), 1);
+	}
+	shell("umount /tmp/mnt");
+}
+
 static void test_append_of_overlapping_range_gets_einval(void)
 {
 	struct snapshot snapshot;
@@ -454,6 +478,7 @@ const struct ktap_test append_tests[] = {
 	KTAP_TEST(test_append_of_nothing_changes_nothing),
 	KTAP_TEST(test_append_of_empty_range_gets_einval),
 	KTAP_TEST(test_append_beyond_the_end_gets_einval),
+	KTAP_TEST(test_append_of_mounted_device_may_be_forbidden),
 	KTAP_TEST(test_append_of_overlapping_range_gets_einval),
 	KTAP_TEST(test_append_of_ranges_that_overlap_each_other_gets_einval),
 	KTAP_TEST(test_append_of_range_of_another_snapshot_gets_einval),
