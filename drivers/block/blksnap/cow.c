@@ -155,8 +155,9 @@ struct cow *cow_create(const struct cow_config *config)
 	cow->origin_dev = config->origin->bd_dev;
 	cow->diskseq = config->origin->bd_disk->diskseq;
 	cow->nr_blocks = ((config->nr_sectors - 1) >> cow_sector_shift(cow)) + 1;
+	/* A block takes a page at least. */
 	cow->max_in_memory = max(1U, (copy_memory_maximum << (20 - 10)) >>
-				     (config->block_shift - 10));
+				     (max_t(unsigned int, config->block_shift, PAGE_SHIFT) - 10));
 	cow->max_held = cow_queue_depth(bdev_get_queue(config->origin));
 	ret = cow_init_pools(cow);
 	if (ret) {
