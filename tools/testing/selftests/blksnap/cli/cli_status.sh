@@ -203,9 +203,12 @@ prometheus_values()
 # What promtool finds fault with, it prints.
 promtool_likes() # [VARIABLE=VALUE]...
 {
+	local result=0
+
 	run_tool FAKE_SYS="$sys" "$@" -- status --format prometheus
-	[[ $code == 0 ]] && promtool check metrics <"$temp/output" >"$temp/promtool" 2>&1 &&
-		[[ ! -s $temp/promtool ]] || { sed 's/^/# /' "$temp/promtool"; return 1; }
+	promtool check metrics <"$temp/output" >"$temp/promtool" 2>&1 || result=1
+	sed 's/^/# /' "$temp/promtool"
+	[[ $code == 0 && $result == 0 && ! -s $temp/promtool ]]
 }
 
 check_promtool() # NAME [VARIABLE=VALUE]...
@@ -215,6 +218,17 @@ check_promtool() # NAME [VARIABLE=VALUE]...
 	else
 		skip "$1" "no promtool (Debian package prometheus)"
 	fi
+}
+
+# Those of the documentation are those that there are.
+metrics_are_documented()
+{
+	local rst
+
+	rst=$(dirname "$0")/../../../../../Documentation/block/blksnap.rst
+	run_tool FAKE_SYS="$sys" FAKE_IMAGES=4000:5,4000:6 -- status --format prometheus
+	diff <(sed -n '/^Metrics$/,/^Examples$/s/^``\(blksnap_[a-z_]*\)``.*/\1/p' "$rst" | sort) \
+		<(sed -n 's/^# TYPE \([a-z_]*\) .*/\1/p' "$temp/output" | sort)
 }
 
 # The file is complete at any time, and others may read it.
@@ -252,6 +266,7 @@ test_prometheus()
 	check "status for Prometheus" prometheus_values
 	check_promtool "promtool has no objection" FAKE_IMAGES=4000:5,4000:6
 	check_promtool "promtool has no objection if there is little" FAKE_TRACKERS=0
+	check "all metrics are documented" metrics_are_documented
 	check "output replaces a file" output_replaces
 	check "output that cannot be written changes nothing" \
 		output_that_fails_changes_nothing
