@@ -132,6 +132,15 @@ test_hold()
 		[[ ! $(blksnap snapshot list --no-header) ]]
 }
 
+test_status()
+{
+	local folder=/var/lib/prometheus/node-exporter
+
+	mkdir -p "$folder"
+	run_example "blksnap status" && grep -q ' tracked ' /run/output &&
+		grep -q '^blksnap_trackers [1-9]' "$folder/blksnap.prom"
+}
+
 test_backup_by_hand()
 {
 	run_example "blksnap cbt extents" && [[ -s /backup/changes ]] &&
@@ -172,7 +181,7 @@ set_up()
 		mkdir /backup/lib && mount --bind /backup/lib /var/lib
 }
 
-tests=(version backup list restore mount encrypt export hold backup_by_hand
+tests=(version backup list restore mount encrypt export hold status backup_by_hand
 	storage_on_a_partition prune)
 set_up || exit 1
 printf 'TAP version 13\n1..%d\n' "${#tests[@]}"

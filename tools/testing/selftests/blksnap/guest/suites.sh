@@ -190,6 +190,13 @@ suite throughput throughput.sh --alone --on 6.1 $throughput \
 	--arguments '--rounds 3' --timeout 1800
 suite throughput-uml throughput.sh --alone --on uml $throughput \
 	--disk 1G --disk 4G --arguments '--rounds 7' --timeout 1800
+suite status status.sh --on '@(6.1|uml*)' \
+	--module 'blksnap diff_storage_minimum=8192 diff_storage_ahead=0 copy_memory_maximum=4' \
+	--kmod null_blk --kmod dm-mod --kmod ext4 \
+	--program "$build/tools/blksnap" --program jq --program dmsetup --program mkfs.ext4 \
+	--program dd --program bpftrace --file Documentation/block/blksnap.rst:/run/blksnap.rst \
+	--disk 64M --disk 64M --disk 64M --memory 1536 --arguments '/run/blksnap.rst' \
+	--timeout 900
 suite power-cut power_cut.sh --host --on '@(6.1|uml*)' \
 	--arguments '--cuts 2' --arguments-uml '--cuts 50' --timeout 2400
 suite rounds rounds.sh --on '@(6.1|uml*)' --module blksnap --kmod ext4 --kmod xfs \
