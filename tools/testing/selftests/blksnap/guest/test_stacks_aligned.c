@@ -41,7 +41,7 @@ static const struct aligned_case crypt_origin = {
 
 static const struct aligned_case crypt_storage = {
 	.modules = "dm-crypt xts sd_mod",
-	.up = "modprobe scsi_debug dev_size_mb=$MIB\n"
+	.up = "modprobe scsi_debug dev_size_mb=$MIB || exit 4\n"
 	      "for i in $(seq 100); do ls $scsi >&2 && break; sleep 0.1; done\n"
 	      "echo /dev/$(ls $scsi)",
 	.storage_up = "dm store \"0 $(sectors $B0) crypt $crypt $B0 0\"",

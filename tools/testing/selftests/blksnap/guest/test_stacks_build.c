@@ -63,7 +63,8 @@ const struct stack stacks[] = {
 		.up = "[ -e /dev/vda ] || exit 4; echo /dev/vda",
 	}, {
 		.name = "scsi_4k", .modules = "sd_mod",
-		.up = "modprobe scsi_debug sector_size=4096 dev_size_mb=$MIB lbpu=1\n"
+		.up = "modprobe scsi_debug sector_size=4096 dev_size_mb=$MIB lbpu=1 ||\n"
+		      "	exit 4\n"
 		      "for i in $(seq 100); do ls $scsi >&2 && break; sleep 0.1; done\n"
 		      "echo /dev/$(ls $scsi)",
 		.down = "rmmod scsi_debug",

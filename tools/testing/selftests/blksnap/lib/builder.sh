@@ -42,8 +42,9 @@ tree_unpack()
 	[[ ! -e $dir/done ]] || return 0
 	apt_root "$root" "$2" "$3"
 	rm -rf "$tmp" "$dir"
-	tree_make "$tmp"
+	mkdir -p "$tmp"
 	apt_root_fetch_all "$root" "$tmp" "${@:4}"
+	tree_merge "$tmp" || pkg_die "could not merge $tmp into its /usr"
 	# Alternatives are made by the scripts of packages.
 	[[ ! -e $tmp/usr/bin/mawk ]] || ln -sf mawk "$tmp/usr/bin/awk"
 	touch "$tmp/done"
@@ -51,13 +52,16 @@ tree_unpack()
 	rm -rf "$BLKSNAP_CACHE/apt/$root"
 }
 
-# tree_make DIR - an empty tree with the folders that are links to those of /usr
-tree_make()
+# tree_merge DIR - move what older packages have beside /usr into it
+tree_merge()
 {
 	local folder
 
 	for folder in bin sbin lib lib32 lib64; do
-		mkdir -p "$1/usr/$folder"
+		[[ ! -L $1/$folder ]] || continue
+		mkdir -p "$1/$folder" "$1/usr/$folder"
+		cp -a "$1/$folder/." "$1/usr/$folder/"
+		rm -rf "${1:?}/$folder"
 		ln -s "usr/$folder" "$1/$folder"
 	done
 }
@@ -95,8 +99,12 @@ builder_run()
 # world_fetch ARCH - set WORLD to a tree of programs and libraries of ARCH
 world_fetch()
 {
+	local release=trixie
+
+	# Not every mirror has all packages of trixie for it.
+	[[ $1 != s390x ]] || release=bookworm
 	WORLD=$BLKSNAP_CACHE/world/$1
-	tree_fetch "world/$1" "$1" trixie "${WORLD_PACKAGES[@]}"
+	tree_fetch "world/$1" "$1" "$release" "${WORLD_PACKAGES[@]}"
 }
 
 # emulator_fetch PACKAGE - have the tree of an emulator, see TREE_COMMAND

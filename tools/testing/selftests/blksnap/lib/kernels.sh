@@ -26,6 +26,10 @@ KERNELS=(
 ARCHITECTURES=(
 	"amd64 x86_64-linux-gnu amd64"
 	"arm64 aarch64-linux-gnu arm64"
+	"i386 i686-linux-gnu 686-pae"
+	"ppc64el powerpc64le-linux-gnu powerpc64le"
+	"riscv64 riscv64-linux-gnu riscv64"
+	"s390x s390x-linux-gnu s390x"
 )
 
 # Where kernels come from that Debian 12 does not have for an architecture; of
@@ -96,6 +100,8 @@ kernel_make_foreign()
 	kernel_builder+=-$kernel_arch
 	read -ra more <<<"${KERNELS_OF_TRIXIE[$kernel_version]:-}"
 	kernel_suites+=("${more[@]}")
+	# Debian 12 is not made for it.
+	[[ $kernel_arch != riscv64 ]] || kernel_suites=("${more[@]}")
 }
 
 # kernel_fetch NAME - have a kernel
@@ -259,7 +265,8 @@ kernel_make_modules()
 	fi
 	if [[ $KERNEL_ARCH != amd64 ]]; then
 		arch_parse "$KERNEL_ARCH"
-		command+=(CC="$arch_triplet-$BUILDER_CC")
+		command+=(CROSS_COMPILE="$arch_triplet-"
+			  CC="$arch_triplet-$BUILDER_CC")
 	fi
 	"${command[@]}" -C "$KERNEL_KDIR" M="$dir" "$@"
 }
