@@ -45,10 +45,11 @@
 #define COMPAT_FTRACE_FLAGS	0
 
 #ifndef BLKSNAP_HAVE_FTRACE_GET_ARGUMENT
-#ifdef BLKSNAP_HAVE_PT_REGS_GET_ARGUMENT
-#define ftrace_regs_get_argument(fregs, nr)	regs_get_kernel_argument(&(fregs)->regs, nr)
-#elif defined(CONFIG_S390)
+#if defined(CONFIG_S390)
+/* regs_get_kernel_argument() is there, but calls what is not exported. */
 #define ftrace_regs_get_argument(fregs, nr)	((fregs)->regs.gprs[2 + (nr)])
+#elif defined(BLKSNAP_HAVE_PT_REGS_GET_ARGUMENT)
+#define ftrace_regs_get_argument(fregs, nr)	regs_get_kernel_argument(&(fregs)->regs, nr)
 #else
 #error "the arguments of a traced function cannot be read on this architecture"
 #endif
