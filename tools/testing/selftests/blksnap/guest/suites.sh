@@ -48,6 +48,9 @@ suite guest-runner guest_runner.sh --on "$long" --host --fast --short --timeout 
 suite in-tree in_tree.sh --host --timeout 900 \
 	--skip '[!u]* the hook is made for 7.x'
 
+suite probes probes.sh --host --fast '' --timeout 300 \
+	--skip 'uml* its configuration has the hook'
+
 null_blk='--module blksnap --kmod null_blk'
 stack_modules='--kmod-stock brd --kmod-stock zram --kmod-stock lzo-rle --kmod-stock scsi_debug
 	--kmod-stock sd_mod --kmod-stock dm-mod --kmod-stock dm-delay --kmod-stock dm-crypt
@@ -91,7 +94,7 @@ suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod-stock scsi_debug
 # What has been switched off stays off: each of them needs a boot of its own.
 for part in tracked unload early; do
 	suite ftrace-$part test_ftrace $null_blk --module kill_ftrace \
-		--arguments "--filter $part." --fast "--filter $part." --timeout 200 \
+		--arguments "--filter $part." --timeout 200 \
 		--skip 'uml* user-mode Linux has no ftrace'
 done
 suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmsetup --memory 1536 \
