@@ -162,9 +162,87 @@ test_storage_that_cannot_grow_is_no_cause_for_alarm()
 	((code == 0)) && ! grep -q 'runs short' /run/backup.log
 }
 
+# make_points - three of a filesystem, whose file says which one it is
+make_points()
+{
+	local point option
+
+	mkfs.ext4 -q "$target" && mkdir -p /live &&
+		mount -t ext4 "$target" /live || return
+	for point in 1 2 3; do
+		echo "point $point" >/live/file
+		option=
+		((point != 3)) || option=--compress
+		blksnap backup --to "$backups" --source-name files --storage \
+			/srv/storage --storage-size 64M --quiet ${option:+"$option"} \
+			"$target" || return
+	done
+	umount /live
+}
+
+# mounts FILE TEXT - through qemu-nbd, and has this in its file
+mounts()
+{
+	local found code
+
+	qemu-nbd --read-only --format=qcow2 --connect=/dev/nbd0 "$1" || return
+	until (($(</sys/block/nbd0/size))); do
+		sleep 0.1
+	done
+	mount -t ext4 -o ro,noload /dev/nbd0 /mnt && found=$(</mnt/file) &&
+		umount /mnt
+	code=$?
+	qemu-nbd --disconnect /dev/nbd0 >/dev/null
+	while [[ -e /sys/block/nbd0/pid ]]; do
+		sleep 0.1
+	done
+	[[ $code == 0 && $found == "$2" ]] ||
+		{ say "$1 holds '${found:-}', not '$2'"; return 1; }
+}
+
+# is_whole POINT FILE - for all that reads qcow2
+is_whole()
+{
+	local size
+
+	size=$(blockdev --getsize64 "$target")
+	blksnap restore --from "$backups" --source-name files --point "$1" \
+		--quiet --force /srv/restored >/dev/null &&
+		qemu-img check -q "$2" &&
+		qemu-img compare -q -f raw -F qcow2 /srv/restored "$2" &&
+		qemu-img map --output=json "$2" | maps_all_of "$size" &&
+		mounts "$2" "point $1"
+}
+
+# maps_all_of SIZE - range by range, without a gap, and some of it is data
+maps_all_of()
+{
+	awk -F '[:,]' -v size="$1" '
+		$1 ~ /"start"/ {
+			if ($2 + 0 != end)
+				exit failed = 1
+			end += $4
+			data += /"data": true/
+		}
+		END { exit failed || end != size || !data }'
+}
+
+test_other_programs_accept_every_file()
+{
+	local point
+
+	modprobe nbd && mkdir -p /var/lock && make_points || return
+	for point in 1 2 3; do
+		is_whole "$point" "$(printf '%s/files/%s.%06d.qcow2' "$backups" \
+			"${target##*/}" "$point")" ||
+			{ say "point $point"; return 1; }
+	done
+}
+
 tests=(points_are_what_the_disk_was increments_are_small files_are_sound
 	killed_backup_leaves_nothing_in_the_way
-	storage_that_cannot_grow_is_no_cause_for_alarm)
+	storage_that_cannot_grow_is_no_cause_for_alarm
+	other_programs_accept_every_file)
 
 mkfs.ext4 -q /dev/vdb && mkdir -p /srv /mnt && mount -t ext4 /dev/vdb /srv &&
 	mkdir -p "$backups" || exit 1
