@@ -5,6 +5,9 @@
 #
 #	throughput.sh [--rounds N] [--limits FULL:INCREMENT]
 #
+# The limits are how many times what the other takes; if not given, they are the
+# targets.
+#
 # A full backup is compared with "qemu-img convert" of the image, an increment with a
 # program that copies the ranges that changed from the image to a file (see
 # test_throughput.c).  All files have to be on the disk at the end.  The time of a
