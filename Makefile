@@ -37,6 +37,12 @@ check:
 check-fast:
 	$(selftests)/run --fast
 
+check-kernels:
+	$(selftests)/kernels $(KERNELS)
+
+kernels-table:
+	$(selftests)/kernels --table
+
 bench:
 	$(selftests)/bench/bench $(if $(PLOTS),--plots)
 
@@ -68,6 +74,8 @@ help:
 	@echo '  demo            see a backup of a disk in use, in a virtual machine'
 	@echo '  check           all tests, ends in "N passed, N failed"'
 	@echo '  check-fast      the short tests on one kernel, under 5 minutes'
+	@echo '  check-kernels   the short suites on all kernels and architectures, takes hours'
+	@echo '  kernels-table   put what it found into Documentation/block/blksnap-kernels.rst'
 	@echo '  bench           what snapshots cost, beside dm-snapshot, as a table'
 	@echo '  install         module, tool, udev rules and header (DESTDIR=, PREFIX=/usr/local)'
 	@echo '  clean           remove what was built'
@@ -83,7 +91,8 @@ help:
 	@echo 'demo, check and bench install what they need with apt and say so; kernels'
 	@echo 'and the emulator go to $${XDG_CACHE_HOME:-$$HOME/.cache}/blksnap.'
 
-.PHONY: all modules kdir tools demo check check-fast bench install \
+.PHONY: all modules kdir tools demo check check-fast check-kernels kernels-table \
+	bench install \
 	modules_install tools_install headers_install clean help
 
 export PREFIX DESTDIR
