@@ -36,6 +36,9 @@ static const struct {
 	{ "partclone.extfs", "partclone" },
 	{ "partclone.xfs", "partclone" },
 	{ "partclone.btrfs", "partclone" },
+	{ "lvm", "lvm2" },
+	{ "dmsetup", "dmsetup" },
+	{ "cryptsetup", "cryptsetup" },
 	{ "modprobe", "kmod" },
 };
 
@@ -209,6 +212,30 @@ bool child_says(const struct child *child, const char *words)
 }
 
 /**
+ * child_errors() - what a child has printed on its standard error
+ * @child:	the child, which has ended
+ *
+ * Return: a text to be freed by the caller, or NULL without memory.
+ */
+char *child_errors(const struct child *child)
+{
+	return read_all(child->err_fd);
+}
+
+/* The first line that is more than a warning; cuts it off. */
+static const char *first_error(char *errors)
+{
+	char *rest = errors, *line;
+
+	while ((line = strsep(&rest, "\n"))) {
+		line += strspn(line, " \t");
+		if (*line && strncmp(line, "WARNING:", strlen("WARNING:")))
+			return line;
+	}
+	return NULL;
+}
+
+/**
  * child_fail() - tell that a child has failed
  * @child:	the child, which has ended
  * @status:	what child_wait() returned
@@ -218,16 +245,15 @@ bool child_says(const struct child *child, const char *words)
  */
 int child_fail(const struct child *child, int status, const char *what)
 {
-	char *errors = read_all(child->err_fd);
+	char *errors = child_errors(child);
+	const char *error = errors ? first_error(errors) : NULL;
 
-	if (errors)
-		errors[strcspn(errors, "\n")] = 0;
 	if (status == STATUS_NOT_FOUND)
 		fail(EXIT_FAILED,
 		     "%s: '%s' is not installed; on Debian: apt-get install %s",
 		     what, child->argv[0], package_of(child->argv[0]));
-	else if (errors && *errors)
-		fail(EXIT_FAILED, "%s: %s", what, errors);
+	else if (error)
+		fail(EXIT_FAILED, "%s: %s", what, error);
 	else
 		fail(EXIT_FAILED, "%s: '%s' has ended with status %d", what,
 		     child->argv[0], status);

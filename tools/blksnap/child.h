@@ -25,6 +25,7 @@ void child_kill(struct child *child);
 char *child_output(const struct child *child);
 bool child_is_missing(int status);
 bool child_says(const struct child *child, const char *words);
+char *child_errors(const struct child *child);
 int child_fail(const struct child *child, int status, const char *what);
 void child_free(struct child *child);
 

@@ -9,12 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "catalogue.h"
 #include "choice.h"
 #include "commands.h"
 #include "device.h"
 #include "layer_stack.h"
+#include "luks.h"
 #include "message.h"
 #include "mounting.h"
 #include "option.h"
@@ -23,14 +25,37 @@
 #include "qemu_file.h"
 #include "util.h"
 
+#define DISKS_MAX 32
+
 struct options {
-	const char *from;	/* NULL for an image */
+	const char *from;	/* NULL for images */
 	const char *source;
 	struct choice choice;
+	const char *disks[DISKS_MAX];	/* names of disks of a backup */
+	size_t nr_disks;
+	const char *luks_key_file;
 	uint64_t partition;	/* 0 for the only one or the whole disk */
-	struct key key;
+	struct key key;		/* of the backup */
 	struct mounting mounting;
+	struct mounting_file files[DISKS_MAX];
 };
+
+static int take_disk(const char *name, const char *text, void *to)
+{
+	struct options *o = to;
+	size_t i;
+
+	if (o->nr_disks == DISKS_MAX)
+		return fail(EXIT_USAGE, "mount: there are too many disks");
+	for (i = 0; i < o->nr_disks; i++) {
+		if (!strcmp(o->disks[i], text))
+			return fail(EXIT_USAGE,
+				    "--%s '%s' is there twice; name each once",
+				    name, text);
+	}
+	o->disks[o->nr_disks++] = text;
+	return EXIT_OK;
+}
 
 static int check_options(const struct cmdline *cl, const struct options *o)
 {
@@ -41,14 +66,14 @@ static int check_options(const struct cmdline *cl, const struct options *o)
 			    "mount: a backup is not writable; leave --writable away, or restore it");
 	if (o->from)
 		return cmdline_check_args(cl, 1, 1);
-	if (o->source || o->choice.number || o->choice.name)
+	if (o->source || o->choice.number || o->nr_disks)
 		return fail(EXIT_USAGE,
 			    "mount: --source-name, --point and --disk are for a backup, which is named by --from");
 	if (cl->argc && !stat(cl->argv[0], &st) && S_ISDIR(st.st_mode))
 		return fail(EXIT_USAGE,
 			    "mount: '%s' is a folder; a backup is named by --from",
 			    cl->argv[0]);
-	return cmdline_check_args(cl, 2, 2);
+	return cmdline_check_args(cl, 2, DISKS_MAX + 1);
 }
 
 static int parse_options(struct cmdline *cl, struct options *o)
@@ -57,9 +82,11 @@ static int parse_options(struct cmdline *cl, struct options *o)
 		{ "from", option_text, &o->from },
 		{ "source-name", option_text, &o->source },
 		{ "point", option_point, &o->choice.number },
-		{ "disk", option_text, &o->choice.name },
+		{ "disk", take_disk, o },
 		{ "key-file", option_key, &o->key },
 		{ "partition", option_count, &o->partition },
+		{ "volume", option_text, &o->mounting.volume },
+		{ "luks-key-file", option_text, &o->luks_key_file },
 		{ "writable", NULL, &o->mounting.writable },
 		{ 0 }
 	};
@@ -91,6 +118,27 @@ static void add_optional_number(struct json_object *row, const char *key,
 		add_text(row, key, NULL);
 }
 
+/* All sources, with commas; NULL without memory. */
+static char *join_sources(const struct mount_record *record)
+{
+	char *text = strdup(record->disks[0].source), *more;
+	size_t i;
+
+	for (i = 1; i < record->nr_disks && text; i++) {
+		if (asprintf(&more, "%s,%s", text, record->disks[i].source) < 0)
+			more = NULL;
+		free(text);
+		text = more;
+	}
+	return text;
+}
+
+static unsigned int partition_of(const struct mounting *mounting)
+{
+	return mounting->found_partition ? mounting->found_partition :
+					   mounting->content.partition;
+}
+
 static void print_result(const struct options *o, const struct cmdline *cl)
 {
 	static const struct column columns[] = {
@@ -98,6 +146,7 @@ static void print_result(const struct options *o, const struct cmdline *cl)
 		{ "SOURCE", "source", COLUMN_TEXT },
 		{ "POINT", "point", COLUMN_NUMBER },
 		{ "PARTITION", "partition", COLUMN_NUMBER },
+		{ "VOLUME", "volume", COLUMN_TEXT },
 		{ "TYPE", "type", COLUMN_TEXT },
 		{ "DEVICE", "device", COLUMN_TEXT },
 		{ "OPTIONS", "options", COLUMN_TEXT },
@@ -105,22 +154,25 @@ static void print_result(const struct options *o, const struct cmdline *cl)
 	const struct mounting *mounting = &o->mounting;
 	struct json_object *rows = json_object_new_array();
 	struct json_object *row = json_object_new_object();
+	char *sources = join_sources(&mounting->record);
 	char options[64];
 
 	snprintf(options, sizeof(options), "%s%s%s",
 		 mounting->writable ? "rw" : "ro",
 		 *mounting->options ? "," : "", mounting->options);
 	add_text(row, "mount_point", mounting->record.mount_point);
-	add_text(row, "source", mounting->record.source);
+	add_text(row, "source", sources);
 	add_optional_number(row, "point",
 			    o->from ? o->choice.point->number : 0);
-	add_optional_number(row, "partition", mounting->content.partition);
+	add_optional_number(row, "partition", partition_of(mounting));
+	add_text(row, "volume", mounting->found_volume);
 	add_text(row, "type", mounting->content.type);
 	add_text(row, "device", mounting->record.device);
 	add_text(row, "options", options);
 	json_object_array_add(rows, row);
 	output_result(cl, row, rows, columns, ARRAY_SIZE(columns));
 	json_object_put(rows);
+	free(sources);
 }
 
 static int begin(struct options *o, const char *place,
@@ -129,6 +181,7 @@ static int begin(struct options *o, const char *place,
 	struct mount_records records;
 	int ret;
 
+	o->mounting.files = o->files;
 	ret = mount_records_open(&records);
 	if (!ret) {
 		mounting_end_abandoned(&records);
@@ -165,25 +218,26 @@ static char *name_chain(const struct catalogue *catalogue,
 	return qemu_name(top);
 }
 
-static int unlock(struct mounting *mounting, const struct catalogue *catalogue,
-		  const struct catalogue_disk *disk)
+static int unlock(struct options *o, const struct catalogue *catalogue,
+		  const struct catalogue_disk *disk, char **chain)
 {
 	int ret = layer_stack_unlock(catalogue, disk);
 
 	if (ret || !disk->encrypted)
 		return ret;
-	mounting->key = catalogue->key;
-	mounting->chain = name_chain(catalogue, disk);
-	return mounting->chain ? EXIT_OK : fail_memory();
+	o->mounting.key = catalogue->key;
+	*chain = name_chain(catalogue, disk);
+	return *chain ? EXIT_OK : fail_memory();
 }
 
-static int mount_layer(struct options *o, const struct catalogue *catalogue,
-		       const char *place, const struct cmdline *cl)
+static int find_layer(struct options *o, const struct catalogue *catalogue,
+		      const char *disk)
 {
+	struct mounting_file *file = &o->files[o->mounting.nr_files];
 	const char *problem;
-	char *path;
 	int ret;
 
+	o->choice.name = disk;
 	ret = choice_find(&o->choice, catalogue);
 	if (ret)
 		return ret;
@@ -192,90 +246,151 @@ static int mount_layer(struct options *o, const struct catalogue *catalogue,
 		return fail(EXIT_DAMAGED,
 			    "'%s/%s' is damaged: it is missing or cut",
 			    catalogue->dir, problem);
-	path = catalogue_path(catalogue, o->choice.disk->file);
-	if (!path)
+	file->path = catalogue_path(catalogue, o->choice.disk->file);
+	if (!file->path)
 		return fail_memory();
-	o->mounting.layer = path;
-	ret = unlock(&o->mounting, catalogue, o->choice.disk);
-	if (!ret)
-		ret = begin(o, place, cl);
-	free(o->mounting.chain);
-	free(path);
-	return ret;
+	o->mounting.nr_files++;
+	return unlock(o, catalogue, o->choice.disk, &file->chain);
+}
+
+static int mount_layers(struct options *o, const struct catalogue *catalogue,
+			const char *place, const struct cmdline *cl)
+{
+	int ret = EXIT_OK;
+	size_t i;
+
+	if (!o->nr_disks)
+		ret = find_layer(o, catalogue, NULL);
+	for (i = 0; i < o->nr_disks && !ret; i++)
+		ret = find_layer(o, catalogue, o->disks[i]);
+	return ret ? ret : begin(o, place, cl);
 }
 
 /* The lock of the backup is needed only until its files are open. */
-static int mount_backup(struct options *o, const struct cmdline *cl)
+static int mount_backup(struct options *o, const char *place,
+			const struct cmdline *cl)
 {
 	struct catalogue catalogue;
-	char place[PATH_MAX];
 	int ret;
 
-	ret = find_mount_point(cl->argv[0], place);
-	if (ret)
-		return ret;
+	o->mounting.is_backup = true;
 	ret = catalogue_open(&catalogue, o->from, o->source, CATALOGUE_READ);
 	catalogue.key = &o->key;
 	if (!ret)
-		ret = mount_layer(o, &catalogue, place, cl);
+		ret = mount_layers(o, &catalogue, place, cl);
 	catalogue_close(&catalogue);
 	return ret;
 }
 
-static int mount_image(struct options *o, const struct cmdline *cl)
+static int find_image(struct options *o, struct blk_snap_dev dev,
+		      const char *text)
 {
-	struct blk_snap_dev dev;
-	char place[PATH_MAX];
-	char *path;
+	char *path = device_path(dev);
+
+	if (!path || !device_is_image(dev)) {
+		free(path);
+		return fail(EXIT_USAGE,
+			    "'%s' is no image; 'blksnap snapshot images' shows which there are",
+			    text);
+	}
+	o->files[o->mounting.nr_files++].path = path;
+	return EXIT_OK;
+}
+
+static int mount_images(struct options *o, const char *place,
+			const struct cmdline *cl)
+{
+	struct blk_snap_dev *devs;
+	int i, ret;
+
+	ret = device_parse_list(cl->argv, cl->argc - 1, &devs);
+	for (i = 0; i < cl->argc - 1 && !ret; i++)
+		ret = find_image(o, devs[i], cl->argv[i]);
+	free(devs);
+	return ret ? ret : begin(o, place, cl);
+}
+
+static int mount_once(struct options *o, const char *place,
+		      const struct cmdline *cl)
+{
+	size_t i;
 	int ret;
 
-	ret = find_mount_point(cl->argv[1], place);
-	if (!ret)
-		ret = device_parse(cl->argv[0], &dev);
-	if (ret)
-		return ret;
-	path = device_path(dev);
-	if (path && device_is_image(dev)) {
-		o->mounting.image = path;
-		ret = begin(o, place, cl);
-	} else {
-		ret = fail(EXIT_USAGE,
-			   "'%s' is no image; 'blksnap snapshot images' shows which there are",
-			   cl->argv[0]);
+	ret = o->from ? mount_backup(o, place, cl) :
+			mount_images(o, place, cl);
+	for (i = 0; i < o->mounting.nr_files; i++) {
+		free(o->files[i].path);
+		free(o->files[i].chain);
+		o->files[i] = (struct mounting_file) { 0 };
 	}
-	free(path);
+	o->mounting.nr_files = 0;
 	return ret;
+}
+
+/* While a question waits for its answer, no other program waits for a lock. */
+static int mount_with_key(struct options *o, const char *place,
+			  const struct cmdline *cl)
+{
+	int ret;
+
+	o->mounting.key_fd = -1;
+	if (o->luks_key_file) {
+		ret = luks_read_key(o->luks_key_file, &o->mounting.key_fd);
+		if (ret)
+			return ret;
+	}
+	ret = mount_once(o, place, cl);
+	if (!ret || !o->mounting.wants_key)
+		return ret;
+	ret = luks_ask_key(o->from ? o->from : cl->argv[0],
+			   &o->mounting.key_fd);
+	return ret ? ret : mount_once(o, place, cl);
 }
 
 static int run_mount(struct cmdline *cl)
 {
 	struct options o = { 0 };
+	char place[PATH_MAX];
 	int ret;
 
 	ret = parse_options(cl, &o);
 	if (ret)
 		return ret;
+	ret = find_mount_point(cl->argv[cl->argc - 1], place);
+	if (ret)
+		return ret;
 	interruption_prepare();
-	return o.from ? mount_backup(&o, cl) : mount_image(&o, cl);
+	ret = mount_with_key(&o, place, cl);
+	if (o.mounting.key_fd >= 0)
+		close(o.mounting.key_fd);
+	return ret;
 }
 
 const struct command command_mount = {
 	.group = "",
 	.name = "mount",
-	.args = "{IMAGE | --from DIR} MOUNTPOINT",
+	.args = "{IMAGE... | --from DIR} MOUNTPOINT",
 	.summary = "Mount what is on an image or in a backup",
 	.help =
 		"Mounts the filesystem of an image, or of a disk as it was at a point of a\n"
 		"backup, beside its origin, which may be in use.  Nothing is written to the image\n"
 		"or the backup.  'blksnap umount' ends it.\n"
 		"\n"
+		"What the filesystem is in is opened: volumes of LVM, LUKS, members of RAID1.\n"
+		"Where a volume group is on several devices, name the images of all.\n"
+		"\n"
 		"  --partition N       which partition, if several have filesystems\n"
+		"  --volume NAME       which volume of LVM, if several have filesystems\n"
+		"  --luks-key-file FILE\n"
+		"                      all of FILE is the key of the LUKS inside; without it,\n"
+		"                      the terminal is asked for the passphrase\n"
 		"  --writable          let the filesystem of an image be written; what is\n"
 		"                      written becomes part of the next increment\n"
 		"  --from DIR          folder of the backups\n"
 		"  --source-name NAME  which machine, if DIR holds backups of several\n"
 		"  --point N           which point; the newest if not given\n"
-		"  --disk NAME         which disk, if the point has several\n"
+		"  --disk NAME         which disk, if the point has several; may be repeated for\n"
+		"                      a volume group on several\n"
 		"  --key-file FILE     key of an encrypted backup\n",
 	.run = run_mount,
 };
@@ -305,8 +420,12 @@ static int end(const char *place)
 	ret = mount_records_open(&records);
 	if (!ret) {
 		record = mount_records_find(&records, place);
-		ret = record ? mounting_end(record) :
-			       fail_unknown(&records, place);
+		if (!record)
+			ret = fail_unknown(&records, place);
+		else if (!record->mount_point)
+			ret = mounting_end_damaged(record, place);
+		else
+			ret = mounting_end(record);
 	}
 	mount_records_close(&records);
 	return ret;
@@ -338,7 +457,7 @@ const struct command command_umount = {
 	.args = "MOUNTPOINT",
 	.summary = "Unmount what 'blksnap mount' has mounted",
 	.help =
-		"Takes down what the mount was made of as well: the loop and nbd devices and the\n"
-		"overlay.  What has gone already does not matter.\n",
+		"Takes down what the mount was made of as well: volumes, loop and nbd devices,\n"
+		"and the overlay.  What has gone already does not matter.\n",
 	.run = run_umount,
 };

@@ -15,15 +15,18 @@
 #include "message.h"
 #include "util.h"
 
-#define RECIPES \
-	"the section 'Reading what is in an image' of Documentation/block/blksnap.rst has the commands"
-
-/* All that may be mounted: the whole disk, or its partitions. */
-struct contents {
-	struct content *all;
-	size_t nr;
-	bool has_partitions;
-};
+/**
+ * content_free() - free what is known of a filesystem
+ * @content:	the filesystem
+ */
+void content_free(struct content *content)
+{
+	free(content->type);
+	free(content->label);
+	free(content->volume);
+	free(content->device);
+	*content = (struct content) { 0 };
+}
 
 static char *copy_value(blkid_probe probe, const char *key)
 {
@@ -32,6 +35,20 @@ static char *copy_value(blkid_probe probe, const char *key)
 	if (blkid_probe_lookup_value(probe, key, &value, NULL))
 		return NULL;
 	return strdup(value);
+}
+
+static bool is_container(const char *type)
+{
+	static const char *const containers[] = {
+		CONTENT_LVM, CONTENT_LUKS, CONTENT_RAID
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(containers); i++) {
+		if (type && !strcmp(type, containers[i]))
+			return true;
+	}
+	return false;
 }
 
 /* Finds out what the range holds that @content names. */
@@ -54,6 +71,7 @@ static int look(struct content *content, int fd)
 		content->label = copy_value(probe, "LABEL");
 		usage = copy_value(probe, "USAGE");
 		content->is_filesystem = usage && !strcmp(usage, "filesystem");
+		content->is_container = is_container(content->type);
 		free(usage);
 	}
 	blkid_free_probe(probe);
@@ -67,7 +85,7 @@ static int list_partitions(struct contents *contents, blkid_partlist list)
 	struct content *content;
 	int i;
 
-	contents->has_partitions = nr > 0;
+	contents->kind = nr > 0 ? "partition" : NULL;
 	contents->all = calloc(nr > 0 ? nr : 1, sizeof(*contents->all));
 	if (!contents->all)
 		return fail_memory();
@@ -85,12 +103,12 @@ static int list_partitions(struct contents *contents, blkid_partlist list)
 			(uint64_t)blkid_partition_get_size(partition)
 			<< BLKSNAP_SECTOR_SHIFT;
 	}
-	if (!contents->has_partitions)
+	if (!contents->kind)
 		contents->nr = 1;
 	return EXIT_OK;
 }
 
-static int read_contents(struct contents *contents, int fd, const char *name)
+static int read_all(struct contents *contents, int fd, const char *name)
 {
 	blkid_probe probe = blkid_new_probe();
 	size_t i;
@@ -108,20 +126,71 @@ static int read_contents(struct contents *contents, int fd, const char *name)
 	return ret;
 }
 
-static void free_contents(struct contents *contents)
+/**
+ * contents_read() - find all that is on a device
+ * @contents:	gets it; to be freed by contents_free() in any case
+ * @device:	path of the device
+ * @name:	of what the user named, for messages
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int contents_read(struct contents *contents, const char *device,
+		  const char *name)
+{
+	int fd = open(device, O_RDONLY | O_CLOEXEC);
+	int ret;
+
+	*contents = (struct contents) { 0 };
+	if (fd < 0)
+		return fail_errno(errno, "cannot open '%s'", device);
+	ret = read_all(contents, fd, name);
+	close(fd);
+	return ret;
+}
+
+/**
+ * contents_look_at_volumes() - find out what volumes hold
+ * @contents:	the volumes; of those that are not active nothing is found out
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int contents_look_at_volumes(struct contents *contents)
+{
+	int fd, ret = EXIT_OK;
+	size_t i;
+
+	for (i = 0; i < contents->nr && !ret; i++) {
+		fd = open(contents->all[i].device, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		ret = look(&contents->all[i], fd);
+		close(fd);
+	}
+	return ret;
+}
+
+/**
+ * contents_free() - free what is known of a disk
+ * @contents:	what is on it
+ */
+void contents_free(struct contents *contents)
 {
 	size_t i;
 
 	for (i = 0; i < contents->nr; i++)
 		content_free(&contents->all[i]);
 	free(contents->all);
+	*contents = (struct contents) { 0 };
 }
 
 static void describe(const struct content *content, char *text, size_t size)
 {
 	const char *label = content->label;
+	char number[16];
 
-	snprintf(text, size, "%u (%s%s%.32s%s, %ju MiB)", content->partition,
+	snprintf(number, sizeof(number), "%u", content->partition);
+	snprintf(text, size, "%.64s (%s%s%.32s%s, %ju MiB)",
+		 content->volume ? content->volume : number,
 		 content->type ? content->type : "unknown",
 		 label ? " '" : "", label ? label : "", label ? "'" : "",
 		 (uintmax_t)content->nr_bytes >> 20);
@@ -132,7 +201,7 @@ static void describe_all(const struct contents *contents, char *text,
 			 size_t size)
 {
 	size_t used = 0, i;
-	char one[128];
+	char one[192];
 
 	*text = 0;
 	for (i = 0; i < contents->nr; i++) {
@@ -159,10 +228,6 @@ static int choose_number(const struct contents *contents, const char *name,
 	char what[64];
 	size_t i;
 
-	if (!contents->has_partitions)
-		return fail(EXIT_USAGE,
-			    "'%s' has no partitions; leave --partition away",
-			    name);
 	for (i = 0; i < contents->nr; i++) {
 		if (contents->all[i].partition == number) {
 			*chosen = &contents->all[i];
@@ -177,45 +242,80 @@ static int choose_only(const struct contents *contents, const char *name,
 		       struct content **chosen)
 {
 	unsigned int nr = 0;
+	char what[64];
 	size_t i;
 
 	for (i = 0; i < contents->nr; i++) {
-		if (!contents->has_partitions || contents->all[i].is_filesystem) {
+		if (!contents->kind || contents->all[i].is_filesystem ||
+		    contents->all[i].is_container) {
 			*chosen = &contents->all[i];
 			nr++;
 		}
 	}
 	if (nr == 1)
 		return EXIT_OK;
-	return fail_choice(contents, name,
-			   nr ? "several filesystems, choose one with --partition" :
-				"no partition with a filesystem");
+	if (nr)
+		snprintf(what, sizeof(what), "several %ss, choose one with --%s",
+			 contents->kind, contents->kind);
+	else
+		snprintf(what, sizeof(what), "no %s with a filesystem",
+			 contents->kind);
+	return fail_choice(contents, name, what);
 }
 
-static int check_is_filesystem(const struct content *content, const char *name)
+/**
+ * contents_choose_volume() - find the volume to mount
+ * @contents:	the volumes
+ * @name:	of what the user named, for messages
+ * @volume:	name of the volume, NULL for the only one with a filesystem
+ * @chosen:	gets it, which is kept by @contents
+ *
+ * Return: EXIT_OK, or EXIT_USAGE after a message.
+ */
+int contents_choose_volume(struct contents *contents, const char *name,
+			   const char *volume, struct content **chosen)
 {
-	static const char *const with_recipes[] = {
-		"LVM2_member", "crypto_LUKS", "linux_raid_member"
-	};
+	char what[192];
 	size_t i;
 
-	if (content->is_filesystem)
+	if (!volume)
+		return choose_only(contents, name, chosen);
+	for (i = 0; i < contents->nr; i++) {
+		if (!strcmp(contents->all[i].volume, volume)) {
+			*chosen = &contents->all[i];
+			return EXIT_OK;
+		}
+	}
+	snprintf(what, sizeof(what), "no volume '%.128s'; there are", volume);
+	return fail_choice(contents, name, what);
+}
+
+static int choose_partition(const struct contents *contents, const char *name,
+			    unsigned int partition, struct content **chosen)
+{
+	if (partition && contents->kind)
+		return choose_number(contents, name, partition, chosen);
+	/* There may be partitions in a container. */
+	if (partition && !contents->all->is_container)
+		return fail(EXIT_USAGE,
+			    "'%s' has no partitions; leave --partition away",
+			    name);
+	return choose_only(contents, name, chosen);
+}
+
+static int check_is_known(const struct content *content, const char *name)
+{
+	if (content->is_filesystem || content->is_container)
 		return EXIT_OK;
 	if (!content->type)
 		return fail(EXIT_FAILED, "'%s' holds nothing that is known",
 			    name);
-	for (i = 0; i < ARRAY_SIZE(with_recipes); i++) {
-		if (!strcmp(content->type, with_recipes[i]))
-			return fail(EXIT_FAILED,
-				    "'%s' holds %s, which this command does not open; " RECIPES,
-				    name, content->type);
-	}
 	return fail(EXIT_FAILED, "'%s' holds %s, no filesystem", name,
 		    content->type);
 }
 
 /**
- * content_find() - find the filesystem to mount
+ * content_find() - find the filesystem to mount, or the container it is in
  * @content:	gets it; to be freed by content_free() in any case
  * @device:	path of the device that holds the disk
  * @name:	of what the user named, for messages
@@ -226,38 +326,20 @@ static int check_is_filesystem(const struct content *content, const char *name)
 int content_find(struct content *content, const char *device, const char *name,
 		 unsigned int partition)
 {
-	int fd = open(device, O_RDONLY | O_CLOEXEC);
-	struct contents contents = { 0 };
 	struct content *chosen = NULL;
+	struct contents contents;
 	int ret;
 
 	*content = (struct content) { 0 };
-	if (fd < 0)
-		return fail_errno(errno, "cannot open '%s'", device);
-	ret = read_contents(&contents, fd, name);
-	if (!ret && partition)
-		ret = choose_number(&contents, name, partition, &chosen);
-	else if (!ret)
-		ret = choose_only(&contents, name, &chosen);
+	ret = contents_read(&contents, device, name);
 	if (!ret)
-		ret = check_is_filesystem(chosen, name);
+		ret = choose_partition(&contents, name, partition, &chosen);
+	if (!ret)
+		ret = check_is_known(chosen, name);
 	if (!ret) {
 		*content = *chosen;
-		chosen->type = NULL;
-		chosen->label = NULL;
+		*chosen = (struct content) { 0 };
 	}
-	free_contents(&contents);
-	close(fd);
+	contents_free(&contents);
 	return ret;
-}
-
-/**
- * content_free() - free what is known of a filesystem
- * @content:	the filesystem
- */
-void content_free(struct content *content)
-{
-	free(content->type);
-	free(content->label);
-	*content = (struct content) { 0 };
 }

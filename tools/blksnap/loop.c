@@ -19,7 +19,6 @@
 
 /* udev looks at a device when it goes; that takes a moment. */
 #define GONE_STEP_MS 20
-#define GONE_MAX_MS 5000
 
 /* Returns a descriptor of a loop device, or a negative errno. */
 static int configure(const struct loop_config *config, int mode, char **device)
@@ -114,21 +113,6 @@ static bool lies_on(const char *device, const char *below)
 }
 
 /**
- * loop_wait_until_gone() - wait until a device is not in use any more
- * @device:	path of a device, which need not be a loop device
- * @below:	what it was made on; if it is on something else now, it is gone
- */
-void loop_wait_until_gone(const char *device, const char *below)
-{
-	const struct timespec step = { .tv_nsec = GONE_STEP_MS * 1000000 };
-	unsigned int ms;
-
-	for (ms = 0; ms < GONE_MAX_MS && lies_on(device, below);
-	     ms += GONE_STEP_MS)
-		nanosleep(&step, NULL);
-}
-
-/**
  * loop_is_on() - is there a loop device on a device?
  * @below:	path of the device
  *
@@ -145,4 +129,24 @@ bool loop_is_on(const char *below)
 	if (dir)
 		closedir(dir);
 	return found;
+}
+
+/**
+ * loop_wait_until_gone() - wait until a device is not in use any more
+ * @device:	path of a device, which need not be a loop device; NULL for all
+ *		that lie on @below
+ * @below:	what it was made on; if it is on something else now, it is gone
+ * @max_ms:	how long
+ */
+void loop_wait_until_gone(const char *device, const char *below,
+			  unsigned int max_ms)
+{
+	const struct timespec step = { .tv_nsec = GONE_STEP_MS * 1000000 };
+	unsigned int ms;
+
+	for (ms = 0; ms < max_ms; ms += GONE_STEP_MS) {
+		if (device ? !lies_on(device, below) : !loop_is_on(below))
+			return;
+		nanosleep(&step, NULL);
+	}
 }

@@ -14,7 +14,8 @@
 
 int loop_attach(const char *below, uint64_t offset_bytes, uint64_t nr_bytes,
 		bool read_only, char **device, int *fd);
-void loop_wait_until_gone(const char *device, const char *below);
 bool loop_is_on(const char *below);
+void loop_wait_until_gone(const char *device, const char *below,
+			  unsigned int max_ms);
 
 #endif /* LOOP_H */

@@ -66,6 +66,41 @@ static int copy_text(struct json_object *object, const char *key, char **text)
 	return value && !*text ? fail_memory() : EXIT_OK;
 }
 
+static struct mount_disk *add_disk(struct mount_record *record)
+{
+	struct mount_disk *more = realloc(record->disks,
+					  (record->nr_disks + 1) *
+					  sizeof(*more));
+
+	if (!more)
+		return NULL;
+	record->disks = more;
+	more += record->nr_disks++;
+	*more = (struct mount_disk) { 0 };
+	return more;
+}
+
+static int disks_from_json(struct mount_record *record,
+			   struct json_object *array)
+{
+	struct json_object *object;
+	struct mount_disk *disk;
+	int ret = EXIT_OK;
+	size_t i;
+
+	if (!json_object_is_type(array, json_type_array))
+		return EXIT_OK;
+	for (i = 0; i < json_object_array_length(array) && !ret; i++) {
+		object = json_object_array_get_idx(array, i);
+		disk = add_disk(record);
+		ret = disk ? copy_text(object, "source", &disk->source) :
+			     fail_memory();
+		if (!ret)
+			ret = copy_text(object, "nbd", &disk->nbd);
+	}
+	return ret;
+}
+
 static int record_from_json(struct mount_record *record,
 			    struct json_object *object)
 {
@@ -76,12 +111,25 @@ static int record_from_json(struct mount_record *record,
 	record->writable = json_object_get_boolean(writable);
 	ret = copy_text(object, "mount_point", &record->mount_point);
 	if (!ret)
-		ret = copy_text(object, "source", &record->source);
-	if (!ret)
 		ret = copy_text(object, "device", &record->device);
 	if (!ret)
-		ret = copy_text(object, "nbd", &record->nbd);
+		ret = disks_from_json(record,
+				      json_object_object_get(object, "disks"));
 	return ret;
+}
+
+/* A record of which something is missing is taken for one of nothing. */
+static void check_record(struct mount_record *record)
+{
+	bool is_whole = record->mount_point && record->nr_disks;
+	size_t i;
+
+	for (i = 0; i < record->nr_disks; i++)
+		is_whole = is_whole && record->disks[i].source;
+	if (is_whole)
+		return;
+	free(record->mount_point);
+	record->mount_point = NULL;
 }
 
 static int load_record(struct mount_record *record, const char *dir,
@@ -97,10 +145,7 @@ static int load_record(struct mount_record *record, const char *dir,
 	object = json_object_from_file(record->path);
 	ret = record_from_json(record, object);
 	json_object_put(object);
-	if (!ret && (!record->mount_point || !record->source))
-		ret = fail(EXIT_FAILED,
-			   "'%s' is no record of a mount; remove it",
-			   record->path);
+	check_record(record);
 	return ret;
 }
 
@@ -171,62 +216,95 @@ void mount_records_close(struct mount_records *records)
 		close(records->lock_fd);
 }
 
+/* A path may be longer than a name. */
+static char *path_of_record(const char *mount_point)
+{
+	char name[CHECKSUM_TEXT_SIZE];
+	struct checksum sum = { 0 };
+	char *path = NULL;
+	bool ok;
+
+	checksum_begin(&sum);
+	checksum_add(&sum, mount_point, strlen(mount_point));
+	ok = checksum_end(&sum, name);
+	checksum_free(&sum);
+	if (!ok || asprintf(&path, "%s/mounts/%s.json", record_dir(),
+			    name) < 0)
+		return NULL;
+	return path;
+}
+
 /**
  * mount_records_find() - find the record of a mount
  * @records:	the records
  * @mount_point: absolute path
  *
- * Return: the record, or NULL.
+ * Return: the record, which may be damaged, or NULL.
  */
 struct mount_record *mount_records_find(const struct mount_records *records,
 					const char *mount_point)
 {
+	char *path = path_of_record(mount_point);
+	struct mount_record *found = NULL;
+	struct mount_record *record;
 	size_t i;
 
-	for (i = 0; i < records->nr_records; i++) {
-		if (!strcmp(records->records[i].mount_point, mount_point))
-			return &records->records[i];
+	for (i = 0; i < records->nr_records && !found; i++) {
+		record = &records->records[i];
+		if (record->mount_point ?
+		    !strcmp(record->mount_point, mount_point) :
+		    path && !strcmp(record->path, path))
+			found = record;
 	}
-	return NULL;
-}
-
-/* A path may be longer than a name. */
-static int name_record(struct mount_record *record)
-{
-	char name[CHECKSUM_TEXT_SIZE];
-	struct checksum sum = { 0 };
-	bool ok;
-
-	checksum_begin(&sum);
-	checksum_add(&sum, record->mount_point, strlen(record->mount_point));
-	ok = checksum_end(&sum, name);
-	checksum_free(&sum);
-	if (!ok || asprintf(&record->path, "%s/mounts/%s.json", record_dir(),
-			    name) < 0) {
-		record->path = NULL;
-		return fail_memory();
-	}
-	return EXIT_OK;
+	free(path);
+	return found;
 }
 
 /**
  * mount_record_init() - begin a record
  * @record:	to be freed by mount_record_free() in any case
  * @mount_point: absolute path
- * @source:	what is going to be mounted
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message.
  */
-int mount_record_init(struct mount_record *record, const char *mount_point,
-		      const char *source)
+int mount_record_init(struct mount_record *record, const char *mount_point)
 {
 	*record = (struct mount_record) {
 		.mount_point = strdup(mount_point),
-		.source = strdup(source),
+		.path = path_of_record(mount_point),
 	};
-	if (!record->mount_point || !record->source)
-		return fail_memory();
-	return name_record(record);
+	return record->mount_point && record->path ? EXIT_OK : fail_memory();
+}
+
+/**
+ * mount_record_add() - add a disk to a record
+ * @record:	the record
+ * @source:	image, or file of a layer
+ *
+ * Return: EXIT_OK, or EXIT_FAILED after a message.
+ */
+int mount_record_add(struct mount_record *record, const char *source)
+{
+	struct mount_disk *disk = add_disk(record);
+
+	if (disk)
+		disk->source = strdup(source);
+	return disk && disk->source ? EXIT_OK : fail_memory();
+}
+
+static struct json_object *disks_to_json(const struct mount_record *record)
+{
+	struct json_object *array = json_object_new_array();
+	struct json_object *object;
+	size_t i;
+
+	for (i = 0; i < record->nr_disks; i++) {
+		object = json_object_new_object();
+		add_text(object, "source", record->disks[i].source);
+		add_text(object, "nbd", record->disks[i].nbd);
+		json_object_array_add(array, object);
+	}
+	return array;
 }
 
 static int write_record(const struct mount_record *record, const char *partial)
@@ -235,9 +313,8 @@ static int write_record(const struct mount_record *record, const char *partial)
 	int ret = EXIT_OK;
 
 	add_text(object, "mount_point", record->mount_point);
-	add_text(object, "source", record->source);
+	json_object_object_add(object, "disks", disks_to_json(record));
 	add_text(object, "device", record->device);
-	add_text(object, "nbd", record->nbd);
 	json_object_object_add(object, "writable",
 			       json_object_new_boolean(record->writable));
 	if (json_object_to_file_ext(partial, object,
@@ -279,15 +356,43 @@ void mount_record_remove(const struct mount_record *record)
 }
 
 /**
+ * mount_record_exists() - has a record not been removed?
+ * @record:	the record
+ *
+ * Return: true if it is there.
+ */
+bool mount_record_exists(const struct mount_record *record)
+{
+	return !access(record->path, F_OK);
+}
+
+/**
+ * mount_record_prefix() - what device-mapper devices of a mount are named by
+ * @record:	the record
+ * @prefix:	gets what their names begin with; no other mount has it
+ */
+void mount_record_prefix(const struct mount_record *record,
+			 char prefix[MOUNT_PREFIX_SIZE])
+{
+	snprintf(prefix, MOUNT_PREFIX_SIZE, "blksnap_%.12s",
+		 strrchr(record->path, '/') + 1);
+}
+
+/**
  * mount_record_free() - free what a record holds
  * @record:	the record
  */
 void mount_record_free(struct mount_record *record)
 {
+	size_t i;
+
+	for (i = 0; i < record->nr_disks; i++) {
+		free(record->disks[i].source);
+		free(record->disks[i].nbd);
+	}
+	free(record->disks);
 	free(record->path);
 	free(record->mount_point);
-	free(record->source);
 	free(record->device);
-	free(record->nbd);
 	*record = (struct mount_record) { 0 };
 }

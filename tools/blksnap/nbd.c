@@ -227,11 +227,12 @@ static void end_all(const char *mark)
 }
 
 /**
- * nbd_stop() - end a server, if there is one
- * @server:	what it was started with
+ * nbd_stop() - end all servers with a mark, if there are any
+ * @server:	what one was started with; the socket may be NULL
  */
 void nbd_stop(const struct nbd_server *server)
 {
 	end_all(server->mark);
-	unlink(server->socket);
+	if (server->socket)
+		unlink(server->socket);
 }

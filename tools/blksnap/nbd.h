@@ -19,7 +19,7 @@
 #define NBD_NAME_SIZE 32	/* "nbd" and a number */
 
 struct nbd_server {
-	const char *mark;	/* a path: no other server has it */
+	const char *mark;	/* a path: no server of another mount has it */
 	const char *socket;	/* between it and the kernel, for a moment */
 	const struct key *key;	/* of the files, NULL if they are not encrypted */
 };

@@ -35,7 +35,7 @@ fails() # NAME MESSAGE [VARIABLE=VALUE]... -- ARGUMENT...
 test_arguments()
 {
 	usage "nothing to mount" \
-		"mount: an argument is missing; it takes \{IMAGE \| --from DIR\} MOUNTPOINT" \
+		"mount: an argument is missing; it takes \{IMAGE\.\.\. \| --from DIR\} MOUNTPOINT" \
 		mount
 	usage "no mount point" "mount: an argument is missing; .*" \
 		mount /dev/null
@@ -62,6 +62,24 @@ test_arguments()
 		mount --partition 0 /dev/null "$place"
 	usage "a partition with a name" "--partition 'p1': must be .*" \
 		mount --partition p1 /dev/null "$place"
+	usage "one of several images that is not there" \
+		"'/dev/none': No such file or directory; .*" \
+		mount 4000:1 /dev/none "$place"
+	usage "an image twice" \
+		"'4000:1' and '4000:1' are the same device; name each once" \
+		mount 4000:1 4000:1 "$place"
+	usage "a disk twice" "--disk 'sda' is there twice; name each once" \
+		mount --from "$backups" --disk sda --disk sdb --disk sda "$place"
+	usage "a key file that is not there" \
+		"cannot open the key file '$temp/none': No such file or directory" \
+		mount --luks-key-file "$temp/none" 4000:1 "$place"
+	prepare truncate -s 0 "$temp/key"
+	usage "a key file that is empty" "the key in '$temp/key' is empty" \
+		mount --luks-key-file "$temp/key" 4000:1 "$place"
+	prepare truncate -s 8388609 "$temp/key"
+	usage "a key file that is too long" "'$temp/key' is too long for a key" \
+		mount --luks-key-file "$temp/key" 4000:1 "$place"
+	prepare rm "$temp/key"
 	usage "a point of an image" \
 		"mount: --source-name, --point and --disk are for a backup, .*" \
 		mount --point 1 /dev/null "$place"
@@ -136,6 +154,7 @@ test_backups()
 
 damage() # FILE
 {
+	mkdir -p "${1%/*}"
 	echo '{' >"$1"
 }
 
@@ -143,8 +162,27 @@ damage() # FILE
 record()
 {
 	mkdir -p "$records"
-	printf '{"mount_point":"%s","source":"/dev/none","device":"%s",
-		"nbd":null,"writable":false}' "$2" "$3" >"$records/$1.json"
+	printf '{"mount_point":"%s","disks":[{"source":"/dev/none","nbd":null}],
+		"device":"%s","writable":false}' "$2" "$3" >"$records/$1.json"
+}
+
+# write_record PLACE TEXT - the record of the mount at this place
+write_record()
+{
+	local name
+
+	mkdir -p "$records"
+	name=$(printf %s "$1" | sha256sum)
+	printf '%s' "$2" >"$records/${name%% *}.json"
+}
+
+test_damaged_record_of() # PLACE TEXT
+{
+	prepare write_record "$1" "$2"
+	fails "a damaged record of a mount that is there: $2" \
+		"'$records/[0-9a-f]*.json' is damaged, so what is mounted at '$1' is not known; 'umount $1' comes first, then try again" \
+		-- umount "$1"
+	prepare rm -rf "$records"
 }
 
 test_records()
@@ -169,12 +207,20 @@ test_records()
 		"'$place' was not mounted by 'blksnap mount'; what was is at '/proc', for example" \
 		-- umount "$place"
 	prepare rm -rf "$records"
-	prepare record broken "$place" /dev/loop0
 	prepare damage "$records/broken.json"
-	fails "a damaged record" \
-		"'$records/broken.json' is no record of a mount; remove it" -- \
-		umount "$place"
-	prepare rm -rf "$records"
+	prepare record gone "$place" /dev/loop0
+	expect "a damaged record of another mount" 0 "" "" \
+		BLKSNAP_RUN_DIR="$temp/run" -- umount "$place"
+	check "it is still there" [ -e "$records/broken.json" ]
+	prepare rm "$records/broken.json"
+	test_damaged_record_of /proc '{'
+	test_damaged_record_of /proc '{"mount_point":"/proc","device":"proc"}'
+	test_damaged_record_of /proc \
+		'{"mount_point":"/proc","disks":[{"nbd":"nbd0"}],"device":"proc"}'
+	prepare write_record "$place" '{'
+	expect "a damaged record of what is not mounted" 0 "" "" \
+		BLKSNAP_RUN_DIR="$temp/run" -- umount "$place"
+	check "it is gone" no_record_is_left
 }
 
 all_tests()

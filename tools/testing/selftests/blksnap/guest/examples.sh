@@ -6,7 +6,8 @@
 #	examples.sh MANUAL
 #
 # The devices have the names that the page uses: /dev/vda1 is mounted and holds files,
-# /dev/vdb1 and /dev/vdc1 are spare, /backup and /var/lib are on another disk.
+# /dev/vdb1 and /dev/vdc1 are spare, /backup and /var/lib are on another disk, and
+# /dev/vde is encrypted, with a group on it of which one volume is mounted.
 
 # Tests are called by name from the table at the end.
 # shellcheck disable=SC2317
@@ -116,6 +117,14 @@ test_encrypt()
 		losetup -d /dev/loop0 && rm -f /srv/safe.img
 }
 
+test_mount_of_a_volume()
+{
+	rm /root/fstab.old && run_example "luks-key-file" &&
+		[[ $(</root/fstab.old) == encrypted ]] &&
+		! grep -q ' /mnt ' /proc/mounts &&
+		! grep -q '^blksnap_' /sys/block/dm-*/dm/name
+}
+
 # With another backup, for what is exported since point 4.
 test_export()
 {
@@ -165,24 +174,43 @@ test_prune()
 		holds /dev/vdb1 "state 5"
 }
 
+set_up_encrypted()
+{
+	printf key >/root/vde.key &&
+		cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \
+			/dev/vde /root/vde.key &&
+		cryptsetup open --key-file /root/vde.key /dev/vde vde &&
+		lvm pvcreate -q /dev/mapper/vde && lvm vgcreate -q guest /dev/mapper/vde &&
+		lvm lvcreate -q -n root -L 20M guest &&
+		lvm lvcreate -q -n home -L 20M guest && mkfs.ext4 -q /dev/guest/home &&
+		mkfs.ext4 -q /dev/guest/root && mkdir /encrypted &&
+		mount -t ext4 /dev/guest/root /encrypted && mkdir /encrypted/etc &&
+		echo encrypted >/encrypted/etc/fstab && sync
+} >/dev/null
+
 set_up()
 {
 	local disk
 
 	modprobe nbd
 	modprobe loop
+	modprobe dm-mod
 	hostname guest
+	mkdir -p /run/udev /run/lock/lvm /run/lvm /run/cryptsetup
+	systemd-udevd --daemon >/dev/null 2>&1
+	udevadm trigger --action=add && udevadm settle
 	for disk in a b c; do
 		printf 'label: gpt\nsize=64M\n' | sfdisk -q "/dev/vd$disk" >/dev/null || return 1
 	done
 	mkdir -p /live /backup /mnt /srv /root /var/lib /var/tmp
 	mkfs.ext4 -q /dev/vda1 && mount -t ext4 /dev/vda1 /live && mkdir /live/etc &&
 		mkfs.ext4 -q /dev/vdd && mount -t ext4 /dev/vdd /backup &&
-		mkdir /backup/lib && mount --bind /backup/lib /var/lib
+		mkdir /backup/lib && mount --bind /backup/lib /var/lib &&
+		set_up_encrypted
 }
 
-tests=(version backup list restore mount encrypt export hold status backup_by_hand
-	storage_on_a_partition prune)
+tests=(version backup list restore mount mount_of_a_volume encrypt export hold status
+	backup_by_hand storage_on_a_partition prune)
 set_up || exit 1
 printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
 for name in "${tests[@]}"; do
@@ -194,5 +222,5 @@ for name in "${tests[@]}"; do
 		failed=1
 	fi
 done
-umount /live /var/lib /backup
+umount /live /encrypted /var/lib /backup
 exit $failed

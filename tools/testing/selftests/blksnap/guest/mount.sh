@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# blksnap mount and umount, in a guest with udev and filesystems
+# blksnap mount and umount, in a guest with udev, LVM, LUKS, md and filesystems
 #
-#	mount.sh [TEST]...
+#	mount.sh [--containers] [TEST]...
 #
 # The example of the man page, /run/blksnap.8, is run as it stands.
 #
@@ -103,6 +103,13 @@ mounted_with()
 		{ say "wanted $1:" "$(</tmp/result)"; return 1; }
 }
 
+# lies_in TEXT - so the tool says
+lies_in()
+{
+	tr -d ' \n' </tmp/result | grep -qF "$1" ||
+		{ say "no $1 in" "$(tr -d '\n' </tmp/result)"; return 1; }
+}
+
 # do_mount ARGUMENT... - what it prints is kept
 do_mount()
 {
@@ -143,9 +150,10 @@ parts()
 	local path
 
 	for path in /run/blksnap/mounts/* /run/blksnap/mounts/.[!.]* \
-		    /sys/block/nbd*/pid /var/tmp/*; do
-		[[ ! -e $path ]] || echo "$path"
+		    /sys/block/nbd*/pid /var/tmp/* /dev/mapper/blksnap_*; do
+		[[ ! -e $path && ! -L $path ]] || echo "$path"
 	done
+	grep -h '^blksnap_' /sys/block/dm-*/dm/name 2>/dev/null
 	grep -E '^/dev/(blksnap-image|nbd)' /sys/block/loop*/loop/backing_file \
 		2>/dev/null
 	servers
@@ -361,13 +369,308 @@ test_btrfs_in_a_partition()
 
 test_no_filesystem()
 {
-	pvcreate -q -ff -y "$disk_b" >/dev/null && take "$disk_b" "$disk_c" &&
-		refused "LVM2_member, which this command does not open; .*Reading what" \
-			"$image" /mnt &&
-		refused "has no partitions" "$image" /mnt --partition 1 &&
-		image=$(blksnap snapshot images "$id" --no-header |
-			awk 'NR == 2 { print $3 }') &&
+	local first
+
+	make_ext4 && take "$disk_b" "$disk_c" || return 1
+	first=$image
+	image=$(blksnap snapshot images "$id" --no-header |
+		awk 'NR == 2 { print $3 }')
+	refused "has no partitions" "$first" /mnt --partition 1 &&
+		refused "has no volumes; leave --volume away" "$first" /mnt \
+			--volume root &&
+		refused "has all that is mounted; leave '$image' away" \
+			"$first" "$image" /mnt &&
+		refused "are the same device" "$first" "$first" /mnt &&
 		refused "holds nothing that is known" "$image" /mnt
+}
+
+# A group that is in use: one volume is mounted.
+make_group() # PHYSICAL_VOLUME...
+{
+	quietly pvcreate -q -ff -y "$@" && quietly vgcreate -q live "$@" &&
+		quietly lvcreate -q -y -n root -L 64M live && udevadm settle &&
+		mkfs.ext4 -q -L root /dev/live/root &&
+		mount /dev/live/root /origin && fill && udevadm settle
+}
+
+# No link by what is on a device leads to a copy of it.
+links_are_right()
+{
+	local link
+
+	for link in /dev/disk/by-@(uuid|label|partuuid|partlabel|id)/*; do
+		[[ -e $link ]] || continue
+		! /lib/udev/blksnap-links "$(basename "$(readlink -f "$link")")" \
+			>/tmp/link || { say "$link leads to $(</tmp/link)"; return 1; }
+	done
+}
+
+# live_is_undisturbed - the group is what it was, and can be changed
+#
+# Its identifier was written to /tmp/group, and what it is made of to /tmp/table.
+remember_live()
+{
+	lvm vgs --noheadings -o vg_uuid,pv_uuid,pv_name live >/tmp/group &&
+		dmsetup table live-root >/tmp/table
+}
+
+live_is_undisturbed()
+{
+	links_are_right || return 1
+	lvm vgs --noheadings -o vg_uuid,pv_uuid,pv_name live >/tmp/now 2>/tmp/warnings
+	if ! cmp -s /tmp/group /tmp/now || [[ -s /tmp/warnings ]]; then
+		say "the group is now" "$(</tmp/now)" "$(</tmp/warnings)"
+		return 1
+	fi
+	[[ $(dmsetup table live-root) == "$(</tmp/table)" ]] &&
+		quietly lvm lvcreate -y -n more -L 4M live &&
+		quietly lvm lvremove -y live/more && echo more >/origin/more && sync
+}
+
+test_lvm()
+{
+	local before
+
+	make_group "$disk_b" && take "$disk_b" && overwrite && remember_live || return 1
+	before=$(changed_sectors "$disk_b")
+	do_mount "$image" /mnt && mounted_with ro && shows_the_take &&
+		grep -q '"volume":"root"' /tmp/result &&
+		grep -q '"device":"\\*/dev\\*/mapper\\*/blksnap_' /tmp/result &&
+		live_is_undisturbed && ! touch /mnt/file 2>/dev/null || return 1
+	end && live_is_undisturbed && unchanged "$disk_b" "$before"
+}
+
+test_one_of_several_volumes()
+{
+	local list="home (xfs 'home', 300 MiB), root (ext4 'root', 64 MiB), swap (swap, 8 MiB)"
+
+	printf 'label: gpt\nsize=40M\nsize=400M\n' | sfdisk -q "$disk_a" >/dev/null &&
+		udevadm settle && mkfs.vfat "${disk_a}1" >/dev/null &&
+		make_group "${disk_a}2" && quietly lvcreate -q -y -n swap -L 8M live &&
+		quietly mkswap /dev/live/swap &&
+		quietly lvcreate -q -y -n home -L 300M live &&
+		mkfs.xfs -q -L home /dev/live/home && mount /dev/live/home /mnt2 &&
+		echo 'at home' >/mnt2/file && sync && umount /mnt2 &&
+		take "$disk_a" && overwrite && remember_live &&
+		refused "choose one with --partition: 1 (vfat, 40 MiB), 2 (LVM2_member" \
+			"$image" /mnt &&
+		refused "several volumes, choose one with --volume: $list" "$image" \
+			/mnt --partition 2 &&
+		refused "no volume 'none'; there are: home (unknown, 300 MiB)" \
+			"$image" /mnt --partition 2 --volume none &&
+		refused "holds swap, no filesystem" "$image" /mnt --partition 2 \
+			--volume swap &&
+		refused "is only mounted read-only; leave --writable away" "$image" \
+			/mnt --partition 2 --volume root --writable &&
+		do_mount "$image" /mnt --partition 2 --volume root &&
+		shows_the_take && do_mount "$image" /mnt2 --partition 2 --volume home &&
+		lies_in '"partition":2,"volume":"home"' &&
+		grep -qx 'at home' /mnt2/file && live_is_undisturbed &&
+		blksnap umount /mnt2 && shows_the_take && end && live_is_undisturbed
+}
+
+second_image()
+{
+	blksnap snapshot images "$id" --no-header | awk 'NR == 2 { print $3 }'
+}
+
+test_group_on_several_devices()
+{
+	local uuid second
+
+	make_group "$disk_b" "$disk_c" && quietly lvcreate -q -y -n wide -i 2 -L 64M live &&
+		mkfs.ext4 -q /dev/live/wide && umount /origin &&
+		mount /dev/live/wide /origin && fill && make_backups &&
+		quietly blksnap backup --to "$backups" --source-name one --quiet \
+			--storage /srv/backups/storage --storage-size 64M \
+			"$disk_b" "$disk_c" && take "$disk_b" "$disk_c" &&
+		overwrite && remember_live || return 1
+	second=$(second_image)
+	uuid=$(lvm pvs --noheadings -o pv_uuid "$disk_c")
+	refused "'live' on '$image' lacks its physical volume ${uuid// } (last written to $disk_c); name" \
+		"$image" /mnt --volume wide &&
+		do_mount "$image" "$second" /mnt --volume wide && shows_the_take &&
+		grep -q "\"source\":\"\\\\*/dev\\\\*/${image##*/},\\\\*/dev\\\\*/${second##*/}\"" \
+			/tmp/result && live_is_undisturbed && end &&
+		do_mount "$second" "$image" /mnt --volume wide && shows_the_take && end &&
+		do_mount --from "$backups" --disk "${disk_b##*/}" \
+			--disk "${disk_c##*/}" /mnt --volume wide &&
+		shows_the_take && live_is_undisturbed && end
+}
+
+make_luks() # DEVICE
+{
+	cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \
+		"$1" <<<'passphrase' && cryptsetup open "$1" crypt <<<'passphrase' &&
+		udevadm settle
+}
+
+# answer TEXT - when the question is there: what is typed before is thrown away
+answer()
+{
+	local i
+
+	for ((i = 0; i < 600; i++)); do
+		! grep -q 'Passphrase of' /tmp/terminal || break
+		sleep 0.1
+	done
+	sleep 1
+	echo "$1"
+}
+
+# at_terminal ANSWER COMMAND... - what is to be seen there is in /tmp/terminal
+at_terminal()
+{
+	local code=0
+
+	: >/tmp/terminal
+	answer "$1" | script -qfec "${*:2}" /dev/null >>/tmp/terminal || code=$?
+	sed 's/^/# | /' /tmp/terminal
+	return "$code"
+}
+
+test_luks()
+{
+	local before
+
+	make_luks "$disk_b" && mkfs.ext4 -q /dev/mapper/crypt &&
+		mount /dev/mapper/crypt /origin && fill && take "$disk_b" &&
+		overwrite || return 1
+	before=$(changed_sectors "$disk_b")
+	printf passphrase >/tmp/key
+	echo wrong >/tmp/wrong
+	: >/tmp/empty
+	do_mount "$image" /mnt --luks-key-file /tmp/key && mounted_with ro &&
+		shows_the_take && links_are_right && end &&
+		refused "cannot open the LUKS in '$image': No key available with this passphrase" \
+			"$image" /mnt --luks-key-file /tmp/wrong &&
+		refused "the key in '/tmp/empty' is empty" "$image" /mnt \
+			--luks-key-file /tmp/empty &&
+		refused "cannot open the key file '/tmp/none': No such file" "$image" \
+			/mnt --luks-key-file /tmp/none &&
+		refused "no terminal to ask for the passphrase; name the key with --luks-key-file" \
+			"$image" /mnt && grep -qx 'of a later time' /origin/file &&
+		unchanged "$disk_b" "$before"
+}
+
+test_passphrase_at_the_terminal()
+{
+	make_luks "$disk_b" && mkfs.ext4 -q /dev/mapper/crypt &&
+		mount /dev/mapper/crypt /origin && fill && take "$disk_b" &&
+		overwrite || return 1
+	! at_terminal wrong blksnap mount "$image" /mnt &&
+		grep -q 'No key available with this passphrase' /tmp/terminal &&
+		nothing_is_left && at_terminal passphrase blksnap mount "$image" /mnt &&
+		grep -q "Passphrase of the LUKS in $image: " /tmp/terminal &&
+		! grep -q '^passphrase' /tmp/terminal && shows_the_take && end
+}
+
+# A partition, LUKS, LVM and XFS, as installers lay them out.
+make_stack()
+{
+	printf 'label: gpt\nsize=40M\nsize=450M\n' | sfdisk -q "$disk_a" >/dev/null &&
+		udevadm settle && make_luks "${disk_a}2" &&
+		quietly pvcreate -q -ff -y /dev/mapper/crypt &&
+		quietly vgcreate -q live /dev/mapper/crypt &&
+		quietly lvcreate -q -y -n root -L 320M live && udevadm settle &&
+		mkfs.xfs -q /dev/live/root && mount /dev/live/root /origin && fill &&
+		printf passphrase >/tmp/key
+}
+
+test_luks_with_lvm_in_a_partition()
+{
+	local before
+
+	make_stack && take "$disk_a" && overwrite && remember_live || return 1
+	before=$(changed_sectors "$disk_a")
+	do_mount "$image" /mnt --luks-key-file /tmp/key && mounted_with ro,nouuid &&
+		lies_in '"partition":2,"volume":"root"' &&
+		shows_the_take && live_is_undisturbed && end &&
+		unchanged "$disk_a" "$before" && release && make_backups &&
+		back_up one "$disk_a" && do_mount --from "$backups" /mnt \
+			--luks-key-file /tmp/key && grep -qx 'of a later time' /mnt/file &&
+		live_is_undisturbed && end
+}
+
+make_array() # LEVEL MEMBER...
+{
+	mdadm --quiet --create /dev/md0 --level="$1" --raid-devices=$(($# - 1)) \
+		--assume-clean --run "${@:2}" 2>/dev/null && udevadm settle
+}
+
+array_is_undisturbed()
+{
+	links_are_right && mdadm --detail --export /dev/md0 >/tmp/now &&
+		cmp /tmp/array /tmp/now && [[ ! -e /dev/md127 ]] &&
+		echo more >/origin/more && sync
+}
+
+test_raid1()
+{
+	local before version
+
+	for version in 1.2 1.1 1.0; do
+		mdadm --quiet --create /dev/md0 --metadata="$version" --level=1 \
+			--raid-devices=2 --assume-clean --run "$disk_b" "$disk_c" \
+			2>/dev/null && udevadm settle && mkfs.ext4 -q /dev/md0 &&
+			mount /dev/md0 /origin && fill &&
+			mdadm --detail --export /dev/md0 >/tmp/array &&
+			take "$disk_b" && overwrite || return 1
+		before=$(changed_sectors "$disk_b")
+		do_mount "$image" /mnt && mounted_with ro && shows_the_take &&
+			array_is_undisturbed && end &&
+			unchanged "$disk_b" "$before" && clean_up || return 1
+	done
+}
+
+# Two partitions of two disks, an array of them, and a group on that.
+test_raid1_with_lvm_in_a_partition()
+{
+	printf 'label: gpt\nsize=40M\nsize=150M\n' | sfdisk -q "$disk_a" >/dev/null &&
+		udevadm settle && make_array 1 "${disk_a}2" "$disk_b" &&
+		make_group /dev/md0 && take "$disk_a" && overwrite && remember_live &&
+		do_mount "$image" /mnt && mounted_with ro && shows_the_take &&
+		lies_in '"partition":2,"volume":"root"' &&
+		live_is_undisturbed && end && live_is_undisturbed
+}
+
+test_members_that_are_not_mounted()
+{
+	make_array 5 "$disk_b" "$disk_c" && take "$disk_b" &&
+		refused "of an md array of level 5, which alone does not have .*Reading what" \
+			"$image" /mnt && release && mdadm --quiet --stop /dev/md0 &&
+		mdadm --quiet --create /dev/md0 --level=1 --force --raid-devices=1 \
+			--spare-devices=1 --run "$disk_b" "$disk_c" 2>/dev/null &&
+		udevadm settle && take "$disk_c" &&
+		refused "a RAID1 that is a spare, has failed, or" "$image" /mnt &&
+		release && mdadm --quiet --stop /dev/md0 &&
+		mdadm --quiet --create /dev/md0 --level=1 --metadata=0.90 \
+			--raid-devices=2 --assume-clean --run "$disk_b" "$disk_c" \
+			2>/dev/null && take "$disk_b" &&
+		refused "metadata that is not of version 1; .*Reading what" "$image" /mnt
+}
+
+test_containers_without_their_programs()
+{
+	make_group "$disk_b" && make_luks "$disk_c" && take "$disk_b" "$disk_c" &&
+		without lvm refused 'apt-get install lvm2' "$image" /mnt &&
+		without qemu-nbd refused 'apt-get install qemu-utils' "$image" /mnt &&
+		printf passphrase >/tmp/key && without cryptsetup refused \
+			'apt-get install cryptsetup' "$(second_image)" /mnt \
+			--luks-key-file /tmp/key
+}
+
+# What is on it keeps a volume: nothing below is taken away.
+test_volume_in_use_stays()
+{
+	make_group "$disk_b" && take "$disk_b" && do_mount "$image" /mnt &&
+		umount /mnt && mount -o ro /dev/mapper/blksnap_*-root /mnt2 || return 1
+	! blksnap umount /mnt 2>/tmp/message &&
+		grep -q "cannot remove '/dev/mapper/blksnap_.*-root': .*busy" /tmp/message &&
+		shows_the_take /mnt2 && refused "cannot remove '/dev/mapper/blksnap_" \
+			"$image" /mnt && ! blksnap umount /origin 2>/dev/null &&
+		shows_the_take /mnt2 && umount /mnt2 &&
+		do_mount "$image" /mnt2 && blksnap umount /mnt2 && nothing_is_left
 }
 
 test_writable()
@@ -539,23 +842,23 @@ test_umount_releases_the_image()
 		[[ ! -e $image ]]
 }
 
-takes_us()
+takes_us() # ARGUMENT...
 {
 	local begin=${EPOCHREALTIME/./}
 
-	do_mount "$image" /mnt >/dev/null
+	do_mount "$@" >/dev/null
 	echo $((${EPOCHREALTIME/./} - begin))
 }
 
-test_kills()
+# kill_mounts ARGUMENT... - of a mount at /mnt, each time a bit later
+kill_mounts()
 {
 	local kill delay duration process mounted=0
 
-	make_xfs && take "$disk_d" && overwrite || return 1
-	takes_us >/dev/null && end && duration=$(takes_us) && end || return 1
+	takes_us "$@" >/dev/null && end && duration=$(takes_us "$@") && end || return 1
 	for ((kill = 0; kill < kills; kill++)); do
 		delay=$((duration * kill / kills))
-		blksnap mount "$image" /mnt >/dev/null 2>&1 &
+		blksnap mount "$@" >/dev/null 2>&1 &
 		process=$!
 		sleep "$(printf '%d.%06d' $((delay / 1000000)) $((delay % 1000000)))"
 		kill -KILL "$process" 2>/dev/null
@@ -564,7 +867,7 @@ test_kills()
 			mounted=$((mounted + 1))
 			shows_the_take || return 1
 		elif ((kill % 2)); then
-			do_mount "$image" /mnt && shows_the_take || return 1
+			do_mount "$@" && shows_the_take || return 1
 		else
 			blksnap umount /mnt 2>/dev/null
 			nothing_is_left || { say "kill $kill"; return 1; }
@@ -576,6 +879,33 @@ test_kills()
 	((mounted < kills * 3 / 4))
 }
 
+test_kills()
+{
+	make_xfs && take "$disk_d" && overwrite && kill_mounts "$image" /mnt
+}
+
+test_kills_of_containers()
+{
+	make_stack && take "$disk_a" && overwrite && remember_live &&
+		kill_mounts "$image" /mnt --luks-key-file /tmp/key &&
+		live_is_undisturbed
+}
+
+# The one that is damaged stops what is at its place alone.
+test_damaged_record()
+{
+	local record
+
+	make_group "$disk_b" && take "$disk_b" && do_mount "$image" /mnt &&
+		record=$(echo /run/blksnap/mounts/*.json) && echo '{' >"$record" &&
+		do_mount "$image" /mnt2 && shows_the_take /mnt2 &&
+		grep -q "'$record' is damaged, so it is not known where" /tmp/message &&
+		blksnap umount /mnt2 && shows_the_take || return 1
+	! blksnap umount /mnt 2>/tmp/message &&
+		grep -q "'umount /mnt' comes first" /tmp/message &&
+		shows_the_take && umount /mnt && end
+}
+
 # Two at the same time, each at a place of its own.
 test_two_at_once()
 {
@@ -583,6 +913,14 @@ test_two_at_once()
 	blksnap mount "$image" /mnt >/dev/null &
 	do_mount "$image" /mnt2 && wait $! && shows_the_take &&
 		shows_the_take /mnt2 && blksnap umount /mnt2 && end
+}
+
+close_containers()
+{
+	lvm vgchange -q -an live >/dev/null 2>&1
+	cryptsetup close crypt 2>/dev/null
+	mdadm --quiet --stop /dev/md0 2>/dev/null
+	dmsetup remove_all --force >/dev/null 2>&1
 }
 
 # Whatever a test has left.
@@ -594,8 +932,10 @@ clean_up()
 	exec 7>&-
 	umount /mnt /mnt2 /origin 2>/dev/null
 	blksnap umount /mnt 2>/dev/null
+	blksnap umount /mnt2 2>/dev/null
 	servers | xargs -r kill
 	rm -rf /run/blksnap/mounts
+	[[ ! -e /sys/module/dm_mod && ! -e /dev/md0 ]] || close_containers
 	umount /srv/backups 2>/dev/null
 	losetup -D
 	[[ ! $id ]] || blksnap snapshot destroy "$id"
@@ -603,7 +943,9 @@ clean_up()
 	for tracked in $(blksnap tracker list --no-header | awk '{ print $2 }'); do
 		blksnap tracker remove "$tracked"
 	done
-	for name in "$disk_a" "$disk_b" "$disk_c" "$disk_d" "$disk_e" "$disk_f"; do
+	for name in "$disk_a"[1-9] "$disk_a" "$disk_b" "$disk_c" "$disk_d" "$disk_e" \
+		    "$disk_f"; do
+		[[ -e $name ]] || continue
 		wipefs -qaf "$name"
 		dd if=/dev/zero of="$name" bs=1M count=4 2>/dev/null
 	done
@@ -617,7 +959,10 @@ start_udev()
 	mkdir -p /run/udev /run/lock/lvm /run/lvm /etc/lvm /mnt /mnt2 /origin \
 		/srv/backups /var/tmp
 	modprobe loop
-	ln -s lvm /bin/pvcreate
+	for name in pvcreate vgcreate lvcreate; do
+		ln -s lvm "/bin/$name"
+	done
+	mkdir -p /run/cryptsetup /dev/pts && mount -t devpts devpts /dev/pts
 	systemd-udevd --daemon >/dev/null 2>&1
 	udevadm trigger --action=add && udevadm settle
 }
@@ -652,6 +997,26 @@ all_tests=(
 	kills
 	two_at_once
 )
+# What the filesystems are in.
+container_tests=(
+	lvm
+	one_of_several_volumes
+	group_on_several_devices
+	luks
+	passphrase_at_the_terminal
+	luks_with_lvm_in_a_partition
+	raid1
+	raid1_with_lvm_in_a_partition
+	members_that_are_not_mounted
+	containers_without_their_programs
+	volume_in_use_stays
+	kills_of_containers
+	damaged_record
+)
+if [[ ${1:-} == --containers ]]; then
+	all_tests=("${container_tests[@]}")
+	shift
+fi
 tests=("$@")
 ((${#tests[@]})) || tests=("${all_tests[@]}")
 printf 'TAP version 13\n1..%d\n' "${#tests[@]}"

@@ -158,29 +158,39 @@ suite images images.sh --udev --on 6.1 --module blksnap --kmod loop --kmod dm-mo
 	--file Documentation/block/blksnap.rst:/run/blksnap.rst \
 	--disk 256M --disk 160M --disk 160M --disk 400M --disk 256M \
 	--arguments '/run/blksnap.rst' --timeout 900
-suite mount mount.sh --udev --on 6.1 --module blksnap --kmod loop --kmod nbd \
-	--kmod ext4 --kmod xfs --kmod btrfs --kmod vfat --kmod nls_cp437 --kmod nls_ascii \
-	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
-	--program nbdinfo --program sfdisk --program blkid --program losetup \
-	--program wipefs --program mkfs.ext4 --program mkfs.xfs --program mkfs.btrfs \
-	--program mkfs.vfat --program btrfs --program btrfstune --program lvm \
-	--program dmsetup \
-	--file tools/blksnap/udev/12-blksnap.rules:/lib/udev/rules.d/12-blksnap.rules \
-	--file tools/blksnap/udev/blksnap-links:/lib/udev/blksnap-links \
-	--file tools/blksnap/blksnap.8:/run/blksnap.8 \
-	--disk 512M --disk 160M --disk 160M --disk 400M --disk 256M --disk 3G \
-	--timeout 900
+mount_options="--udev --on 6.1 --module blksnap --kmod loop --kmod nbd
+	--kmod ext4 --kmod xfs --kmod btrfs --kmod vfat --kmod nls_cp437 --kmod nls_ascii
+	--program $build/tools/blksnap --program qemu-nbd --program qemu-img
+	--program nbdinfo --program sfdisk --program blkid --program losetup
+	--program wipefs --program mkfs.ext4 --program mkfs.xfs --program mkfs.btrfs
+	--program mkfs.vfat --program btrfs --program btrfstune --program lvm
+	--program dmsetup --program cryptsetup --program mdadm
+	--file tools/blksnap/udev/12-blksnap.rules:/lib/udev/rules.d/12-blksnap.rules
+	--file tools/blksnap/udev/blksnap-links:/lib/udev/blksnap-links
+	--file tools/blksnap/blksnap.8:/run/blksnap.8
+	--disk 512M --disk 160M --disk 160M --disk 400M --disk 256M --disk 3G"
+suite mount mount.sh $mount_options --timeout 900
+suite mount-containers mount.sh $mount_options --arguments --containers \
+	--kmod dm-mod --kmod dm-crypt --kmod-if xts --kmod-if ecb --kmod-if aes_generic \
+	--kmod-if aesni-intel --kmod-if sha256_generic --kmod-if algif_skcipher \
+	--kmod raid1 --kmod raid456 --program mkswap --program script --program cmp \
+	--timeout 1200
 # What loads libnbd gets it with a program that is linked with it.
 suite backup backup.sh --on 6.1 --module blksnap --kmod ext4 --kmod nbd \
 	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
 	--program nbdinfo --program mkfs.ext4 --program blockdev \
 	--disk 64M --disk 6G --disk 64M --timeout 600
 suite examples examples.sh --udev --on 6.1 --module blksnap --kmod loop --kmod nbd --kmod ext4 \
+	--kmod dm-mod --kmod dm-crypt --kmod-if xts --kmod-if ecb --kmod-if aes_generic \
+	--kmod-if aesni-intel --kmod-if sha256_generic --kmod-if algif_skcipher \
 	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
 	--program nbdinfo --program jq --program sfdisk --program mkfs.ext4 \
-	--program dd --program cmp --program losetup \
+	--program dd --program cmp --program losetup --program lvm --program dmsetup \
+	--program cryptsetup \
+	--file tools/blksnap/udev/12-blksnap.rules:/lib/udev/rules.d/12-blksnap.rules \
+	--file tools/blksnap/udev/blksnap-links:/lib/udev/blksnap-links \
 	--file tools/blksnap/blksnap.8:/run/blksnap.8 \
-	--disk 80M --disk 80M --disk 80M --disk 8G \
+	--disk 80M --disk 80M --disk 80M --disk 8G --disk 80M \
 	--arguments '/run/blksnap.8' --timeout 600
 # The emulator's processors are some twenty times slower than those of the machine, and
 # so are the disks here.  User-mode Linux waits for no disk, so the checksums and the
