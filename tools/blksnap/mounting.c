@@ -119,7 +119,7 @@ static int serve(struct mounting *mounting, size_t i)
 	struct mount_disk *disk = &record->disks[i];
 	char name[NBD_NAME_SIZE], socket[PATH_MAX];
 	struct nbd_server server;
-	int ret;
+	int ret, fd;
 
 	ret = nbd_find_free(name);
 	if (!ret)
@@ -131,7 +131,9 @@ static int serve(struct mounting *mounting, size_t i)
 	server_of(record, name, socket, &server);
 	server.key = mounting->key;
 	ret = nbd_serve(name, mounting->is_backup ? "qcow2" : "raw",
-			file->chain ? file->chain : file->path, &server);
+			file->chain ? file->chain : file->path, &server, &fd);
+	if (fd >= 0)
+		opening_keep(mounting, fd);
 	if (ret) {
 		nbd_stop(&server);
 		free(disk->nbd);

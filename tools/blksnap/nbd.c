@@ -14,9 +14,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <linux/blkpg.h>
 
 #include "child.h"
 #include "message.h"
@@ -28,6 +32,9 @@
 /* A healthy server needs a few milliseconds; a slow machine may need more. */
 #define READY_STEP_MS 20
 #define READY_MAX_MS 20000
+
+/* How long udev may look at a partition. */
+#define PARTITION_MAX_MS 2000
 
 /* How long a server may take to end before it is killed. */
 #define END_MAX_MS 10000
@@ -137,18 +144,72 @@ static int start(const char *const *argv, const char *file)
 	return ret;
 }
 
+/* While it is locked, udev does not have the kernel look for partitions. */
+static int open_locked(const char *name)
+{
+	char path[NBD_NAME_SIZE + 8];
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		flock(fd, LOCK_SH | LOCK_NB);
+	return fd;
+}
+
+static void remove_partition(int fd, int number)
+{
+	const struct timespec step = { .tv_nsec = READY_STEP_MS * 1000000 };
+	struct blkpg_partition partition = { .pno = number };
+	struct blkpg_ioctl_arg arg = {
+		.op = BLKPG_DEL_PARTITION,
+		.datalen = sizeof(partition),
+		.data = &partition,
+	};
+	unsigned int ms;
+
+	for (ms = 0; ms < PARTITION_MAX_MS; ms += READY_STEP_MS) {
+		if (!ioctl(fd, BLKPG, &arg) || errno != EBUSY)
+			return;
+		nanosleep(&step, NULL);
+	}
+}
+
+/* The kernel looks for them when the device is opened first: now at the latest. */
+static void remove_partitions(const char *name)
+{
+	int number, fd = open_locked(name);
+	struct dirent *entry;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/block/%.31s", name);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		if (!strncmp(entry->d_name, name, strlen(name)) &&
+		    sscanf(entry->d_name + strlen(name), "p%d", &number) == 1)
+			remove_partition(fd, number);
+	}
+	if (dir)
+		closedir(dir);
+	if (fd >= 0)
+		close(fd);
+}
+
 /**
  * nbd_serve() - serve a disk
  * @name:	the nbd device, as found by nbd_find_free()
  * @format:	raw or qcow2
  * @file:	absolute path of a file or device, or as QEMU names it
  * @server:	what nbd_stop() will need
+ * @fd:		gets what keeps udev away until it is mounted, to be closed after
+ *		that if it is not negative
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message; there may be a server in any
  *	   case.
  */
 int nbd_serve(const char *name, const char *format, const char *file,
-	      const struct nbd_server *server)
+	      const struct nbd_server *server, int *fd)
 {
 	char mark[PATH_MAX + sizeof(MARK_OPTION)];
 	char connect[NBD_NAME_SIZE + 16];
@@ -158,6 +219,7 @@ int nbd_serve(const char *name, const char *format, const char *file,
 	};
 	int i = 8, ret;
 
+	*fd = open_locked(name);
 	snprintf(mark, sizeof(mark), MARK_OPTION "%s", server->mark);
 	snprintf(connect, sizeof(connect), "--connect=/dev/%s", name);
 	if (server->key) {
@@ -167,7 +229,11 @@ int nbd_serve(const char *name, const char *format, const char *file,
 	argv[i++] = "--";
 	argv[i++] = file;
 	ret = start(argv, file);
-	return ret ? ret : wait_until_ready(name);
+	if (!ret)
+		ret = wait_until_ready(name);
+	if (!ret)
+		remove_partitions(name);
+	return ret;
 }
 
 static bool has_mark(int proc_fd, const char *pid, const char *mark)

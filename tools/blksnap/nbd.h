@@ -6,6 +6,9 @@
  * or device below is not changed.  The overlay is a temporary file that has lost
  * its name, so it goes with qemu-nbd.
  *
+ * What is served has the identifiers of a disk in use, so its partitions are kept
+ * from being seen as devices.
+ *
  * A server carries a mark in its arguments.  It is found by that, also after the
  * program that started it was killed.
  */
@@ -26,7 +29,7 @@ struct nbd_server {
 
 int nbd_find_free(char name[NBD_NAME_SIZE]);
 int nbd_serve(const char *name, const char *format, const char *file,
-	      const struct nbd_server *server);
+	      const struct nbd_server *server, int *fd);
 void nbd_stop(const struct nbd_server *server);
 
 #endif /* NBD_H */

@@ -440,6 +440,16 @@ test_lvm()
 	end && live_is_undisturbed && unchanged "$disk_b" "$before"
 }
 
+# What is not mounted of a group that is on the disk is not disturbed, either.
+test_lvm_that_is_not_mounted()
+{
+	printf 'label: gpt\nsize=40M\nsize=300M\n' | sfdisk -q "$disk_a" >/dev/null &&
+		udevadm settle && mkfs.vfat "${disk_a}1" >/dev/null &&
+		make_group "${disk_a}2" && make_backups && back_up one "$disk_a" &&
+		remember_live && do_mount --from "$backups" /mnt --partition 1 &&
+		live_is_undisturbed && end && live_is_undisturbed
+}
+
 test_one_of_several_volumes()
 {
 	local list="home (xfs 'home', 300 MiB), root (ext4 'root', 64 MiB), swap (swap, 8 MiB)"
@@ -1000,6 +1010,7 @@ all_tests=(
 # What the filesystems are in.
 container_tests=(
 	lvm
+	lvm_that_is_not_mounted
 	one_of_several_volumes
 	group_on_several_devices
 	luks
