@@ -27,6 +27,7 @@ for name in a b c d e; do
 done
 part=${disk_a}1
 id=
+image2=
 count=0
 failed=0
 
@@ -51,7 +52,7 @@ run_recipe()
 
 	commands=$(recipe "$1")
 	[[ $commands ]] || { say "no recipe $1"; return 1; }
-	image=$image first=$disk_c second=$disk_b bash -ec "$commands
+	image=$image image2=$image2 first=$disk_c second=$disk_b bash -ec "$commands
 		grep -qx 'of the take' '$2'
 		udevadm settle
 		links_are_right() { $links_check; }
@@ -74,13 +75,15 @@ links_check='
 		{ echo "$expected_link leads to $(readlink -f "$expected_link")"
 		  return 1; }'
 
-# take DEVICE... - take a snapshot; sets id, and image to that of the first
+# take DEVICE... - take a snapshot; sets id, and image and image2 to the first two
 take()
 {
 	id=$(blksnap snapshot create "$@" --take --device "$disk_e" --force \
 		--range 4096:400000) || return 1
 	image=$(blksnap snapshot images "$id" --no-header |
 		awk 'NR == 1 { print $3 }')
+	image2=$(blksnap snapshot images "$id" --no-header |
+		awk 'NR == 2 { print $3 }')
 	udevadm settle
 }
 
@@ -287,6 +290,12 @@ test_recipe_md()
 	take "$disk_b" && overwrite /srv && run_recipe md /mnt/file
 }
 
+test_recipe_md_several()
+{
+	make_array 5 && expect_link /dev/disk/by-label/array /dev/md0 &&
+	take "$disk_b" "$disk_c" && overwrite /srv && run_recipe md-several /mnt/file
+}
+
 test_leg_that_has_to_give_zeros_is_warned_of()
 {
 	local parameter=/sys/module/raid456/parameters/devices_handle_discard_safely
@@ -439,6 +448,7 @@ all_tests=(
 	filter_keeps_lvm_from_loop_devices
 	recipe_luks
 	recipe_md
+	recipe_md_several
 	leg_that_has_to_give_zeros_is_warned_of
 	storage_is_no_twin_of_a_filesystem
 	storage_is_no_twin_of_a_physical_volume
