@@ -152,21 +152,51 @@ static int reserve_file(struct keeper *keeper, uint64_t size_bytes)
 	return ret;
 }
 
+static int use_device(struct keeper *keeper, const char *path, dev_t number)
+{
+	int ret;
+
+	keeper->storage.dev = device_from_dev_t(number);
+	ret = storage_use_device(&keeper->storage, path, false);
+	keeper->size_bytes = storage_nr_sectors(&keeper->storage)
+			     << BLKSNAP_SECTOR_SHIFT;
+	return ret;
+}
+
+static int use_memory(struct keeper *keeper, uint64_t size_bytes)
+{
+	const uint64_t most = most_size(keeper);
+	struct stat st;
+	int ret;
+
+	if (!size_bytes) {
+		size_bytes = memory_default_bytes();
+		if (most && size_bytes > most)
+			size_bytes = most;
+		size_bytes -= size_bytes % STORAGE_ALIGN_BYTES;
+	}
+	if (size_bytes <= UNUSED_BYTES)
+		return fail(EXIT_FAILED,
+			    "%ju bytes of memory are too little for difference storage; give more than 4M with --storage-size, or use a disk",
+			    (uintmax_t)size_bytes);
+	ret = memory_create(&keeper->memory, size_bytes);
+	if (!ret && fstat(keeper->memory.fd, &st))
+		ret = fail_errno(errno, "cannot open '%s'",
+				 keeper->memory.device);
+	return ret ? ret : use_device(keeper, keeper->memory.device, st.st_rdev);
+}
+
 static int prepare_storage(struct keeper *keeper,
 			   const struct keeper_options *options)
 {
 	struct stat st;
 	int ret;
 
+	if (options->storage && !strcmp(options->storage, KEEPER_MEMORY))
+		return use_memory(keeper, options->size_bytes);
 	if (options->storage && !stat(options->storage, &st) &&
-	    S_ISBLK(st.st_mode)) {
-		keeper->storage.dev = device_from_dev_t(st.st_rdev);
-		ret = storage_use_device(&keeper->storage, options->storage,
-					 false);
-		keeper->size_bytes = storage_nr_sectors(&keeper->storage)
-				     << BLKSNAP_SECTOR_SHIFT;
-		return ret;
-	}
+	    S_ISBLK(st.st_mode))
+		return use_device(keeper, options->storage, st.st_rdev);
 	ret = options->storage ? choose_file(keeper, options->storage) :
 				 choose_default_file(keeper);
 	if (!ret)
@@ -318,6 +348,10 @@ static void report_loss(struct keeper *keeper,
 		fail(EXIT_FAILED,
 		     "the snapshot of device %s is lost: more was written meanwhile than the difference storage of %s can hold; give more with --storage-size",
 		     number, size);
+	else if (keeper->memory.device)
+		fail(EXIT_FAILED,
+		     "the snapshot of device %s is lost: the difference storage got no more memory (%s); use storage on a disk",
+		     number, strerror(data.err_code));
 	else
 		fail_errno(data.err_code, "the snapshot of device %s is lost",
 			   number);
@@ -458,6 +492,7 @@ int keeper_take(struct keeper *keeper, int fd, const struct blk_snap_dev *devs,
 		.devs = devs,
 		.nr_devs = nr_devs,
 		.file_fd = -1,
+		.memory.fd = -1,
 	};
 	ret = destroy_abandoned(fd, options->quiet);
 	if (!ret)
@@ -553,6 +588,7 @@ void keeper_release(struct keeper *keeper)
 	remove_files(keeper);
 	if (keeper->file_fd >= 0)
 		close(keeper->file_fd);
+	memory_free(&keeper->memory);
 	storage_free(&keeper->storage);
 	free(keeper->images);
 	free(keeper->file);
@@ -561,5 +597,6 @@ void keeper_release(struct keeper *keeper)
 		.devs = keeper->devs,
 		.nr_devs = keeper->nr_devs,
 		.file_fd = -1,
+		.memory.fd = -1,
 	};
 }

@@ -19,10 +19,13 @@
 
 #include <linux/blksnap.h>
 
+#include "memory.h"
 #include "storage.h"
 
+#define KEEPER_MEMORY "memory"
+
 struct keeper_options {
-	const char *storage;	/* file or device, NULL for the default */
+	const char *storage;	/* file, device or KEEPER_MEMORY; NULL: default */
 	uint64_t size_bytes;	/* of the storage, 0 for the default */
 	bool quiet;
 };
@@ -37,7 +40,8 @@ struct keeper {
 	bool created;
 
 	struct storage storage;	/* what has been appended */
-	char *file;		/* that the storage is, NULL for a device */
+	struct memory memory;	/* that the storage is, if it is in memory */
+	char *file;		/* likewise, NULL for a device */
 	int file_fd;		/* holds a lock on the file */
 	bool remove_file;
 	unsigned int nr_more;	/* files FILE.1, FILE.2, ... beside it */

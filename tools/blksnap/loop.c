@@ -90,6 +90,9 @@ int loop_attach(const char *below, uint64_t offset_bytes, uint64_t nr_bytes,
 		return EXIT_OK;
 	free(*device);
 	*device = NULL;
+	if (*fd == -ENOENT)
+		return fail(EXIT_FAILED,
+			    "cannot make a loop device; load the module for it: modprobe loop");
 	return fail_errno(-*fd, "cannot make a loop device on '%s'", below);
 }
 

@@ -101,6 +101,10 @@ test_codes()
 		LOG=".*snapshot_destroy $plain_id.*" -- "${before[@]}" echo x
 	expect "the module is not loaded" 125 "" "cannot open /dev/blksnap: .*" \
 		"${settings[@]}" FAKE_OPEN=ENOENT -- "${before[@]}" echo x
+	expect "too little memory" 125 "" \
+		"1048576 bytes of memory are too little for difference storage; give more than 4M with --storage-size, or use a disk" \
+		"${settings[@]}" -- hold --storage memory --storage-size 1M \
+		4000:1 4000:2 -- echo x
 	expect "no command" 2 "" "hold: the command is missing; .*" LOG="" -- \
 		hold 4000:1
 	expect "no command behind the dashes" 2 "" \
