@@ -26,6 +26,8 @@
 /* As long as it takes several times to notice, and to give up an idle filter. */
 #define CALM_MS 3000
 
+#define FTRACE_ENABLED "/proc/sys/kernel/ftrace_enabled"
+
 #define PINNED "cannot be unloaded before the next boot"
 #define REFUSED "cannot filter bios, ftrace has found a fault"
 
@@ -109,6 +111,22 @@ static void expect_all_is_seen(const struct disk *disk)
 
 /* --- while a device is tracked --- */
 
+static void test_ftrace_that_is_switched_off_is_told(void)
+{
+	struct blk_snap_uuid id;
+
+	if (!write_text(FTRACE_ENABLED, "0")) {
+		ktap_skip("ftrace cannot be switched off");
+		return;
+	}
+	log_clear();
+	EXPECT_ERR(blksnap_snapshot_create(ctl, &origin.id, 1, &id), EBUSY);
+	EXPECT_EQ(count_in_log("kernel.ftrace_enabled=0?"), 1);
+	EXPECT(write_text(FTRACE_ENABLED, "1"));
+	track(&origin);
+	EXPECT(!write_text(FTRACE_ENABLED, "0"));
+}
+
 static void test_a_snapshot_outlives_ftrace(void)
 {
 	struct snapshot snapshot;
@@ -163,6 +181,7 @@ static void test_tracking_begins_again(void)
 }
 
 static const struct ktap_test tracked_tests[] = {
+	KTAP_TEST(test_ftrace_that_is_switched_off_is_told),
 	KTAP_TEST(test_a_snapshot_outlives_ftrace),
 	KTAP_TEST(test_unload_is_refused),
 	KTAP_TEST(test_tracking_goes_on),
