@@ -319,6 +319,32 @@ has_held_writes()
 	(($(image "$1" held_writes) > 0))
 }
 
+has_logged()
+{
+	grep -sq "^-p daemon.err blksnap: image of $1 lost, errno 28$" /run/logged
+}
+
+test_rule_of_the_documentation_works()
+{
+	local code=0
+
+	mkdir -p /etc/udev/rules.d
+	sed -n 's/^\t\(SUBSYSTEM=="misc", KERNEL=="blksnap".*\)/\1/p' "$documentation" \
+		>/etc/udev/rules.d/90-blksnap.rules
+	# shellcheck disable=SC2016 # of the script that is written
+	printf '#!/bin/bash\necho "$*" >>/run/logged\n' >/usr/bin/logger
+	chmod 755 /usr/bin/logger
+	systemd-udevd --daemon 2>/run/message || return 1
+	take $((6 * 2048)) "$disk_a" && write_at "$disk_a" 64k 128 0 &&
+		becomes 30 has_logged "$(number_of "$disk_a")" || code=1
+	sed 's/^/# | /' /run/logged
+	udevadm settle
+	udevadm control --exit
+	# What remains of it makes dmsetup say that it is there.
+	rm -rf /run/udev
+	return "$code"
+}
+
 # The storage keeps everything back, so memory fills up, and then writes wait.
 test_held_writes_are_told()
 {
@@ -546,7 +572,8 @@ clean_up()
 }
 
 tests=(nothing_is_told_of_nothing changes_are_counted figures_are_true fill_rate_is_told
-	frozen_or_not_is_told low_storage_is_told lost_image_is_told held_writes_are_told
+	frozen_or_not_is_told low_storage_is_told lost_image_is_told
+	rule_of_the_documentation_works held_writes_are_told
 	reason_of_a_generation_is_told steps_of_a_take_are_traced
 	skipped_discards_are_traced examples_with_bpftrace_run debugfs_waits_for_nothing
 	readers_do_not_mind_what_comes_and_goes open_file_keeps_the_module)

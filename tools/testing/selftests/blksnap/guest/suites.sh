@@ -205,7 +205,7 @@ suite throughput throughput.sh --alone --on 6.1 $throughput \
 	--arguments '--rounds 3' --timeout 1800
 suite throughput-uml throughput.sh --alone --on uml $throughput \
 	--disk 1G --disk 4G --arguments '--rounds 5 --limits 2.5:5' --timeout 1800
-suite status status.sh --on '@(6.1|uml*)' \
+suite status status.sh --udev --on '@(6.1|uml*)' \
 	--module 'blksnap diff_storage_minimum=8192 diff_storage_ahead=0 copy_memory_maximum=4' \
 	--kmod null_blk --kmod dm-mod --kmod ext4 \
 	--program "$build/tools/blksnap" --program jq --program dmsetup --program mkfs.ext4 \
