@@ -101,7 +101,7 @@ foreign_make()
 
 	PKG_CONFIG_LIBDIR=$folders:$WORLD/usr/share/pkgconfig \
 		PKG_CONFIG_SYSROOT_DIR=$WORLD \
-		builder_run "trixie-$kernel_arch" make \
+		"${TREE_COMMAND[@]}" make \
 		CC="$arch_triplet-$BUILDER_CC --sysroot=$WORLD" PROGRAMS32= "$@"
 }
 

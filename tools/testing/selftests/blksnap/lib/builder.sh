@@ -3,15 +3,15 @@
 #
 # Programs and compilers of other Debians; sourced by packages.sh
 #
-#	builder_fetch RELEASE[-ARCH]	have a compiler, which builds for ARCH
-#	builder_run NAME COMMAND...	run COMMAND as if that were installed here
+#	builder_fetch RELEASE[-ARCH] [COMPILER]
+#					have a compiler, which builds for ARCH
 #	world_fetch ARCH		have programs and libraries for guests
 #	emulator_fetch PACKAGE...	have an emulator of another architecture
 #
 # Each is a tree of packages in the cache, unpacked without running their scripts.
-# What runs here, runs in tree_run(): it sees the /usr of the tree in place of the
-# machine's and all else as it is.  So files keep their paths, and the machine sees
-# nothing of it.
+# What runs here is the argument of TREE_COMMAND, which builder_fetch() and
+# emulator_fetch() set: it sees the /usr of the tree in place of the machine's and all
+# else as it is.  So files keep their paths, and the machine sees nothing of it.
 
 # shellcheck disable=SC2034,SC2154 # results of functions here and in kernels.sh
 
@@ -75,25 +75,18 @@ tree_command()
 	TREE_COMMAND+=(sh -c 'mount --bind "$0/usr" /usr && exec "$@"' "$1")
 }
 
-# builder_fetch NAME - unpack the builder NAME unless it is there
+# builder_fetch NAME [COMPILER] - have the tree of a builder, see TREE_COMMAND
 builder_fetch()
 {
-	local compiler=$BUILDER_CC
+	local tree=builder/$1 compiler=${2:-$BUILDER_CC}
 
+	[[ $compiler == "$BUILDER_CC" ]] || tree+=-$compiler
 	if [[ $1 == *-* ]]; then
 		arch_parse "${1#*-}"
 		compiler+=-${arch_triplet//_/-}
 	fi
-	tree_fetch "builder/$1" amd64 "${1%-*}" "$compiler" \
-		"${BUILDER_PACKAGES[@]}"
-}
-
-# builder_run NAME COMMAND... - run COMMAND with the /usr of the builder NAME
-builder_run()
-{
-	tree_command "$BLKSNAP_CACHE/builder/$1"
-	shift
-	"${TREE_COMMAND[@]}" "$@"
+	tree_fetch "$tree" amd64 "${1%-*}" "$compiler" "${BUILDER_PACKAGES[@]}"
+	tree_command "$BLKSNAP_CACHE/$tree"
 }
 
 # world_fetch ARCH - set WORLD to a tree of programs and libraries of ARCH

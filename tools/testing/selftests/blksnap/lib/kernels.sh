@@ -8,9 +8,9 @@
 #	kernel_fetch uml|uml-kasan		or one that runs as a program
 #	kernel_make_modules DIR [ARG...]	build modules for the one fetched
 #
-# VERSION is 6.1, 6.12 or 7, ARCH one of the ARCHITECTURES but amd64.  Which
-# kernel is the newest of a name is asked once a day; without an answer the last
-# one stays.
+# VERSION is 6.1, 6.12, 7 or rc, which is the newest of experimental and sid, ARCH
+# one of the ARCHITECTURES but amd64.  Which is the newest of a name is asked once
+# a day; without an answer the last one stays.
 
 # shellcheck disable=SC2034 # results are variables of the caller
 
@@ -20,6 +20,7 @@ KERNELS=(
 	"6.1 host bookworm bookworm-updates bookworm-security"
 	"6.12 host bookworm-security bookworm-backports"
 	"7 trixie trixie-backports"
+	"rc sid experimental sid"
 )
 
 # Architectures, as "Debian's name, triplet, flavour of its kernels".
@@ -53,8 +54,8 @@ arch_parse()
 kernel_parse_arch()
 {
 	case $1 in
-	[0-9]*|kasan|kcsan|uml*)	kernel_arch=amd64 ;;
-	*)				kernel_arch=${1%%-*} ;;
+	[0-9]*|rc|rc-*|kasan|kcsan|uml*) kernel_arch=amd64 ;;
+	*)	kernel_arch=${1%%-*} ;;
 	esac
 	arch_parse "$kernel_arch"
 }
@@ -109,7 +110,7 @@ kernel_make_foreign()
 # Sets KERNEL_DIR (folder with lib/modules/), KERNEL_RELEASE,
 # KERNEL_IMAGE (what to boot), KERNEL_KDIR (build folder for modules),
 # KERNEL_ARCH (as Debian calls it) and KERNEL_BUILDER (where to build modules, see
-# builder_run(), or host).
+# builder_fetch(), or host).
 kernel_fetch()
 {
 	local settings builder
@@ -190,7 +191,10 @@ kernel_update()
 # kernel_pattern - what names of image packages look like, as awk reads it
 kernel_pattern()
 {
-	printf '%s' "linux-image-${kernel_version//./[.]}([.][0-9]+)*" \
+	local version=${kernel_version//./[.]}
+
+	[[ $kernel_version != rc ]] || version='[0-9]+'
+	printf '%s' "linux-image-$version([.][0-9]+)*" \
 		"(-[0-9]+|[+]deb[0-9.]+)?-$kernel_flavour(-unsigned)?"
 }
 
@@ -252,6 +256,12 @@ kernel_mend()
 	PATH=$PATH:/sbin:/usr/sbin depmod -b "$tmp" "$release"
 }
 
+# kernel_compiler - the compiler that the fetched kernel asks for
+kernel_compiler()
+{
+	grep -oEm 1 'gcc-[0-9]+' "$KERNEL_KDIR/.kernelvariables"
+}
+
 # kernel_make_modules DIR [ARG...] - run make for the module in DIR
 kernel_make_modules()
 {
@@ -259,14 +269,14 @@ kernel_make_modules()
 	local -a command=(make)
 
 	shift
-	if [[ $KERNEL_BUILDER != host ]]; then
-		builder_fetch "$KERNEL_BUILDER"
-		command=(builder_run "$KERNEL_BUILDER" make)
-	fi
 	if [[ $KERNEL_ARCH != amd64 ]]; then
-		arch_parse "$KERNEL_ARCH"
-		command+=(CROSS_COMPILE="$arch_triplet-"
-			  CC="$arch_triplet-$BUILDER_CC")
+		builder_fetch "$KERNEL_BUILDER"
+		command=("${TREE_COMMAND[@]}" make
+			 CROSS_COMPILE="$arch_triplet-"
+			 CC="$arch_triplet-$BUILDER_CC")
+	elif [[ $KERNEL_BUILDER != host ]]; then
+		builder_fetch "$KERNEL_BUILDER" "$(kernel_compiler)"
+		command=("${TREE_COMMAND[@]}" make)
 	fi
 	"${command[@]}" -C "$KERNEL_KDIR" M="$dir" "$@"
 }
