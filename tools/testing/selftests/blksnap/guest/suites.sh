@@ -35,8 +35,9 @@ long='@(6.1|kasan|kcsan|uml*)'
 # part of the kernel.
 # shellcheck disable=SC2034 # of ../run
 declare -gA lacking=(
-	['7*|*-7*']='aes_generic sha256_generic'
-	['arm64-*']='scsi_debug aesni-intel nd_e820'
+	['7*|*-7*|*rc*']='aes_generic sha256_generic'
+	['@(arm64|riscv64)-*']='scsi_debug aesni-intel nd_e820'
+	['s390x-*']='scsi_debug aesni-intel nd_e820 nd_pmem'
 )
 
 # What "make check" leaves out on the newest kernel; "run --kernel 7" does not.  Its
@@ -97,6 +98,9 @@ for part in tracked unload early; do
 		--arguments "--filter $part." --timeout 200 \
 		--skip 'uml* user-mode Linux has no ftrace'
 done
+suite disturb disturb.sh $null_blk --program test_oracle \
+	--program $build/tools/blksnap --kmod ext4 --program mkfs.ext4 --program e2fsck \
+	--disk 16M --timeout 600 --skip 'uml* user-mode Linux has no ftrace'
 suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmsetup --memory 1536 \
 	--disk 64M --arguments '--device /dev/vda' \
 	--also 6.1-rt --fast '--device /dev/vda' --timeout 300

@@ -7,6 +7,7 @@
 #	pkg_need PROG|/PATH PACKAGE...	note the packages if PROG is missing
 #	pkg_install			install what was noted, with apt
 #	kernel_fetch NAME		fetch or build a kernel, see kernels.sh
+#	builder_fetch NAME		fetch a compiler of another Debian, see builder.sh
 #	qemu_fetch			find an emulator fit for the guests
 #	stack_programs_fetch		fetch programs for filesystems, md and LVM
 #	udev_programs_fetch		fetch udev and its rules, and cryptsetup
@@ -552,7 +553,8 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
 		promtool_fetch
 		for name in 6.1 6.12 7; do
 			kernel_fetch "$name"
-		done ;;
+		done
+		builder_fetch "$KERNEL_BUILDER" "$(kernel_compiler)" ;;
 	*)
 		sed -n '4,/^$/s/^# \{0,1\}//p' "$0" >&2
 		exit 2 ;;
