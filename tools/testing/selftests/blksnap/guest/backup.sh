@@ -6,7 +6,7 @@
 #	backup.sh [--rounds N]
 #
 # The first disk is the origin, on the second one are the storage and the backups,
-# the third one is restored to.  In each round writers stand still for the moment
+# the third one is restored to; the last two are for XFS.  In each round writers stand still for the moment
 # between remembering what is on the origin and the take, and write all the time
 # otherwise; so each point has to be what was remembered.
 
@@ -239,13 +239,161 @@ test_other_programs_accept_every_file()
 	done
 }
 
+# What of the devices in memory there is.
+memory_devices()
+{
+	cat /sys/block/loop*/loop/backing_file 2>/dev/null | grep memfd:blksnap
+}
+
+# back_up_in_memory [OPTION]...
+back_up_in_memory()
+{
+	blksnap backup --to "$backups" --source-name memory --storage memory "$@" \
+		"$origin" >/run/backup.log 2>&1
+}
+
+test_storage_in_memory()
+{
+	checksum "$origin" >/run/point.memory
+	back_up_in_memory --quiet || { cat /run/backup.log; return 1; }
+	[[ ! $(memory_devices) ]] || { say "memory is left"; return 1; }
+	blksnap restore --from "$backups" --source-name memory --quiet --force \
+		"$target" >/dev/null && [[ $(checksum "$target") == $(</run/point.memory) ]]
+}
+
+test_memory_of_a_killed_run_is_given_back()
+{
+	local process
+
+	blksnap backup --to "$backups" --source-name memory --storage memory --quiet \
+		--limit 1M --full "$origin" >/run/backup.log 2>&1 &
+	process=$!
+	until [[ $(image_of) ]] || ! kill -0 "$process" 2>/dev/null; do
+		sleep 0.05
+	done
+	kill -KILL "$process"
+	wait "$process" 2>/dev/null
+	[[ $(memory_devices) ]] || { say "no memory was taken"; return 1; }
+	back_up_in_memory || { cat /run/backup.log; return 1; }
+	grep -q 'destroyed snapshot .*, which a run that was killed has left' \
+		/run/backup.log && [[ ! $(memory_devices) ]]
+}
+
+test_memory_that_is_not_enough_is_told()
+{
+	local code=0
+
+	blksnap hold --storage memory --storage-size 16M "$origin" -- \
+		dd if=/dev/urandom of="$origin" bs=1M count=40 oflag=direct \
+		>/run/hold.log 2>&1 || code=$?
+	grep -q 'is lost: more was written .* give more with --storage-size' \
+		/run/hold.log && ((code == 124)) && [[ ! $(memory_devices) ]] && return
+	say "it ends with $code"
+	cat /run/hold.log
+	return 1
+}
+
+sums() # FOLDER
+{
+	(cd "$1" && find . -type f -exec sha256sum {} + | sort)
+}
+
+noise() # MIB
+{
+	dd if=/dev/urandom bs=1M count="$1" iflag=fullblock 2>/dev/null
+}
+
+# used_point NUMBER KIND - back up, and remember the files
+used_point()
+{
+	sync
+	sums /live >"/run/used.$1"
+	blksnap backup --to "$backups" --source-name "$2" --storage /srv/storage \
+		--storage-size 64M --used-only "$3" >/run/backup.log 2>&1 &&
+		! grep 'all is backed up' /run/backup.log && return
+	cat /run/backup.log
+	return 1
+}
+
+# used_comes_back NUMBER KIND ORIGIN TARGET CHECK... - onto what it is not
+used_comes_back()
+{
+	local code=0
+
+	noise 60 >"$4"
+	blksnap restore --from "$backups" --source-name "$2" --point "$1" --quiet \
+		--force "$4" >/run/restore.log 2>&1 || { cat /run/restore.log; return 1; }
+	# XFS has something in its log, also if it was frozen.
+	mount -t "$2" -o ro "$4" /mnt || return 1
+	sums /mnt | diff - "/run/used.$1" || code=1
+	umount /mnt
+	"${@:5}" "$4" >/run/check.log 2>&1 || { cat /run/check.log; return 1; }
+	return "$code"
+}
+
+fill_live()
+{
+	noise 8 >/live/stays
+	yes "what was removed" 2>/dev/null | head -c 16777216 >/live/removed
+	noise 4 >/live/changes
+	sync
+	rm /live/removed
+}
+
+# The blocks of what was removed are used again, and not written.
+change_live()
+{
+	fallocate -l 12M /live/reserved
+	noise 1 | dd of=/live/changes bs=64k seek=8 conv=notrunc 2>/dev/null
+	rm /live/stays
+	noise 2 >/live/new
+}
+
+# used_only KIND ORIGIN TARGET CHECK...
+used_only()
+{
+	local kind=$1 disk=$2 file
+
+	"mkfs.$kind" -q "$disk" && mount -t "$kind" "$disk" /live || return 1
+	fill_live
+	used_point 1 "$kind" "$disk" || return 1
+	change_live
+	used_point 2 "$kind" "$disk" || return 1
+	umount /live
+	file=$(echo "$backups/$kind"/*.000001.qcow2)
+	say "the full one of $kind has $(stat -c %s "$file") bytes"
+	used_comes_back 1 "$@" || return 1
+	[[ $(tr -d '\0' <"$3" | grep -c "what was removed") == 0 ]] ||
+		{ say "a removed file is in it"; return 1; }
+	used_comes_back 2 "$@" || return 1
+	# One of all of the disk again, byte by byte.
+	checksum "$disk" >"/run/point.$kind"
+	blksnap backup --to "$backups" --source-name "$kind" --storage /srv/storage \
+		--storage-size 64M --quiet "$disk" | grep -q ' 3 .* 2 ' || return 1
+	blksnap restore --from "$backups" --source-name "$kind" --quiet --force "$3" \
+		>/dev/null && cmp "$disk" "$3" &&
+		blksnap verify "$backups" --source-name "$kind" --quiet
+}
+
+test_what_ext4_uses_comes_back()
+{
+	used_only ext4 "$origin" "$target" e2fsck -fn
+}
+
+test_what_xfs_uses_comes_back()
+{
+	used_only xfs /dev/vdd /dev/vde xfs_repair -n
+}
+
 tests=(points_are_what_the_disk_was increments_are_small files_are_sound
-	killed_backup_leaves_nothing_in_the_way
+	killed_backup_leaves_nothing_in_the_way storage_in_memory
+	memory_of_a_killed_run_is_given_back memory_that_is_not_enough_is_told
+	what_ext4_uses_comes_back what_xfs_uses_comes_back
 	storage_that_cannot_grow_is_no_cause_for_alarm
 	other_programs_accept_every_file)
 
-mkfs.ext4 -q /dev/vdb && mkdir -p /srv /mnt && mount -t ext4 /dev/vdb /srv &&
-	mkdir -p "$backups" || exit 1
+modprobe loop && mkfs.ext4 -q /dev/vdb && mkdir -p /srv /mnt /live &&
+	mount -t ext4 /dev/vdb /srv && mkdir -p "$backups" || exit 1
 dd if=/dev/urandom of="$origin" bs=1M count=48 oflag=direct 2>/dev/null
 
 say "seed $seed"

@@ -165,6 +165,12 @@ test_storage_on_a_partition()
 	blksnap snapshot destroy "$(</run/output)" && return "$code"
 }
 
+test_used_only()
+{
+	run_example "--used-only" && grep -q '^ *6  vda1  *5 ' /run/output &&
+		! grep -q 'all is backed up' /run/output
+}
+
 # All points are of today, so the newest one is what is kept.
 test_prune()
 {
@@ -210,7 +216,7 @@ set_up()
 }
 
 tests=(version backup list restore mount mount_of_a_volume encrypt export hold status
-	backup_by_hand storage_on_a_partition prune)
+	backup_by_hand storage_on_a_partition used_only prune)
 set_up || exit 1
 printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
 for name in "${tests[@]}"; do

@@ -180,13 +180,17 @@ suite mount-containers mount.sh $mount_options --arguments --containers \
 	--kmod raid1 --kmod raid456 --program mkswap --program script --program cmp \
 	--timeout 1200
 # What loads libnbd gets it with a program that is linked with it.
-suite backup backup.sh --on 6.1 --module blksnap --kmod ext4 --kmod nbd \
+suite backup backup.sh --on 6.1 --module blksnap --kmod ext4 --kmod xfs --kmod loop \
+	--kmod nbd \
 	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
-	--program nbdinfo --program mkfs.ext4 --program blockdev \
-	--disk 64M --disk 6G --disk 64M --timeout 600
+	--program nbdinfo --program mkfs.ext4 --program blockdev --program e2fsck \
+	--program mkfs.xfs --program xfs_repair --program partclone.extfs \
+	--program partclone.xfs --program fallocate --program cmp \
+	--disk 64M --disk 6G --disk 64M --disk 320M --disk 320M --timeout 1200
 suite examples examples.sh --udev --on 6.1 --module blksnap --kmod loop --kmod nbd --kmod ext4 \
 	--kmod dm-mod --kmod dm-crypt --kmod-if xts --kmod-if ecb --kmod-if aes_generic \
 	--kmod-if aesni-intel --kmod-if sha256_generic --kmod-if algif_skcipher \
+	--program partclone.extfs \
 	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
 	--program nbdinfo --program jq --program sfdisk --program mkfs.ext4 \
 	--program dd --program cmp --program losetup --program lvm --program dmsetup \
@@ -195,7 +199,7 @@ suite examples examples.sh --udev --on 6.1 --module blksnap --kmod loop --kmod n
 	--file tools/blksnap/udev/blksnap-links:/lib/udev/blksnap-links \
 	--file tools/blksnap/blksnap.8:/run/blksnap.8 \
 	--disk 80M --disk 80M --disk 80M --disk 8G --disk 80M \
-	--arguments '/run/blksnap.8' --timeout 600
+	--arguments '/run/blksnap.8' --timeout 900
 # The emulator's processors are some twenty times slower than those of the machine, and
 # so are the disks here.  User-mode Linux waits for no disk, so the checksums and the
 # way through qemu-nbd count in full, and the targets are missed: 1.65 and 2.66 were
