@@ -316,7 +316,7 @@ test_lost_image_is_told()
 
 has_held_writes()
 {
-	(($(image "$1" held_writes) > 0))
+	[[ $(image "$1" held_writes) == [1-9]* ]]
 }
 
 has_logged()
