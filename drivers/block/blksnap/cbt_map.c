@@ -49,7 +49,7 @@ struct cbt_map *cbt_map_create(u64 nr_sectors, unsigned int min_block_shift,
 	if (cbt_nr_blocks(nr_sectors, block_shift) > max_nr_blocks)
 		return ERR_PTR(-EOPNOTSUPP);
 
-	map = kzalloc(sizeof(*map), GFP_KERNEL);
+	map = kzalloc_obj(*map, GFP_KERNEL);
 	if (!map)
 		return ERR_PTR(-ENOMEM);
 	map->nr_sectors = nr_sectors;

@@ -2,6 +2,7 @@
 /*
  * Differences between kernels, and nothing else
  *
+ * out-of-tree: begin
  * The other files read as if written for the newest kernel.  Where an older one
  * lacks an interface, it is made here from what the older one has: under the
  * same name if the newest interface can be had, under a name of ours if its
@@ -12,6 +13,7 @@
  * BLKSNAP_HAVE_... of probes.c.  Versions in comments are those of mainline.
  *
  * An #error here ends the build before anything else is compiled.
+ * out-of-tree: end
  */
 #ifndef BLKSNAP_COMPAT_H
 #define BLKSNAP_COMPAT_H
@@ -21,9 +23,17 @@
 #include <linux/device-mapper.h>
 #include <linux/dm-ioctl.h>
 #include <linux/file.h>
+#include <linux/slab.h>
+/* out-of-tree: begin */
 #include <linux/ftrace.h>
 
 #include "compat_probed.h"
+
+/* From 7.0 on, memory for an object is asked for by its type. */
+#ifndef kzalloc_obj
+#define kmalloc_obj(object, gfp) kmalloc(sizeof(object), gfp)
+#define kzalloc_obj(object, gfp) kzalloc(sizeof(object), gfp)
+#endif
 
 /*
  * Filter: the registers of a traced function.  ftrace passes the arguments, in a struct
@@ -75,6 +85,7 @@
 #error "CONFIG_DYNAMIC_FTRACE_WITH_ARGS or _WITH_REGS, or CONFIG_BLK_BIO_FILTER is needed"
 #endif
 
+/* out-of-tree: end */
 /*
  * Open block devices
  */
@@ -322,19 +333,19 @@ static inline void compat_bdev_sync(struct block_device *bdev)
 }
 #endif
 
+#ifndef BLKSNAP_HAVE_UNFREEZE_NOMEMRESTORE
 /*
  * From 6.14 on, freezing and unfreezing a queue comes with a memory allocation
  * scope; without it, unfreezing has a name of its own there.
  */
-#ifndef BLKSNAP_HAVE_UNFREEZE_NOMEMRESTORE
 #define blk_mq_unfreeze_queue_nomemrestore(queue) blk_mq_unfreeze_queue(queue)
 #endif
 
 /*
- * A bio that the worker of its cgroup is to submit: up to 6.3 a flag says so.
- * Where kernels have neither, the caller submits it itself.
+ * A bio that the worker of its cgroup is to submit.  Where kernels have none, the caller
+ * submits it itself.
  */
-#ifdef REQ_CGROUP_PUNT
+#ifdef REQ_CGROUP_PUNT		/* up to 6.3 */
 static inline void blkcg_punt_bio_submit(struct bio *bio)
 {
 	bio->bi_opf |= REQ_CGROUP_PUNT;
@@ -344,11 +355,11 @@ static inline void blkcg_punt_bio_submit(struct bio *bio)
 #define blkcg_punt_bio_submit(bio) submit_bio_noacct(bio)
 #endif
 
+#ifndef BLKSNAP_HAVE_ALLOC_DISK_BY_LIMITS
 /*
  * Disks: blk_alloc_disk(limits, node), which returns an ERR_PTR on failure.  Older
  * kernels take over those limits that an image sets.
  */
-#ifndef BLKSNAP_HAVE_ALLOC_DISK_BY_LIMITS
 static inline struct gendisk *compat_alloc_disk(const struct queue_limits *limits, int node)
 {
 	struct gendisk *disk = blk_alloc_disk(node);
@@ -392,6 +403,7 @@ static inline bool compat_dm_has_prefix(const struct gendisk *disk, const char *
 }
 #endif
 
+/* out-of-tree: begin */
 /*
  * Disks: the head of an ->open(), which got the block device before 6.5, and of
  * a ->release(), which got the mode, too.
@@ -409,5 +421,6 @@ static inline bool compat_dm_has_prefix(const struct gendisk *disk, const char *
 #else
 #define COMPAT_DISK_RELEASE(name)	static void name(struct gendisk *disk)
 #endif
+/* out-of-tree: end */
 
 #endif /* BLKSNAP_COMPAT_H */

@@ -146,7 +146,7 @@ static unsigned int cow_queue_depth(struct request_queue *queue)
 /* With one reference, or ERR_PTR(-ENOMEM). */
 struct cow *cow_create(const struct cow_config *config)
 {
-	struct cow *cow = kzalloc(sizeof(*cow), GFP_KERNEL);
+	struct cow *cow = kzalloc_obj(*cow, GFP_KERNEL);
 	int ret;
 
 	if (!cow)

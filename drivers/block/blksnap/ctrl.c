@@ -24,6 +24,7 @@
 #include <linux/uuid.h>
 #include <linux/blksnap.h>
 
+#include "compat.h"
 #include "ctrl_priv.h"
 #include "event_queue.h"
 #include "snapimage.h"
@@ -381,7 +382,7 @@ static long ctrl_snapshot_wait_event(struct file *file, void __user *arg)
 	long ret = -ENOMEM;
 
 	/* Everything that can fail comes before an event is fetched. */
-	args = kzalloc(sizeof(*args), GFP_KERNEL);
+	args = kzalloc_obj(*args, GFP_KERNEL);
 	event = event_alloc();
 	if (!args || !event)
 		goto out_free;

@@ -78,7 +78,7 @@ struct diff_storage {
 struct diff_storage *diff_storage_create(sector_t low_limit, unsigned int ahead_ms,
 					 diff_storage_low_fn low_fn, void *data)
 {
-	struct diff_storage *storage = kzalloc(sizeof(*storage), GFP_KERNEL);
+	struct diff_storage *storage = kzalloc_obj(*storage, GFP_KERNEL);
 
 	if (!storage)
 		return ERR_PTR(-ENOMEM);

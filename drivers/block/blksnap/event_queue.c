@@ -20,6 +20,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
+#include "compat.h"
 #include "event_queue.h"
 
 /* Longest variable of a uevent: its name and a UUID. */
@@ -66,7 +67,7 @@ void event_init(struct event *event, u32 code)
 /* An empty copy for event_queue_wait(), or NULL. */
 struct event *event_alloc(void)
 {
-	struct event *copy = kzalloc(sizeof(*copy), GFP_KERNEL);
+	struct event *copy = kzalloc_obj(*copy, GFP_KERNEL);
 
 	if (copy) {
 		INIT_LIST_HEAD(&copy->link);

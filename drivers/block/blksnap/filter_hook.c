@@ -3,8 +3,7 @@
  * The bio filter through a hook in the block layer
  *
  * A kernel with CONFIG_BLK_BIO_FILTER calls the filter from the first line of
- * submit_bio_noacct(), so it sees there what filter_ftrace.c sees on a stock
- * kernel, and takes bios in the same way.
+ * submit_bio_noacct(), and goes on as the verdict says.
  */
 #include "blksnap.h"
 

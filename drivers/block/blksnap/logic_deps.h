@@ -34,5 +34,9 @@
 #include <linux/string.h>
 #include <linux/types.h>
 #include <linux/uuid.h>
+/* out-of-tree: begin: kzalloc_obj() */
+
+#include "compat.h"
+/* out-of-tree: end */
 
 #endif /* BLKSNAP_LOGIC_DEPS_H */

@@ -296,7 +296,7 @@ struct snapimage *snapimage_create(const struct snapimage_config *config)
 	struct snapimage *image;
 	int ret;
 
-	image = kzalloc(sizeof(*image), GFP_KERNEL);
+	image = kzalloc_obj(*image, GFP_KERNEL);
 	if (!image)
 		return ERR_PTR(-ENOMEM);
 	image->cow = cow_get(config->cow);	/* put by snapimage_free() */

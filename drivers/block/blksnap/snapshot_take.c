@@ -152,7 +152,7 @@ struct take *take_open(struct snapshot *snapshot)
 	struct take *take;
 	int ret = -ENOMEM;
 
-	take = kzalloc(sizeof(*take), GFP_KERNEL);
+	take = kzalloc_obj(*take, GFP_KERNEL);
 	if (!take)
 		return ERR_PTR(ret);
 	take->snapshot = snapshot;

@@ -117,7 +117,7 @@ static int snapshot_check_lower(struct snapshot *snapshot, dev_t dev, dev_t lowe
  */
 static int snapshot_check_stack(struct snapshot *snapshot, dev_t dev)
 {
-	struct storage_stack *stack = kmalloc(sizeof(*stack), GFP_KERNEL);
+	struct storage_stack *stack = kmalloc_obj(*stack, GFP_KERNEL);
 	unsigned int i;
 	int ret;
 
@@ -170,7 +170,7 @@ struct storage_device *storage_device_open(struct snapshot *snapshot, dev_t dev)
 	/* Copies on an image would have to be copied, too. */
 	if (snapimage_origin(dev, &origin_dev))
 		return ERR_PTR(storage_refuse(dev, -EINVAL, "it is an image"));
-	device = kzalloc(sizeof(*device), GFP_KERNEL);
+	device = kzalloc_obj(*device, GFP_KERNEL);
 	if (!device)
 		return ERR_PTR(-ENOMEM);
 	device->dev = dev;

@@ -20,6 +20,7 @@
 #include <linux/printk.h>
 #include <linux/slab.h>
 
+#include "compat.h"
 #include "storage_pin.h"
 
 /* A pinned file; @file is open for reading, with a reference of the pin's own. */
@@ -104,7 +105,7 @@ int storage_pin_add(struct list_head *pins, struct file *file)
 
 	if (storage_pin_is_known(pins, inode))
 		return 0;
-	pin = kzalloc(sizeof(*pin), GFP_KERNEL_ACCOUNT);
+	pin = kzalloc_obj(*pin, GFP_KERNEL_ACCOUNT);
 	if (!pin)
 		return -ENOMEM;
 	ret = storage_pin_set_flag(inode);

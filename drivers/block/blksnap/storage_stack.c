@@ -23,6 +23,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
+#include "compat.h"
 #include "storage_stack.h"
 
 /* Room for "/sys/dev/block/", a number, and "/../slaves/" with a name and "/dev". */
@@ -154,7 +155,7 @@ static void storage_stack_add_backing(struct storage_stack *stack, dev_t dev,
  */
 int storage_stack_walk(struct storage_stack *stack, dev_t dev)
 {
-	struct name_list *list = kmalloc(sizeof(*list), GFP_KERNEL);
+	struct name_list *list = kmalloc_obj(*list, GFP_KERNEL);
 	unsigned int i;
 
 	stack->nr = 0;

@@ -217,7 +217,7 @@ static struct tracked_disk *tracked_disk_create(struct gendisk *disk)
 	struct tracked_disk *tracked_disk;
 	int ret;
 
-	tracked_disk = kzalloc(sizeof(*tracked_disk), GFP_KERNEL);
+	tracked_disk = kzalloc_obj(*tracked_disk, GFP_KERNEL);
 	if (!tracked_disk)
 		return ERR_PTR(-ENOMEM);
 	resubmit_init(&tracked_disk->resubmit, tracker_submit_again);
@@ -333,7 +333,7 @@ void tracker_destroy(struct tracker *tracker)
 
 static struct tracker *tracker_alloc(struct block_device *origin)
 {
-	struct tracker *tracker = kzalloc(sizeof(*tracker), GFP_KERNEL);
+	struct tracker *tracker = kzalloc_obj(*tracker, GFP_KERNEL);
 	struct cbt_map *map;
 
 	if (!tracker)

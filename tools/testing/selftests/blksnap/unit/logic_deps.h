@@ -116,6 +116,7 @@ struct page *alloc_page(gfp_t gfp);
 #define virt_to_page(address) ((struct page *)(address))
 #define __free_page(page) host_free(page)
 #define kzalloc(size, gfp) host_alloc(1, size, (gfp) | __GFP_ZERO)
+#define kzalloc_obj(object, gfp) kzalloc(sizeof(object), gfp)
 #define kfree(memory) host_free(memory)
 #define kvzalloc(size, gfp) host_alloc(1, size, (gfp) | __GFP_ZERO)
 #define kvcalloc(count, size, gfp) host_alloc(count, size, (gfp) | __GFP_ZERO)
