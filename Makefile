@@ -46,6 +46,9 @@ kernels-table:
 bench:
 	$(selftests)/bench/bench $(if $(PLOTS),--plots)
 
+series:
+	tools/patches/series build/series
+
 install: modules_install tools_install headers_install
 
 modules_install: modules
@@ -77,6 +80,7 @@ help:
 	@echo '  check-kernels   the short suites on all kernels and architectures, takes hours'
 	@echo '  kernels-table   put what it found into Documentation/block/blksnap-kernels.rst'
 	@echo '  bench           what snapshots cost, beside dm-snapshot, as a table'
+	@echo '  series          patches for the kernel, in build/series'
 	@echo '  install         module, tool, udev rules and header (DESTDIR=, PREFIX=/usr/local)'
 	@echo '  clean           remove what was built'
 	@echo '  help            this text'
@@ -92,7 +96,7 @@ help:
 	@echo 'and the emulator go to $${XDG_CACHE_HOME:-$$HOME/.cache}/blksnap.'
 
 .PHONY: all modules kdir tools demo check check-fast check-kernels kernels-table \
-	bench install \
+	bench series install \
 	modules_install tools_install headers_install clean help
 
 export PREFIX DESTDIR
