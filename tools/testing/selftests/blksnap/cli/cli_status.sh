@@ -227,6 +227,7 @@ metrics_are_documented()
 
 	rst=$(dirname "$0")/../../../../../Documentation/block/blksnap.rst
 	run_tool FAKE_SYS="$sys" FAKE_IMAGES=4000:5,4000:6 -- status --format prometheus
+	# shellcheck disable=SC2016 # what the documentation has
 	diff <(sed -n '/^Metrics$/,/^Examples$/s/^``\(blksnap_[a-z_]*\)``.*/\1/p' "$rst" | sort) \
 		<(sed -n 's/^# TYPE \([a-z_]*\) .*/\1/p' "$temp/output" | sort)
 }
