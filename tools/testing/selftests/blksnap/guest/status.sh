@@ -447,6 +447,14 @@ example()
 	sed -n "s/^\t\(bpftrace -e .*$1.*\)/\1/p" "$documentation"
 }
 
+# A program that was started in the background ignores the signal until it has its own way
+# to treat it.
+has_ended()
+{
+	kill -INT "$1" 2>/dev/null && sleep 2
+	! kill -0 "$1" 2>/dev/null
+}
+
 # run_example WORD COMMAND... - what it prints when this was done meanwhile
 run_example()
 {
@@ -458,8 +466,7 @@ run_example()
 	setsid bash -c "exec $line" >/run/bpf 2>&1 &
 	process=$!
 	becomes 120 grep -q '^Attaching' /run/bpf && sleep 2 && "${@:2}" || return 1
-	kill -INT "$process"
-	wait "$process"
+	becomes 60 has_ended "$process" || return 1
 	sed 's/^/# | /' /run/bpf
 }
 
