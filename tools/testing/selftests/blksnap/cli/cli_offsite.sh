@@ -86,8 +86,10 @@ borg_begin()
 	borg init -e none "$fast/borg"
 }
 
+# An archive has its name from the second.
 borg_store()
 {
+	sleep 1
 	run_line_of_man_page borg
 }
 
