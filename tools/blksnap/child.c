@@ -35,7 +35,6 @@ static const struct {
 	{ "btrfstune", "btrfs-progs" },
 	{ "partclone.extfs", "partclone" },
 	{ "partclone.xfs", "partclone" },
-	{ "partclone.btrfs", "partclone" },
 	{ "lvm", "lvm2" },
 	{ "dmsetup", "dmsetup" },
 	{ "cryptsetup", "cryptsetup" },

@@ -12,7 +12,11 @@
 #include "used.h"
 #include "util.h"
 
-/* Which program lists it; of others it was not tried. */
+/*
+ * Which program lists it; of others it was not tried.  Not btrfs:
+ * partclone.btrfs 0.3.23 calls the second copy of metadata free, and takes the
+ * places on one device of a filesystem for those on another.
+ */
 static const struct {
 	const char *type;
 	const char *program;
@@ -21,7 +25,6 @@ static const struct {
 	{ "ext3", "partclone.extfs" },
 	{ "ext4", "partclone.extfs" },
 	{ "xfs", "partclone.xfs" },
-	{ "btrfs", "partclone.btrfs" },
 };
 
 static const char *program_for(const char *type)
@@ -105,7 +108,7 @@ int used_find_free(struct catalogue_disk *entry, const char *image,
 	if (!entry->fs_type)
 		*reason = "there is no filesystem on it, or there are partitions";
 	else if (!program)
-		*reason = "its filesystem is not ext2, ext3, ext4, XFS or btrfs";
+		*reason = "its filesystem is not ext2, ext3, ext4 or XFS";
 	else if (!entry->frozen)
 		*reason = "its filesystem was not frozen at the take";
 	else

@@ -277,8 +277,14 @@ test_reasons()
 	prepare new_folder other
 	prepare change_disk 1
 	check "it is one that was not tried" says_all \
-		"its filesystem is not ext2, ext3, ext4, XFS or btrfs" \
+		"its filesystem is not ext2, ext3, ext4 or XFS" \
 		FAKE_FS=ntfs "$frozen"
+	prepare new_folder copies
+	prepare change_disk 1
+	prepare ln -s partclone.extfs "$bin/partclone.btrfs"
+	check "it is btrfs, whose second copies would be lost" says_all \
+		"its filesystem is not ext2, ext3, ext4 or XFS" \
+		FAKE_FS=btrfs "$frozen" PATH="$bin:$PATH"
 	prepare new_folder moving
 	prepare change_disk 1
 	check "it was not frozen" says_all \
