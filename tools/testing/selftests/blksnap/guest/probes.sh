@@ -71,6 +71,30 @@ test_answers_are_kept()
 		build_with && ! grep -q 'PROBE ' "$dir/log"
 }
 
+test_another_kernel_is_asked_anew()
+{
+	build_with && kernel_make_modules "$driver" CONFIG_BLKSNAP=m \
+		KERNELRELEASE=another event_queue.o >"$dir/log" 2>&1 &&
+		grep -q 'PROBE ' "$dir/log" && grep -q 'CC .*event_queue' "$dir/log"
+}
+
+# As when there is not enough memory for it.
+test_killed_compiler_is_no_answer()
+{
+	local wrapper=$dir/kill_compiler
+
+	cat >"$wrapper" <<-'END'
+		#!/bin/sh
+		case "$*" in *PROBE_BDEV_WRITE_PAGE*) kill -KILL $$ ;; esac
+		exec "$@"
+	END
+	chmod +x "$wrapper"
+	! kernel_make_modules "$driver" CONFIG_BLKSNAP=m KCFLAGS="-wrapper $wrapper" \
+		event_queue.o >"$dir/log" 2>&1 &&
+		grep -q 'Killed signal' "$dir/log" && ! grep -q 'CC ' "$dir/log" &&
+		[[ ! -e $driver/compat_probed.h ]]
+}
+
 # Distributions have backported much, but not two ways of one thing.
 test_one_way_to_open_devices_is_found()
 {
@@ -113,11 +137,13 @@ copy_sources "$top/include/uapi/linux" "$dir/include/uapi/linux"
 copy_sources "$top/drivers/block/blksnap" "$driver"
 tests=(
 	answers_are_kept
+	another_kernel_is_asked_anew
 	one_way_to_open_devices_is_found
 	kernel_without_ftrace_is_refused
 	kernel_that_saves_all_registers_is_not_refused
 	powerpc_without_the_hook_is_refused
 	unknown_way_to_open_devices_is_refused
+	killed_compiler_is_no_answer
 )
 printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
 for name in "${tests[@]}"; do
