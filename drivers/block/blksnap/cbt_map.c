@@ -224,8 +224,9 @@ void cbt_map_mark(struct cbt_map *map, sector_t sector, sector_t nr_sectors)
 /* Neither map can be trusted, whichever interval the lost mark belongs to. */
 void cbt_map_lose(struct cbt_map *map, enum cbt_reason reason)
 {
-	WRITE_ONCE(map->lost, reason);
 	WRITE_ONCE(map->is_frozen_lost, true);
+	/* Pairs with cbt_map_start_generation(): the first never stays without this. */
+	smp_store_release(&map->lost, reason);
 }
 
 /*
@@ -265,8 +266,9 @@ static void cbt_map_start_generation(struct cbt_map *map, enum cbt_reason reason
 	uuid_gen(&map->generation);
 	map->number = 1;
 	map->began = reason;
-	map->lost = CBT_GOES_ON;
-	map->is_frozen_lost = false;
+	WRITE_ONCE(map->lost, CBT_GOES_ON);
+	/* Pairs with cbt_map_lose(), which sets them the other way round. */
+	smp_store_release(&map->is_frozen_lost, false);
 }
 
 /*
