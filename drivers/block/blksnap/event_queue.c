@@ -33,12 +33,14 @@ static void event_announce_work(struct work_struct *work)
 {
 	struct event *event = container_of(work, struct event, announcement);
 	struct kobject *announcer = READ_ONCE(event_announcer);
-	struct blk_snap_event_corrupted lost;
+	struct blk_snap_event_corrupted lost = { };
 	char variables[4][EVENT_VARIABLE_BYTES];
 	char *env[5] = { variables[0], variables[1] };
 	bool is_lost = event->code == blk_snap_event_code_corrupted;
 
-	memcpy(&lost, event->payload, sizeof(lost));
+	/* Raised once, and before this: only another kind's payload may change meanwhile. */
+	if (is_lost)
+		memcpy(&lost, event->payload, sizeof(lost));
 	/* It was not raised any more: the snapshot is being destroyed. */
 	if (!announcer || (is_lost && !lost.err_code))
 		return;
