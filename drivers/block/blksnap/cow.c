@@ -143,6 +143,12 @@ static unsigned int cow_queue_depth(struct request_queue *queue)
 	return queue_is_mq(queue) ? queue->nr_requests : COW_MAX_HELD;
 }
 
+/* log2 of the memory of a block, which takes a page at least. */
+static unsigned int cow_memory_shift(const struct cow *cow)
+{
+	return max_t(unsigned int, cow->config.block_shift, PAGE_SHIFT);
+}
+
 /* With one reference, or ERR_PTR(-ENOMEM). */
 struct cow *cow_create(const struct cow_config *config)
 {
@@ -155,9 +161,8 @@ struct cow *cow_create(const struct cow_config *config)
 	cow->origin_dev = config->origin->bd_dev;
 	cow->diskseq = config->origin->bd_disk->diskseq;
 	cow->nr_blocks = ((config->nr_sectors - 1) >> cow_sector_shift(cow)) + 1;
-	/* A block takes a page at least. */
 	cow->max_in_memory = max(1U, (copy_memory_maximum << (20 - 10)) >>
-				     (max_t(unsigned int, config->block_shift, PAGE_SHIFT) - 10));
+				     (cow_memory_shift(cow) - 10));
 	cow->max_held = cow_queue_depth(bdev_get_queue(config->origin));
 	ret = cow_init_pools(cow);
 	if (ret) {
@@ -321,7 +326,7 @@ void cow_stats(struct cow *cow, struct cow_stats *stats)
 	stats->copied_bytes = cow->nr_copied << cow->config.block_shift;
 	stats->stored_bytes = cow->nr_stored_sectors << SECTOR_SHIFT;
 	stats->memory_bytes = (u64)(cow->in_memory[false] + cow->in_memory[true]) <<
-			      cow->config.block_shift;
+			      cow_memory_shift(cow);
 	stats->held_writes = nr_held;
 	stats->held_writes_total = atomic64_read(&cow->nr_held_total);
 	stats->held_ns_total = cow->held_ns + nr_held * ktime_get_ns();
