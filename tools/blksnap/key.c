@@ -3,10 +3,12 @@
  * The key of encrypted layers
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <openssl/evp.h>
 
@@ -55,16 +57,21 @@ static bool is_text(const unsigned char *data, size_t nr_bytes)
 static int read_key(const char *name, const char *path, unsigned char *data,
 		    size_t *nr_bytes)
 {
-	FILE *file = fopen(path, "re");
+	/* A pipe is not waited for. */
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	ssize_t nr = 0;
 	struct stat st;
 
-	if (!file)
+	if (fd < 0)
 		return fail_errno(errno, "cannot open '%s'", path);
 	/* QEMU reads it again, which a pipe does not allow. */
-	if (!fstat(fileno(file), &st) && S_ISREG(st.st_mode))
-		*nr_bytes = fread(data, 1, KEY_MAX_BYTES + 1, file);
-	fclose(file);
-	if (!*nr_bytes || *nr_bytes > KEY_MAX_BYTES)
+	if (!fstat(fd, &st) && S_ISREG(st.st_mode))
+		nr = read(fd, data, KEY_MAX_BYTES + 1);
+	close(fd);
+	if (nr < 0)
+		return fail_errno(errno, "cannot read '%s'", path);
+	*nr_bytes = nr;
+	if (!nr || nr > KEY_MAX_BYTES)
 		return fail(EXIT_USAGE,
 			    "--%s '%s': must be a file with 1 to %u bytes",
 			    name, path, KEY_MAX_BYTES);

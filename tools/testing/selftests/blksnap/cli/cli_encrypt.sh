@@ -349,6 +349,10 @@ test_arguments()
 		-- "${to[@]}" --encrypt --key-file "$temp/empty"
 	expect "a folder as a key" 2 "" "--key-file '$temp': must be a file .*" \
 		-- "${to[@]}" --encrypt --key-file "$temp"
+	prepare mkfifo "$temp/fifo"
+	expect "a pipe as a key, in which nothing comes" 2 "" \
+		"--key-file '$temp/fifo': must be a file .*" \
+		-- "${to[@]}" --encrypt --key-file "$temp/fifo"
 	expect "a key that is too long" 2 "" \
 		"--key-file '$temp/long': must be a file .*" -- \
 		"${to[@]}" --encrypt --key-file "$temp/long"
