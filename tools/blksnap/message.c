@@ -11,10 +11,14 @@
 #include <string.h>
 
 #include "message.h"
+#include "signing.h"
 #include "util.h"
 
 #define NOT_LOADED \
 	"the blksnap module is not loaded; load it with 'modprobe blksnap' or 'insmod blksnap.ko'"
+#define NOT_SIGNED \
+	NOT_LOADED \
+	". This kernel loads signed modules only: if that fails with 'Key was rejected by service', have the firmware trust the key of DKMS with 'mokutil --import /var/lib/dkms/mok.pub' (package mokutil), restart, and confirm it"
 #define NOT_TRACKED \
 	"the device is not tracked; 'blksnap tracker list' shows which are"
 #define NOT_PROTECTED \
@@ -125,9 +129,13 @@ const char *call_error_text(int call, int error)
 
 	for (i = 0; i < ARRAY_SIZE(meanings); i++) {
 		if (meanings[i].call == call && meanings[i].error == error)
-			return meanings[i].text;
+			break;
 	}
-	return common_error_text(error);
+	if (i == ARRAY_SIZE(meanings))
+		return common_error_text(error);
+	if (call == BLKSNAP_OPEN && signing_is_enforced())
+		return NOT_SIGNED;
+	return meanings[i].text;
 }
 
 /* An argument of the user may be part of the text, but the line stays one. */

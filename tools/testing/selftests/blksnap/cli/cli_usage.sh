@@ -291,6 +291,38 @@ test_storage_options()
 		cbt read 4000:1 --json
 }
 
+# signing FILE TEXT - have FAKE_SYS say that modules have to be signed, or not
+signing()
+{
+	mkdir -p "$(dirname "$temp$1")"
+	printf '%s\n' "$2" >"$temp$1"
+}
+
+test_module_unsigned()
+{
+	local lockdown=/sys/kernel/security/lockdown
+	local enforce=/sys/module/module/parameters/sig_enforce
+	local key=".*Key was rejected by service.*mokutil --import /var/lib/dkms/mok.pub.*"
+	local no_key="cannot open /dev/blksnap: .* is not loaded; [^.]*insmod blksnap.ko'"
+
+	signing $lockdown "none integrity [confidentiality]"
+	expect "a kernel in confidentiality wants a key" 1 "" "$key" \
+		FAKE_SYS="$temp" FAKE_OPEN=ENOENT -- snapshot list
+	signing $lockdown "none [integrity] confidentiality"
+	expect "a locked down kernel wants a key" 1 "" "$key" \
+		FAKE_SYS="$temp" FAKE_OPEN=ENOENT -- snapshot list
+	signing $lockdown "[none] integrity confidentiality"
+	signing $enforce N
+	expect "a kernel that is not locked down wants none" 1 "" "$no_key" \
+		FAKE_SYS="$temp" FAKE_OPEN=ENOENT -- snapshot list
+	signing $enforce Y
+	expect "a kernel that enforces signatures wants a key" 1 "" "$key" \
+		FAKE_SYS="$temp" FAKE_OPEN=ENOENT -- snapshot list
+	expect "no key is named if the module is there" 1 "" \
+		"cannot open /dev/blksnap: not permitted; .*CAP_SYS_ADMIN\)" \
+		FAKE_SYS="$temp" FAKE_OPEN=EPERM -- snapshot list
+}
+
 test_module_missing()
 {
 	local error
@@ -299,8 +331,9 @@ test_module_missing()
 	for error in ENOENT ENXIO ENODEV; do
 		expect "module is not loaded ($error)" 1 "" \
 			"cannot open /dev/blksnap: the blksnap module is not loaded; $hint" \
-			FAKE_OPEN=$error -- snapshot list
+			FAKE_SYS="$temp/none" FAKE_OPEN=$error -- snapshot list
 	done
+	test_module_unsigned
 	for error in EACCES EPERM; do
 		expect "control node is not accessible ($error)" 1 "" \
 			"cannot open /dev/blksnap: not permitted; run as root \(needs CAP_SYS_ADMIN\)" \

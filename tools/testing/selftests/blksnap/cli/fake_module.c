@@ -19,8 +19,8 @@
  *	FAKE_KILL=N		the tool is killed before the Nth call that changes a
  *				folder, or brings a file or folder to the disk
  *	FAKE_IMAGE_DIR=DIR	/dev/blksnap-imageN is the file imageN in DIR
- *	FAKE_SYS=DIR		/sys/block/blksnap-imageN and /sys/kernel/debug/blksnap
- *				are below DIR
+ *	FAKE_SYS=DIR		/sys/block/blksnap-imageN, /sys/kernel/debug/blksnap,
+ *				/sys/kernel/security and /sys/module are below DIR
  *	FAKE_FS=TYPE		device 4000:1 is /dev/fake1, with this filesystem
  *	FAKE_TRACKERS=N		number of tracked devices; all but the first have
  *				gone away
@@ -139,11 +139,15 @@ static const char *sys_path(const char *path)
 {
 	static const char image[] = "/sys/block/" BLK_SNAP_IMAGE_NAME;
 	static const char debug[] = "/sys/kernel/debug/blksnap";
+	static const char module[] = "/sys/module/";
+	static const char security[] = "/sys/kernel/security/";
 	static __thread char file[4096];
 	const char *dir = getenv("FAKE_SYS");
 
 	if (!dir || (strncmp(path, image, sizeof(image) - 1) &&
-		     strncmp(path, debug, sizeof(debug) - 1)))
+		     strncmp(path, debug, sizeof(debug) - 1) &&
+		     strncmp(path, module, sizeof(module) - 1) &&
+		     strncmp(path, security, sizeof(security) - 1)))
 		return path;
 	snprintf(file, sizeof(file), "%s%s", dir, path);
 	return file;
