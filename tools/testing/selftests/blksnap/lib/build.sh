@@ -110,7 +110,7 @@ tools_build()
 {
 	pkg_need_build
 	pkg_install
-	program_make "$1" "$top/tools/blksnap" tools
+	program_make "$1" "$top/tools/blksnap" tools WERROR=1
 	TOOLS_DIR=$OUT
 }
 
