@@ -44,8 +44,8 @@ struct storage_options {
 	"  --device DEV --range START:COUNT...\n" \
 	"                         parts of a device, in sectors of 512 bytes, each with\n" \
 	"                         an option --range of its own\n" \
-	"and --force with it, if data found in the file or on the device may be\n" \
-	"overwritten.\n" \
+	"and with each of them\n" \
+	"  --force                overwrite data found in the file or on the device\n" \
 	"\n" \
 	"The module writes to the storage, and nobody else may do so until the snapshot\n" \
 	"is destroyed.  A file on the disk of a snapshot has to be reserved before the\n" \

@@ -493,6 +493,8 @@ pkg_need_check()
 	pkg_need borg borgbackup
 	# Of an example in the manual page.
 	pkg_need jq jq
+	# Whose completion is tested, beside that of bash.
+	pkg_need zsh zsh
 	pkg_need sparse sparse
 	pkg_need shellcheck shellcheck
 	pkg_need git git
