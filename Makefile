@@ -57,6 +57,12 @@ modules_install: modules
 tools_install: tools
 	$(MAKE) -C tools/blksnap install
 
+deb:
+	packaging/build deb
+
+rpm:
+	packaging/build rpm
+
 headers_install:
 	$(INSTALL) -D -m 0644 include/uapi/linux/blksnap.h \
 		$(DESTDIR)$(PREFIX)/include/linux/blksnap.h
@@ -81,7 +87,11 @@ help:
 	@echo '  kernels-table   put what it found into Documentation/block/blksnap-kernels.rst'
 	@echo '  bench           what snapshots cost, beside dm-snapshot, as a table'
 	@echo '  series          patches for the kernel, in build/series'
-	@echo '  install         module, tool, udev rules and header (DESTDIR=, PREFIX=/usr/local)'
+	@echo '  deb             packages for Debian, in build/deb (Debian: apt-get install'
+	@echo '                  debhelper dh-dkms)'
+	@echo '  rpm             packages for systems with rpm, in build/rpm'
+	@echo '  install         module, tool, udev rules, systemd units, completion for shells'
+	@echo '                  and header (DESTDIR=, PREFIX=/usr/local)'
 	@echo '  clean           remove what was built'
 	@echo '  help            this text'
 	@echo
@@ -96,7 +106,7 @@ help:
 	@echo 'and the emulator go to $${XDG_CACHE_HOME:-$$HOME/.cache}/blksnap.'
 
 .PHONY: all modules kdir tools demo check check-fast check-kernels kernels-table \
-	bench series install \
+	bench series deb rpm install \
 	modules_install tools_install headers_install clean help
 
 export PREFIX DESTDIR
