@@ -508,6 +508,19 @@ pkg_need_fuzz()
 		>/dev/null || pkg_pending+=(libclang-rt-14-dev)
 }
 
+pkg_need_packages()
+{
+	pkg_need_build
+	pkg_need dh debhelper
+	pkg_need dh_dkms dh-dkms
+	pkg_need dkms dkms
+	pkg_need lintian lintian
+	pkg_need rpmbuild rpm
+	pkg_need rpmlint rpmlint
+	pkg_need systemd-analyze systemd
+	pkg_need openssl openssl
+}
+
 pkg_need_guest()
 {
 	pkg_need qemu-system-x86_64 qemu-system-x86
@@ -547,7 +560,8 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
 		udev_programs_fetch
 		printf '%s\n' "$UDEV_PROGRAMS" ;;
 	all)
-		pkg_need_check; pkg_need_fuzz; pkg_need_guest; pkg_install
+		pkg_need_check; pkg_need_fuzz; pkg_need_guest; pkg_need_packages
+		pkg_install
 		source_scripts_fetch
 		qemu_fetch
 		stack_programs_fetch
