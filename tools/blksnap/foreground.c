@@ -15,7 +15,7 @@
 #include "progress.h"
 #include "util.h"
 
-static const int end_signals[] = { SIGINT, SIGTERM, SIGHUP };
+static const int end_signals[] = { SIGINT, SIGQUIT, SIGTERM, SIGHUP };
 
 /* What was ignored stays so, for the command as well: think of nohup. */
 static void keep_ignored(const struct sigaction *actions)

@@ -39,7 +39,7 @@ static void interrupt(int number)
  */
 void interruption_prepare(void)
 {
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+	static const int signals[] = { SIGINT, SIGQUIT, SIGTERM, SIGHUP };
 	struct sigaction action = { .sa_handler = interrupt };
 	size_t i;
 

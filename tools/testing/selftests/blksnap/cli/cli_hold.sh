@@ -136,12 +136,12 @@ test_loss()
 		FAKE_EVENTS=low,low -- sh -c 'sleep 0.1; echo done'
 }
 
-# start COMMAND... - in the background, where a shell ignores SIGINT
+# start COMMAND... - in the background, where a shell ignores SIGINT and SIGQUIT
 start()
 {
 	: >"$temp/log"
 	rm -f "$temp/ready"
-	env --default-signal=INT FAKE_LOG="$temp/log" LD_PRELOAD="$fake" "${settings[@]}" \
+	env --default-signal=INT,QUIT FAKE_LOG="$temp/log" LD_PRELOAD="$fake" "${settings[@]}" \
 		ASAN_OPTIONS=verify_asan_link_order=0:exitcode=99 \
 		"$tool" "${before[@]}" "$@" "$temp/ready" \
 		>"$temp/output" 2>"$temp/message" </dev/null &
@@ -211,6 +211,7 @@ test_signals()
 	done
 	check "SIGTERM ends the command and the snapshot" ends_by TERM 15
 	check "SIGHUP does, too" ends_by HUP 1
+	check "SIGQUIT does, too" ends_by QUIT 3
 	check "SIGHUP that was ignored still is" ignored_stays_ignored
 	check "after SIGKILL the next run destroys the snapshot" \
 		next_run_destroys_it

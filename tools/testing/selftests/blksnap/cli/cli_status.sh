@@ -342,6 +342,7 @@ $title
 		top --count 0
 	check "top ends with q" key_ends_top q
 	check "top ends with Ctrl-C" key_ends_top '\x03'
+	check "top ends with Ctrl-\\, in good order too" key_ends_top '\x1c'
 }
 
 all_tests()
