@@ -105,22 +105,30 @@ static int choose_base(struct backup_disk *disk,
 		return ret ? ret : fail_damaged(entry, last->map, number);
 	entry->base = number;
 	disk->base = last;
-	return layer_stack_unlock(catalogue, last);
+	return EXIT_OK;
 }
 
-/* What was secret so far must not become readable by an oversight. */
+/*
+ * What was secret so far must not become readable by an oversight, nor must a
+ * chain with another key begin by one, whatever it is that asks for a full one.
+ */
 static int check_encryption(const struct backup_disk *disk,
-			    const struct catalogue *catalogue)
+			    const struct catalogue *catalogue,
+			    const struct backup_options *options)
 {
 	const struct catalogue_disk *last;
 	uint64_t number;
 
 	last = catalogue_newest_disk(catalogue, disk->entry->disk, &number);
-	if (!last || !last->encrypted || disk->entry->encrypted)
+	if (!last || !last->encrypted)
 		return EXIT_OK;
-	return fail(EXIT_FAILED,
-		    "'%s' is encrypted in '%s' so far; add --encrypt and --key-file, or back it up to another folder",
-		    disk->text, catalogue->dir);
+	if (!disk->entry->encrypted)
+		return fail(EXIT_FAILED,
+			    "'%s' is encrypted in '%s' so far; add --encrypt and --key-file, or back it up to another folder",
+			    disk->text, catalogue->dir);
+	if (options->full || catalogue_layer_damage(catalogue, last))
+		return EXIT_OK;
+	return layer_stack_unlock(catalogue, last);
 }
 
 static void note_state(struct catalogue_disk *entry,
@@ -253,7 +261,7 @@ int backup_plan(struct backup_disk *disk, int fd,
 	point->nr_disks++;
 	disk->entry->encrypted = options->encrypt;
 	if (!ret)
-		ret = check_encryption(disk, catalogue);
+		ret = check_encryption(disk, catalogue, options);
 	if (!ret)
 		ret = read_state(disk, fd, &cbt, &has_map);
 	if (!ret)

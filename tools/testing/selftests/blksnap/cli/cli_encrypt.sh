@@ -248,6 +248,10 @@ test_keys()
 	expect "a backup with a wrong key" 1 "" "$wrong" "${variables[@]}" -- \
 		backup --to "$fast/keys" --source-name machine --storage \
 		"$storage" --encrypt "${bad[@]}" 4000:1
+	expect "one with a wrong key after the machine has started" 1 "" \
+		"$wrong" "${variables[@]}" FAKE_GENERATION=77 FAKE_NUMBER=1 -- \
+		backup --to "$fast/keys" --source-name machine --storage \
+		"$storage" --encrypt "${bad[@]}" 4000:1
 	expect "a backup without encryption" 1 "" \
 		"'4000:1' is encrypted in '$fast/keys/machine' so far; add --encrypt and --key-file, or back it up to another folder" \
 		"${variables[@]}" -- backup --to "$fast/keys" --source-name \
