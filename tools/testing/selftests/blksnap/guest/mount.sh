@@ -761,10 +761,10 @@ test_points_of_a_backup()
 	[[ $(contents_of_backup) == "$before" ]]
 }
 
-# man_example - print the commands
+# man_example - print the commands of the first example
 man_example()
 {
-	sed -n '/^blksnap mount/,/^\.fi/{/^\.fi/d; s/\\-/-/g; p}' /run/blksnap.8
+	sed -n '/^blksnap mount/,/^\.fi/{/^\.fi/q; s/\\-/-/g; p}' /run/blksnap.8
 }
 
 test_man_example()
