@@ -27,7 +27,8 @@
 /* out-of-tree: begin */
 #include <linux/ftrace.h>
 
-#include "compat_probed.h"
+/* Not one beside this file, which is of a build in place. */
+#include <compat_probed.h>
 
 /* From 7.0 on, memory for an object is asked for by its type. */
 #ifndef kzalloc_obj
