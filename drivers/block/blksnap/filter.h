@@ -30,8 +30,12 @@
  * filter_register() returns -EBUSY if other code diverts bios already, or another
  * errno of what it registers with.  After filter_unregister() filter_judge() is not
  * running and will not be called; a task may still be in filter_hold(), which
- * filter_module_exit() waits for.  Only where ftrace has found a fault does it stay: then
- * filter_judge() goes on being called, and the module is never unloaded.
+ * filter_module_exit() waits for.
+ * out-of-tree: begin
+ *
+ * Only where ftrace has found a fault does the filter stay: then filter_judge() goes on
+ * being called, and the module is never unloaded.
+ * out-of-tree: end
  */
 #ifndef BLKSNAP_FILTER_H
 #define BLKSNAP_FILTER_H
