@@ -26,7 +26,7 @@
 /*
  * How long a key is tried out, in milliseconds: what a guess costs, and each
  * opening of a layer.  QEMU's 2 s would make a minute of the mount of a chain
- * of 30.  It makes no difference for a key by chance, which nobody guesses.
+ * of 30.  For a random key it makes no difference: nobody guesses that.
  */
 #define ENCRYPTION \
 	"encrypt.format=luks,encrypt.iter-time=200,encrypt.key-secret=" \

@@ -4,7 +4,7 @@
  *
  * QEMU reads it from its file, so it is in no command line.  The checksums of an
  * encrypted layer begin with a seed that is made of the key: without the key
- * they do not tell whether the data is what somebody supposes.
+ * nobody can use them to find out whether the backup has certain data.
  */
 #ifndef KEY_H
 #define KEY_H

@@ -22,7 +22,7 @@
 /* Rarely enough to cost nothing, often enough to leave little for the end. */
 #define WRITE_BACK_BYTES (16ULL << 20)
 
-/* Of the ranges that come next, so many are being read already. */
+/* How many of the next ranges are read ahead. */
 #define PREFETCH_RANGES 8
 
 /**

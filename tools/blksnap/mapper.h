@@ -2,8 +2,8 @@
 /*
  * Device-mapper devices of a mount
  *
- * All that a mount sets up have names that begin with the same prefix, so they
- * are found again whoever made them, and whatever has become of that program.
+ * The names of all devices of a mount begin with the same prefix.  By that they
+ * are found and removed even if the program that made them was killed.
  */
 #ifndef MAPPER_H
 #define MAPPER_H

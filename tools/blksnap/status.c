@@ -190,9 +190,10 @@ static void read_storage_of_image(struct json_object *images, const char *id,
 	if (!row)
 		return;
 	image = json_object_get_string(json_object_object_get(row, "image"));
+	/* The free space first: storage may be appended in between, but not taken away. */
 	storage->has_size = image_is_of(image, id) &&
-			    read_number(image, "storage_bytes", &storage->size_bytes) &&
-			    read_number(image, "storage_free_bytes", &storage->free_bytes);
+			    read_number(image, "storage_free_bytes", &storage->free_bytes) &&
+			    read_number(image, "storage_bytes", &storage->size_bytes);
 }
 
 static void read_storage(struct json_object *images, const char *id,

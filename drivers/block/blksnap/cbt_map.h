@@ -27,7 +27,7 @@
  *
  * Marks take sectors relative to the device and ignore what is beyond its end.
  *
- * Why a generation began is kept with it, for those who wonder why a backup is full.
+ * Why a generation began is kept with it: that is why the next backup has to be a full one.
  *
  * Context: cbt_map_mark_short() and cbt_map_mark_nowait() are called for every
  * write, from the filter's callback: they never sleep, take no lock, allocate

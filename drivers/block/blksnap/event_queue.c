@@ -38,7 +38,7 @@ static void event_announce_work(struct work_struct *work)
 	char *env[5] = { variables[0], variables[1] };
 	bool is_lost = event->code == blk_snap_event_code_corrupted;
 
-	/* Raised once, and before this: only another kind's payload may change meanwhile. */
+	/* This kind is raised once, before the worker runs, so its payload is stable. */
 	if (is_lost)
 		memcpy(&lost, event->payload, sizeof(lost));
 	/* It was not raised any more: the snapshot is being destroyed. */
