@@ -10,7 +10,8 @@
 #	kernel_strip_build		leave what building modules needs
 #
 # The caller sets compiler and dir, where build/ and log are, and may set
-# make_arguments.  What fails ends the shell.
+# make_arguments and build_prefix, which runs what is behind it in a tree of builder.sh.
+# What fails ends the shell.
 
 # shellcheck source-path=SCRIPTDIR source=packages.sh
 . "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
@@ -19,6 +20,7 @@ export LC_ALL=C
 
 compiler=gcc-12
 make_arguments=()
+build_prefix=()
 
 pkg_need_kernel_build()
 {
@@ -78,14 +80,14 @@ kernel_key()
 				printf '%s' "$item"
 			fi
 		done
-		$compiler -dumpfullversion
+		"${build_prefix[@]}" $compiler -dumpfullversion
 	} | sha256sum | cut -c 1-12
 }
 
 # kernel_make ARGUMENT... - run make in the build folder, quietly
 kernel_make()
 {
-	nice -n 19 make -C "$source" O="$dir/build" CC=$compiler \
+	nice -n 19 "${build_prefix[@]}" make -C "$source" O="$dir/build" CC=$compiler \
 		HOSTCC=$compiler "${make_arguments[@]}" "$@" \
 		</dev/null >>"$dir/log" 2>&1 && return
 	tail -n 30 "$dir/log" >&2

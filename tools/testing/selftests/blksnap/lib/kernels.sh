@@ -6,6 +6,8 @@
 #	kernel_fetch [ARCH-]VERSION[-rt|-cloud]	unpack the newest Debian kernel
 #	kernel_fetch kasan|kcsan		build one that looks for faults
 #	kernel_fetch uml|uml-kasan		or one that runs as a program
+#	kernel_fetch [arm64-]builtin		or one that blksnap is part of
+#	kernel_is_own NAME			is it built here?
 #	kernel_make_modules DIR [ARG...]	build modules for the one fetched
 #
 # VERSION is 6.1, 6.12, 7 or rc, which is the newest of experimental and sid, ARCH
@@ -54,7 +56,7 @@ arch_parse()
 kernel_parse_arch()
 {
 	case $1 in
-	[0-9]*|rc|rc-*|kasan|kcsan|uml*) kernel_arch=amd64 ;;
+	[0-9]*|rc|rc-*|kasan|kcsan|uml*|builtin) kernel_arch=amd64 ;;
 	*)	kernel_arch=${1%%-*} ;;
 	esac
 	arch_parse "$kernel_arch"
@@ -118,16 +120,23 @@ kernel_fetch()
 	case $1 in
 	kasan|kcsan)	builder=debug_kernel ;;
 	uml*)		builder=uml_kernel ;;
+	*builtin)	builder=builtin_kernel ;;
 	*)		builder= ;;
 	esac
 	if [[ $builder ]]; then
 		settings=$("$(dirname "${BASH_SOURCE[0]}")/$builder" "$1")
 		eval "$settings"
 		KERNEL_BUILDER=host
-		KERNEL_ARCH=amd64
+		kernel_parse_arch "$1"
+		KERNEL_ARCH=$kernel_arch
 		return
 	fi
 	kernel_fetch_debian "$1"
+}
+
+kernel_is_own()
+{
+	[[ $1 == @(kasan|kcsan|uml*|*builtin) ]]
 }
 
 kernel_fetch_debian()

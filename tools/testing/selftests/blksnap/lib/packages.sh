@@ -223,9 +223,20 @@ apt_root()
 	APT::Architectures { "$architecture"; "amd64"; };
 	CONF
 	pkg_say "reading the package lists of $*"
-	APT_CONFIG=$root/apt.conf apt-get -qq -o Acquire::Retries=3 \
-		-o APT::Update::Error-Mode=any update </dev/null >&2 ||
+	apt_root_update "$root" && return
+	# A mirror may hold half of what is newest; what was released does not change.
+	rm -f "$root"/sources/*-{security,updates}.*
+	if [[ $(ls "$root/sources") ]] && apt_root_update "$root"; then
+		pkg_say "going on without updates and security of $*"
+	else
 		pkg_die "could not read the package lists of $*"
+	fi
+}
+
+apt_root_update()
+{
+	APT_CONFIG=$1/apt.conf apt-get -qq -o Acquire::Retries=3 \
+		-o APT::Update::Error-Mode=any update </dev/null >&2
 }
 
 # apt_root_fetch NAME DIR PACKAGE... - download and unpack PACKAGEs into DIR
