@@ -11,10 +11,10 @@
 
 #include <stdbool.h>
 
-#include <linux/blksnap.h>
+#include <blksnap/blksnap.h>
 
-int create_to_be_kept(int fd, const struct blk_snap_dev *devs, unsigned int nr_devs,
-		      struct blk_snap_uuid *id);
-int destroy_abandoned(int fd, bool quiet);
+int create_to_be_kept(struct blksnap *blksnap, const struct blk_snap_dev *devs,
+		      unsigned int nr_devs, struct blk_snap_uuid *id);
+int destroy_abandoned(struct blksnap *blksnap, bool quiet);
 
 #endif /* ABANDONED_H */

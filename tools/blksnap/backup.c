@@ -15,8 +15,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <blksnap/blksnap.h>
+
 #include "backup.h"
-#include "blksnap_ioctl.h"
 #include "chain.h"
 #include "identity.h"
 #include "layer_file.h"
@@ -134,9 +135,9 @@ static int check_encryption(const struct backup_disk *disk,
 static void note_state(struct catalogue_disk *entry,
 		       const struct blk_snap_cbt_info *info)
 {
-	char generation[UUID_TEXT_SIZE];
+	char generation[BLKSNAP_UUID_TEXT_SIZE];
 
-	format_uuid(&info->generation_id, generation);
+	blksnap_format_uuid(&info->generation_id, generation);
 	entry->generation = strdup(generation);
 	entry->snap_number = info->snap_number;
 	entry->block_bytes = info->blk_size;
@@ -172,7 +173,7 @@ static int find_free(struct backup_disk *disk,
 static int find_extents(struct backup_disk *disk,
 			const struct catalogue *catalogue,
 			const struct backup_options *options,
-			const struct cbt *cbt)
+			const struct blksnap_cbt *cbt)
 {
 	const struct chain_file file = file_of(disk, catalogue, options);
 	int ret;
@@ -184,38 +185,39 @@ static int find_extents(struct backup_disk *disk,
 	if (!disk->base)
 		return extents_add(&disk->extents, 0,
 				   file.nr_bytes >> BLKSNAP_SECTOR_SHIFT);
-	ret = cbt_find_extents(cbt, disk->base->snap_number, &disk->extents);
+	ret = extents_add_changed(&disk->extents, cbt, disk->base->snap_number);
 	if (!ret)
 		ret = extents_unite(&disk->extents, &disk->base_free);
 	return ret ? ret : layer_file_round(&disk->extents, &file);
 }
 
 /* Without its map a device can still be backed up in full. */
-static int read_state(struct backup_disk *disk, int fd, struct cbt *cbt,
-		      bool *has_map)
+static int read_state(struct backup_disk *disk, struct blksnap *blksnap,
+		      struct blksnap_cbt **cbt)
 {
-	int ret;
+	struct blk_snap_cbt_info info;
 
-	*has_map = !cbt_load(fd, disk->dev, disk->text, cbt);
-	if (!*has_map) {
-		ret = cbt_read_info(fd, disk->dev, disk->text, &cbt->info);
-		if (ret)
-			return ret;
+	if (!blksnap_cbt_load(blksnap, disk->dev, cbt)) {
+		info = *blksnap_cbt_info(*cbt);
+	} else {
+		fail_call("'%s'", disk->text);
+		if (blksnap_tracker_info(blksnap, disk->dev, &info))
+			return fail_call("'%s'", disk->text);
 	}
-	note_state(disk->entry, &cbt->info);
+	note_state(disk->entry, &info);
 	return disk->entry->generation ? EXIT_OK : fail_memory();
 }
 
 static int plan_with_map(struct backup_disk *disk,
 			 const struct catalogue *catalogue,
 			 const struct backup_options *options,
-			 const struct cbt *cbt, bool has_map)
+			 const struct blksnap_cbt *cbt)
 {
 	int ret;
 
 	if (options->full)
 		ret = set_reason(disk->entry, "--full asks for it");
-	else if (!has_map)
+	else if (!cbt)
 		ret = set_reason(disk->entry,
 				 "the change map cannot be read");
 	else
@@ -237,7 +239,7 @@ static int plan_with_map(struct backup_disk *disk,
 /**
  * backup_plan() - decide what is to be written for a device
  * @disk:	the device, with its image and its entry; gets the rest
- * @fd:		control node; the snapshot is taken
+ * @blksnap:	connection; the snapshot is taken
  * @catalogue:	the backups so far
  * @point:	the new point; disk->entry is the next after its last disk, and
  *		becomes part of it
@@ -245,13 +247,12 @@ static int plan_with_map(struct backup_disk *disk,
  *
  * Return: EXIT_OK; EXIT_FULL_BACKUP or EXIT_FAILED after a message.
  */
-int backup_plan(struct backup_disk *disk, int fd,
+int backup_plan(struct backup_disk *disk, struct blksnap *blksnap,
 		const struct catalogue *catalogue,
 		struct catalogue_point *point,
 		const struct backup_options *options)
 {
-	struct cbt cbt = { 0 };
-	bool has_map;
+	struct blksnap_cbt *cbt = NULL;
 	int ret;
 
 	ret = identity_find(disk->entry, disk->dev);
@@ -263,10 +264,10 @@ int backup_plan(struct backup_disk *disk, int fd,
 	if (!ret)
 		ret = check_encryption(disk, catalogue, options);
 	if (!ret)
-		ret = read_state(disk, fd, &cbt, &has_map);
+		ret = read_state(disk, blksnap, &cbt);
 	if (!ret)
-		ret = plan_with_map(disk, catalogue, options, &cbt, has_map);
-	cbt_free(&cbt);
+		ret = plan_with_map(disk, catalogue, options, cbt);
+	blksnap_cbt_free(cbt);
 	return ret;
 }
 

@@ -7,10 +7,10 @@
 
 #include <stdbool.h>
 
-#include <linux/blksnap.h>
+#include <blksnap/blksnap.h>
 
 #include "catalogue.h"
-#include "cbt.h"
+#include "extents.h"
 #include "progress.h"
 
 struct backup_options {
@@ -34,7 +34,7 @@ struct backup_disk {
 	struct extents base_free;	/* what was left out of the base */
 };
 
-int backup_plan(struct backup_disk *disk, int fd,
+int backup_plan(struct backup_disk *disk, struct blksnap *blksnap,
 		const struct catalogue *catalogue,
 		struct catalogue_point *point,
 		const struct backup_options *options);

@@ -124,7 +124,7 @@ static int plan_all(struct run *run, const struct cmdline *cl,
 		disk->entry = &run->point.disks[i];
 		disk->image = keeper_image(run->keeper, devs[i],
 					   &disk->entry->frozen);
-		ret = disk->image ? backup_plan(disk, run->keeper->fd,
+		ret = disk->image ? backup_plan(disk, run->keeper->blksnap,
 						run->catalogue, &run->point,
 						&run->options->backup) :
 				    EXIT_FAILED;
@@ -191,7 +191,7 @@ static void forget_run(struct run *run)
 }
 
 static int take_and_back_up(struct cmdline *cl, const struct options *o,
-			    struct catalogue *catalogue, int fd,
+			    struct catalogue *catalogue, struct blksnap *blksnap,
 			    const struct blk_snap_dev *devs)
 {
 	struct keeper keeper;
@@ -202,7 +202,7 @@ static int take_and_back_up(struct cmdline *cl, const struct options *o,
 	};
 	int ret;
 
-	ret = keeper_take(&keeper, fd, devs, cl->argc, &o->keeper);
+	ret = keeper_take(&keeper, blksnap, devs, cl->argc, &o->keeper);
 	if (!ret)
 		ret = back_up(&run, cl, devs);
 	keeper_release(&keeper);
@@ -220,7 +220,8 @@ static int back_up_to(struct cmdline *cl, const struct options *o,
 {
 	struct catalogue catalogue;
 	char host[256] = "";
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
 	gethostname(host, sizeof(host) - 1);
 	ret = catalogue_open(&catalogue, o->to, o->source ? o->source : host,
@@ -228,11 +229,11 @@ static int back_up_to(struct cmdline *cl, const struct options *o,
 	catalogue.key = &o->key;
 	if (!ret) {
 		catalogue_remove_leftovers(&catalogue, o->backup.quiet);
-		ret = open_module(&fd);
+		ret = open_module(&blksnap);
 	}
 	if (!ret) {
-		ret = take_and_back_up(cl, o, &catalogue, fd, devs);
-		close(fd);
+		ret = take_and_back_up(cl, o, &catalogue, blksnap, devs);
+		blksnap_close(blksnap);
 	}
 	catalogue_close(&catalogue);
 	return ret;

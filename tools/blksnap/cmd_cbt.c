@@ -9,8 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "blksnap_ioctl.h"
-#include "cbt.h"
+#include <blksnap/blksnap.h>
+
+#include "extents.h"
 #include "commands.h"
 #include "device.h"
 #include "message.h"
@@ -20,33 +21,41 @@
 #include "util.h"
 
 static int open_and_load(const char *text, struct blk_snap_dev dev,
-			 struct cbt *cbt)
+			 struct blksnap_cbt **cbt)
 {
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
-	ret = open_module(&fd);
+	ret = open_module(&blksnap);
 	if (ret)
 		return ret;
-	ret = cbt_load(fd, dev, text, cbt);
-	close(fd);
+	if (blksnap_cbt_load(blksnap, dev, cbt))
+		ret = fail_call("'%s'", text);
+	blksnap_close(blksnap);
 	return ret;
 }
 
-static int write_map_file(const struct cbt *cbt, const char *path)
+static bool write_map(const struct blksnap_cbt *cbt, FILE *file)
+{
+	const size_t nr_blocks = blksnap_cbt_info(cbt)->blk_count;
+
+	return fwrite(blksnap_cbt_map(cbt), 1, nr_blocks, file) == nr_blocks;
+}
+
+static int write_map_file(const struct blksnap_cbt *cbt, const char *path)
 {
 	FILE *file = fopen(path, "we");
 	bool ok;
 
 	if (!file)
 		return fail_errno(errno, "cannot open '%s'", path);
-	ok = fwrite(cbt->map, 1, cbt->info.blk_count, file) ==
-	     cbt->info.blk_count;
+	ok = write_map(cbt, file);
 	if (fclose(file) || !ok)
 		return fail_errno(errno, "cannot write '%s'", path);
 	return EXIT_OK;
 }
 
-static void print_map_state(const struct cbt *cbt, const char *path,
+static void print_map_state(const struct blksnap_cbt *cbt, const char *path,
 			    const struct cmdline *cl)
 {
 	static const struct column columns[] = {
@@ -60,7 +69,7 @@ static void print_map_state(const struct cbt *cbt, const char *path,
 	struct json_object *rows = json_object_new_array();
 	struct json_object *row = json_object_new_object();
 
-	add_cbt_info(row, &cbt->info);
+	add_cbt_info(row, blksnap_cbt_info(cbt));
 	add_text(row, "file", path);
 	json_object_array_add(rows, row);
 	output_result(cl, row, rows, columns, ARRAY_SIZE(columns));
@@ -74,7 +83,7 @@ static int run_cbt_read(struct cmdline *cl)
 		{ "output", option_text, &path },
 		{ 0 }
 	};
-	struct cbt cbt = { 0 };
+	struct blksnap_cbt *cbt;
 	struct blk_snap_dev dev;
 	int ret;
 
@@ -93,13 +102,13 @@ static int run_cbt_read(struct cmdline *cl)
 	if (ret)
 		return ret;
 	if (!path) {
-		fwrite(cbt.map, 1, cbt.info.blk_count, stdout);
+		write_map(cbt, stdout);
 	} else {
-		ret = write_map_file(&cbt, path);
+		ret = write_map_file(cbt, path);
 		if (!ret)
-			print_map_state(&cbt, path, cl);
+			print_map_state(cbt, path, cl);
 	}
-	cbt_free(&cbt);
+	blksnap_cbt_free(cbt);
 	return ret;
 }
 
@@ -139,13 +148,13 @@ static int extents_to_json(struct json_object *object, struct printbuf *buffer,
 	return 0;
 }
 
-static void print_extents_json(struct extents *extents, const struct cbt *cbt,
+static void print_extents_json(struct extents *extents, const struct blksnap_cbt *cbt,
 			       unsigned int since)
 {
 	struct json_object *result = json_object_new_object();
 	struct json_object *array = json_object_new_array();
 
-	add_cbt_info(result, &cbt->info);
+	add_cbt_info(result, blksnap_cbt_info(cbt));
 	add_number(result, "since", since);
 	add_number(result, "changed_sectors", extents->nr_sectors);
 	json_object_set_serializer(array, extents_to_json, extents, NULL);
@@ -166,35 +175,13 @@ static void print_extents(const struct extents *extents, bool no_header)
 		       (unsigned long long)extents->ranges[i].sector_count);
 }
 
-/* Does the map answer the question? */
-static int check_since(const struct cbt *cbt, const char *text,
-		       unsigned int since,
-		       const struct blk_snap_uuid *generation)
-{
-	char current[UUID_TEXT_SIZE];
-
-	if (generation && memcmp(generation, &cbt->info.generation_id,
-				 sizeof(*generation))) {
-		format_uuid(&cbt->info.generation_id, current);
-		return fail(EXIT_FULL_BACKUP,
-			    "'%s' is in generation %s now; a full backup is due",
-			    text, current);
-	}
-	if (since > cbt->info.snap_number) {
-		return fail(EXIT_FULL_BACKUP,
-			    "'%s' has only come to snapshot %u in this generation, not to %u; a full backup is due",
-			    text, cbt->info.snap_number, since);
-	}
-	return EXIT_OK;
-}
-
-static int list_extents(const struct cmdline *cl, const struct cbt *cbt,
+static int list_extents(const struct cmdline *cl, const struct blksnap_cbt *cbt,
 			unsigned int since)
 {
 	struct extents extents = { 0 };
 	int ret;
 
-	ret = cbt_find_extents(cbt, since, &extents);
+	ret = extents_add_changed(&extents, cbt, since);
 	if (!ret && cl->json)
 		print_extents_json(&extents, cbt, since);
 	else if (!ret)
@@ -242,7 +229,7 @@ static int run_cbt_extents(struct cmdline *cl)
 		{ "generation", take_generation, &eo },
 		{ 0 }
 	};
-	struct cbt cbt = { 0 };
+	struct blksnap_cbt *cbt;
 	struct blk_snap_dev dev;
 	int ret;
 
@@ -257,11 +244,11 @@ static int run_cbt_extents(struct cmdline *cl)
 		ret = open_and_load(cl->argv[0], dev, &cbt);
 	if (ret)
 		return ret;
-	ret = check_since(&cbt, cl->argv[0], eo.since,
-			  eo.has_generation ? &eo.generation : NULL);
-	if (!ret)
-		ret = list_extents(cl, &cbt, eo.since);
-	cbt_free(&cbt);
+	if (blksnap_cbt_check(cbt, eo.has_generation ? &eo.generation : NULL, eo.since))
+		ret = fail(EXIT_FULL_BACKUP, "'%s': %s", cl->argv[0], blksnap_error());
+	else
+		ret = list_extents(cl, cbt, eo.since);
+	blksnap_cbt_free(cbt);
 	return ret;
 }
 
@@ -308,7 +295,8 @@ static int run_cbt_mark(struct cmdline *cl)
 {
 	struct blk_snap_block_range *ranges;
 	struct blk_snap_dev dev;
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
 	ret = cmdline_parse(cl, NULL, 2, INT32_MAX);
 	if (!ret)
@@ -317,14 +305,13 @@ static int run_cbt_mark(struct cmdline *cl)
 		ret = parse_ranges(cl->argv + 1, cl->argc - 1, &ranges);
 	if (ret)
 		return ret;
-	ret = open_module(&fd);
+	ret = open_module(&blksnap);
 	if (!ret) {
-		ret = blksnap_tracker_mark_dirty_blocks(fd, dev, ranges,
+		ret = blksnap_tracker_mark_dirty_blocks(blksnap, dev, ranges,
 							cl->argc - 1);
-		close(fd);
+		blksnap_close(blksnap);
 		if (ret)
-			ret = fail_call(blk_snap_ioctl_tracker_mark_dirty_blocks,
-					ret, "cannot mark blocks of '%s'",
+			ret = fail_call("cannot mark blocks of '%s'",
 					cl->argv[0]);
 	}
 	free(ranges);

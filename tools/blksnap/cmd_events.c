@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "commands.h"
 #include "device.h"
 #include "message.h"
@@ -17,36 +17,6 @@
 #include "parse.h"
 
 #define NSEC_PER_SEC 1000000000LL
-#define NSEC_PER_MSEC 1000000LL
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
-}
-
-/*
- * Waits until @deadline_ns, or for ever if it is negative.  A signal that does
- * not end the process, as of a stop and a continuation, only ends the call.
- */
-static int wait_event(int fd, const struct blk_snap_uuid *id,
-		      int64_t deadline_ns, struct blk_snap_snapshot_event *event)
-{
-	int64_t left_ms = UINT32_MAX;
-	int ret;
-
-	do {
-		if (deadline_ns >= 0)
-			left_ms = (deadline_ns - now_ns() + NSEC_PER_MSEC - 1) /
-				  NSEC_PER_MSEC;
-		if (left_ms < 0)
-			left_ms = 0;
-		ret = blksnap_snapshot_wait_event(fd, id, left_ms, event);
-	} while (ret == -EINTR || (ret == -ENOENT && deadline_ns < 0));
-	return ret;
-}
 
 static void describe_low_free_space(const struct blk_snap_snapshot_event *event,
 				    struct json_object *object, bool json)
@@ -121,34 +91,41 @@ struct events_options {
 	uint64_t timeout_ms;
 };
 
-static int print_events(int fd, const struct blk_snap_uuid *id,
+struct printing {
+	bool follow;
+	bool json;
+	bool done;
+};
+
+static int print_and_go_on(const struct blk_snap_snapshot_event *event, void *arg)
+{
+	struct printing *printing = arg;
+
+	print_event(event, printing->json);
+	printing->done = !printing->follow || ferror(stdout);
+	return printing->done;
+}
+
+static int print_events(struct blksnap *blksnap, const struct blk_snap_uuid *id,
 			const struct events_options *eo, bool json)
 {
-	struct blk_snap_snapshot_event event;
-	int64_t deadline_ns;
+	struct printing printing = { .follow = eo->follow, .json = json };
+	int64_t timeout_ms = eo->has_timeout ? (int64_t)eo->timeout_ms : -1;
 	int ret;
 
-	ret = check_snapshot_exists(fd, id, "cannot wait for events");
+	ret = check_snapshot_exists(blksnap, id, "cannot wait for events");
 	if (ret)
 		return ret;
-	do {
-		deadline_ns = -1;
-		if (eo->has_timeout)
-			deadline_ns = now_ns() + eo->timeout_ms * NSEC_PER_MSEC;
-		ret = wait_event(fd, id, deadline_ns, &event);
-		if (!ret)
-			print_event(&event, json);
-	} while (!ret && eo->follow && !ferror(stdout));
-
+	ret = blksnap_snapshot_watch(blksnap, id, timeout_ms, print_and_go_on,
+				     &printing);
+	if (printing.done)
+		return EXIT_OK;
 	if (ret == -ENOENT)
 		return EXIT_NO_EVENT;
 	/* To be destroyed is how a snapshot that is followed ends. */
 	if (ret == -ESRCH && eo->follow)
 		return EXIT_OK;
-	if (ret)
-		return fail_call(blk_snap_ioctl_snapshot_wait_event, ret,
-				 "cannot wait for events");
-	return EXIT_OK;
+	return fail_call("cannot wait for events");
 }
 
 static int take_timeout(const char *name, const char *text, void *to)
@@ -172,15 +149,16 @@ static int run_events(struct cmdline *cl)
 		{ 0 }
 	};
 	struct blk_snap_uuid id;
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
 	ret = parse_with_id(cl, options, &id);
 	if (!ret)
-		ret = open_module(&fd);
+		ret = open_module(&blksnap);
 	if (ret)
 		return ret;
-	ret = print_events(fd, &id, &eo, cl->json);
-	close(fd);
+	ret = print_events(blksnap, &id, &eo, cl->json);
+	blksnap_close(blksnap);
 	return ret;
 }
 

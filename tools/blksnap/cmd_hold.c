@@ -94,7 +94,7 @@ static int add_device(struct environment *env, const struct keeper *keeper,
 
 static int add_all(struct environment *env, const struct keeper *keeper)
 {
-	char id[UUID_TEXT_SIZE];
+	char id[BLKSNAP_UUID_TEXT_SIZE];
 	unsigned int i;
 	int ret = EXIT_OK;
 
@@ -102,7 +102,7 @@ static int add_all(struct environment *env, const struct keeper *keeper)
 		ret = add_device(env, keeper, i);
 	if (ret)
 		return ret;
-	format_uuid(&keeper->id, id);
+	blksnap_format_uuid(&keeper->id, id);
 	if (!add(env, "BLKSNAP_ID=%s", id) ||
 	    !add(env, "BLKSNAP_COUNT=%u", keeper->nr_devs))
 		return fail_memory();
@@ -171,11 +171,12 @@ static int hold(const struct keeper_options *o, const struct foreground *fg,
 		char **command)
 {
 	struct keeper keeper;
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
-	if (open_module(&fd))
+	if (open_module(&blksnap))
 		return EXIT_NOT_HELD;
-	if (keeper_take(&keeper, fd, devs, nr_devs, o)) {
+	if (keeper_take(&keeper, blksnap, devs, nr_devs, o)) {
 		ret = EXIT_NOT_HELD;
 	} else {
 		ret = run_command(&keeper, fg, command);
@@ -185,7 +186,7 @@ static int hold(const struct keeper_options *o, const struct foreground *fg,
 				   command[0]);
 	}
 	keeper_release(&keeper);
-	close(fd);
+	blksnap_close(blksnap);
 	return ret;
 }
 

@@ -8,7 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "commands.h"
 #include "device.h"
 #include "holder.h"
@@ -103,14 +104,14 @@ static void add_cells(struct json_object *row,
 }
 
 /* A module that does not know the call leaves these values out. */
-static void add_info(struct json_object *row, int fd,
+static void add_info(struct json_object *row, struct blksnap *blksnap,
 		     const struct blk_snap_uuid *id, bool with_cells)
 {
 	struct blk_snap_snapshot_info info;
 	struct json_object *devices;
 	struct blk_snap_dev *devs;
 
-	if (blksnap_snapshot_info(fd, id, &info, &devs))
+	if (blksnap_snapshot_info(blksnap, id, &info, &devs))
 		return;
 	devices = devices_to_json(devs, info.count);
 	if (with_cells)
@@ -123,22 +124,22 @@ static void add_info(struct json_object *row, int fd,
 
 /**
  * snapshot_to_json() - tell what a snapshot is and what it holds
- * @fd:		control node
+ * @blksnap:	connection
  * @id:		the snapshot
  * @with_cells:	also as texts for a table, in keys that end with "_cell"
  *
  * Return: an object to be put by the caller; NULL if the snapshot was destroyed
  *	   meanwhile.
  */
-struct json_object *snapshot_to_json(int fd, const struct blk_snap_uuid *id,
-				     bool with_cells)
+struct json_object *snapshot_to_json(struct blksnap *blksnap,
+				     const struct blk_snap_uuid *id, bool with_cells)
 {
 	struct blk_snap_image_info *images;
 	struct json_object *row;
 	unsigned int nr_images;
 	int ret;
 
-	ret = blksnap_snapshot_collect_images(fd, id, &images, &nr_images);
+	ret = blksnap_snapshot_collect_images(blksnap, id, &images, &nr_images);
 	if (ret == -ESRCH)
 		return NULL;
 	row = json_object_new_object();
@@ -147,11 +148,11 @@ struct json_object *snapshot_to_json(int fd, const struct blk_snap_uuid *id,
 	add_number(row, "image_count", nr_images);
 	json_object_object_add(row, "images", images_to_json(images, nr_images));
 	free(images);
-	add_info(row, fd, id, with_cells);
+	add_info(row, blksnap, id, with_cells);
 	return row;
 }
 
-static void print_snapshots(int fd, const struct blk_snap_uuid *ids,
+static void print_snapshots(struct blksnap *blksnap, const struct blk_snap_uuid *ids,
 			    unsigned int nr_ids, const struct cmdline *cl)
 {
 	static const struct column columns[] = {
@@ -168,7 +169,7 @@ static void print_snapshots(int fd, const struct blk_snap_uuid *ids,
 	unsigned int i;
 
 	for (i = 0; i < nr_ids; i++) {
-		row = snapshot_to_json(fd, &ids[i], !cl->json);
+		row = snapshot_to_json(blksnap, &ids[i], !cl->json);
 		if (row)
 			json_object_array_add(rows, row);
 	}
@@ -181,21 +182,21 @@ static int run_list(struct cmdline *cl)
 {
 	struct blk_snap_uuid *ids;
 	unsigned int nr_ids;
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
 	ret = cmdline_parse(cl, NULL, 0, 0);
 	if (!ret)
-		ret = open_module(&fd);
+		ret = open_module(&blksnap);
 	if (ret)
 		return ret;
-	ret = blksnap_snapshot_collect(fd, &ids, &nr_ids);
+	ret = blksnap_snapshot_collect(blksnap, &ids, &nr_ids);
 	if (ret)
-		ret = fail_call(blk_snap_ioctl_snapshot_collect, ret,
-				"cannot list the snapshots");
+		ret = fail_call("cannot list the snapshots");
 	else
-		print_snapshots(fd, ids, nr_ids, cl);
+		print_snapshots(blksnap, ids, nr_ids, cl);
 	free(ids);
-	close(fd);
+	blksnap_close(blksnap);
 	return ret;
 }
 
@@ -234,18 +235,18 @@ static int run_images(struct cmdline *cl)
 	struct blk_snap_image_info *images;
 	struct blk_snap_uuid id;
 	unsigned int nr_images;
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
 	ret = parse_with_id(cl, NULL, &id);
 	if (!ret)
-		ret = open_module(&fd);
+		ret = open_module(&blksnap);
 	if (ret)
 		return ret;
-	ret = blksnap_snapshot_collect_images(fd, &id, &images, &nr_images);
-	close(fd);
+	ret = blksnap_snapshot_collect_images(blksnap, &id, &images, &nr_images);
+	blksnap_close(blksnap);
 	if (ret)
-		return fail_call(blk_snap_ioctl_snapshot_collect_images, ret,
-				 "cannot list the images");
+		return fail_call("cannot list the images");
 	print_images(images, nr_images, cl);
 	free(images);
 	return EXIT_OK;

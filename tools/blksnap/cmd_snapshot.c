@@ -8,10 +8,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <blksnap/blksnap.h>
+
 #include "advice.h"
-#include "blksnap_ioctl.h"
 #include "commands.h"
 #include "device.h"
+#include "extents.h"
 #include "holder.h"
 #include "message.h"
 #include "option.h"
@@ -24,13 +26,15 @@
 /* The options that name difference storage, of "create" and "append". */
 struct storage_options {
 	const char *device;
+	struct blk_snap_dev dev;
 	const char *file;
 	bool has_offset;
 	bool has_size;
 	bool force;
 	uint64_t offset_bytes;
 	uint64_t size_bytes;
-	struct storage storage;	/* --range until the storage is prepared */
+	struct extents ranges;
+	struct blksnap_storage *storage;	/* when it is prepared */
 };
 
 #define STORAGE_HELP \
@@ -78,7 +82,7 @@ int parse_with_id(struct cmdline *cl, const struct cmdline_option *options,
 
 /**
  * check_snapshot_exists() - is there such a snapshot?
- * @fd:		control node
+ * @blksnap:	connection
  * @id:		the snapshot
  * @doing:	what fails if there is none
  *
@@ -86,17 +90,16 @@ int parse_with_id(struct cmdline *cl, const struct cmdline_option *options,
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message.
  */
-int check_snapshot_exists(int fd, const struct blk_snap_uuid *id,
+int check_snapshot_exists(struct blksnap *blksnap, const struct blk_snap_uuid *id,
 			  const char *doing)
 {
 	struct blk_snap_image_info *images;
 	unsigned int nr_images;
-	int ret = blksnap_snapshot_collect_images(fd, id, &images, &nr_images);
+	int ret = blksnap_snapshot_collect_images(blksnap, id, &images, &nr_images);
 
 	free(images);
 	if (ret && ret != -ENODEV)
-		return fail_call(blk_snap_ioctl_snapshot_collect_images, ret,
-				 "%s", doing);
+		return fail_call("%s", doing);
 	return EXIT_OK;
 }
 
@@ -108,7 +111,8 @@ static int take_range(const char *name, const char *text, void *to)
 		return fail(EXIT_USAGE,
 			    "--%s '%s': must be START:COUNT in sectors of 512 bytes, COUNT at least 1",
 			    name, text);
-	return storage_add_range(to, range.sector_offset, range.sector_count);
+	return extents_add(to, range.sector_offset,
+			   range.sector_offset + range.sector_count);
 }
 
 static int take_offset(const char *name, const char *text, void *to)
@@ -135,7 +139,7 @@ static void list_storage_options(struct cmdline_option *list,
 {
 	const struct cmdline_option options[NR_STORAGE_OPTIONS] = {
 		{ "device", option_text, &so->device },
-		{ "range", take_range, &so->storage },
+		{ "range", take_range, &so->ranges },
 		{ "file", option_text, &so->file },
 		{ "offset", take_offset, so },
 		{ "size", take_size, so },
@@ -155,7 +159,7 @@ static int check_storage_options(struct storage_options *so)
 	if (so->device && so->file)
 		return fail(EXIT_USAGE,
 			    "--device and --file exclude each other; append one after the other");
-	if (so->storage.nr_ranges && !so->device)
+	if (so->ranges.nr_ranges && !so->device)
 		return fail(EXIT_USAGE, "--range needs --device DEV");
 	if ((so->has_offset || so->has_size) && !so->file)
 		return fail(EXIT_USAGE, "%s needs --file FILE",
@@ -168,7 +172,7 @@ static int check_storage_options(struct storage_options *so)
 	if (so->offset_bytes + so->size_bytes > INT64_MAX)
 		return fail(EXIT_USAGE,
 			    "--offset and --size are together beyond what a file can have");
-	return so->device ? device_parse(so->device, &so->storage.dev) : EXIT_OK;
+	return so->device ? device_parse(so->device, &so->dev) : EXIT_OK;
 }
 
 static int prepare_file(struct storage_options *so)
@@ -178,8 +182,8 @@ static int prepare_file(struct storage_options *so)
 	if (!so->has_offset && so->has_size)
 		ret = storage_reserve_file(so->file, so->size_bytes, so->force);
 	if (!ret)
-		ret = storage_use_file(&so->storage, so->file, so->offset_bytes,
-				       so->size_bytes, so->force);
+		ret = storage_find_file(&so->storage, so->file, so->offset_bytes,
+					so->size_bytes, so->force);
 	return ret;
 }
 
@@ -188,42 +192,42 @@ static int prepare_storage(struct storage_options *so)
 {
 	if (so->file)
 		return prepare_file(so);
-	if (so->storage.nr_ranges)
-		return EXIT_OK;
-	return storage_use_device(&so->storage, so->device, so->force);
+	if (!so->ranges.nr_ranges)
+		return storage_find_device(&so->storage, so->dev, so->force);
+	if (blksnap_storage_from_ranges(so->dev, so->ranges.ranges, so->ranges.nr_ranges,
+					&so->storage))
+		return fail_call("'%s'", so->device);
+	return EXIT_OK;
 }
 
-static int append_storage(int fd, const struct blk_snap_uuid *id,
+static void free_storage(struct storage_options *so)
+{
+	extents_free(&so->ranges);
+	blksnap_storage_free(so->storage);
+}
+
+static int append_storage(struct blksnap *blksnap, const struct blk_snap_uuid *id,
 			  struct storage_options *so)
 {
-	int ret = EXIT_OK;
-
-	if (so->file)
-		ret = storage_pin_file(so->file, fd, id, &so->storage,
-				       so->offset_bytes, so->size_bytes,
-				       so->force);
-	if (ret)
-		return ret;
-	return storage_append(&so->storage, fd, id, so->file ? so->file : so->device);
+	return storage_append(blksnap, id, so->storage, so->file ? so->file : so->device);
 }
 
-static int take_snapshot(int fd, const struct blk_snap_uuid *id)
+static int take_snapshot(struct blksnap *blksnap, const struct blk_snap_uuid *id)
 {
-	int ret = blksnap_snapshot_take(fd, id);
+	int ret = blksnap_snapshot_take(blksnap, id);
 
 	if (ret)
-		return fail_call(blk_snap_ioctl_snapshot_take, ret,
-				 "cannot take the snapshot");
+		return fail_call("cannot take the snapshot");
 	return EXIT_OK;
 }
 
 static void print_created(const struct blk_snap_uuid *id, bool taken, bool json)
 {
 	struct json_object *result;
-	char text[UUID_TEXT_SIZE];
+	char text[BLKSNAP_UUID_TEXT_SIZE];
 
 	if (!json) {
-		format_uuid(id, text);
+		blksnap_format_uuid(id, text);
 		puts(text);
 		return;
 	}
@@ -257,7 +261,7 @@ static int parse_create_options(struct cmdline *cl, struct create_options *co)
 }
 
 /* The module's errno does not tell which device it is about, nor who has it. */
-static int check_device(int fd, struct blk_snap_dev dev)
+static int check_device(struct blksnap *blksnap, struct blk_snap_dev dev)
 {
 	const char *obstacle = device_obstacle(dev);
 	char number[DEVICE_NUMBER_SIZE];
@@ -268,56 +272,55 @@ static int check_device(int fd, struct blk_snap_dev dev)
 		return fail(EXIT_FAILED,
 			    "cannot create the snapshot: device %s cannot be protected: %s",
 			    number, obstacle);
-	if (find_holder(fd, dev, holder))
+	if (find_holder(blksnap, dev, holder))
 		return fail(EXIT_FAILED,
 			    "cannot create the snapshot: device %s is held by %s",
 			    number, holder);
 	return EXIT_OK;
 }
 
-static int check_devices(int fd, const struct blk_snap_dev *devs,
+static int check_devices(struct blksnap *blksnap, const struct blk_snap_dev *devs,
 			 unsigned int nr_devs)
 {
 	unsigned int i;
 	int ret = EXIT_OK;
 
 	for (i = 0; i < nr_devs && !ret; i++)
-		ret = check_device(fd, devs[i]);
+		ret = check_device(blksnap, devs[i]);
 	return ret;
 }
 
-static int append_and_take(int fd, struct create_options *co,
+static int append_and_take(struct blksnap *blksnap, struct create_options *co,
 			   const struct blk_snap_uuid *id)
 {
 	int ret = EXIT_OK;
 
 	if (has_storage(&co->so))
-		ret = append_storage(fd, id, &co->so);
+		ret = append_storage(blksnap, id, &co->so);
 	if (!ret && co->take)
-		ret = take_snapshot(fd, id);
+		ret = take_snapshot(blksnap, id);
 	return ret;
 }
 
 /* What belongs to the creation is done as a whole or not at all. */
-static int create_snapshot(int fd, const struct blk_snap_dev *devs,
+static int create_snapshot(struct blksnap *blksnap, const struct blk_snap_dev *devs,
 			   unsigned int nr_devs, struct create_options *co,
 			   struct blk_snap_uuid *id)
 {
 	struct tracking before = { 0 };
-	int ret = tracking_read(&before, fd);
+	int ret = tracking_read(&before, blksnap);
 
 	if (ret)
 		return ret;
-	ret = blksnap_snapshot_create(fd, devs, nr_devs, id);
+	ret = blksnap_snapshot_create(blksnap, devs, nr_devs, id);
 	if (ret) {
-		ret = fail_call(blk_snap_ioctl_snapshot_create, ret,
-				"cannot create the snapshot");
+		ret = fail_call("cannot create the snapshot");
 		goto out_free;
 	}
-	ret = append_and_take(fd, co, id);
+	ret = append_and_take(blksnap, co, id);
 	if (ret) {
-		blksnap_snapshot_destroy(fd, id);
-		tracking_restore(&before, fd, devs, nr_devs);
+		blksnap_snapshot_destroy(blksnap, id);
+		tracking_restore(&before, blksnap, devs, nr_devs);
 	}
 
 out_free:
@@ -329,21 +332,22 @@ static int create_with_devices(struct cmdline *cl, struct create_options *co,
 			       const struct blk_snap_dev *devs)
 {
 	struct blk_snap_uuid id;
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
-	ret = open_module(&fd);
+	ret = open_module(&blksnap);
 	if (ret)
 		return ret;
-	ret = check_devices(fd, devs, cl->argc);
+	ret = check_devices(blksnap, devs, cl->argc);
 	if (!ret && has_storage(&co->so))
 		ret = prepare_storage(&co->so);
 	if (!ret)
-		ret = create_snapshot(fd, devs, cl->argc, co, &id);
+		ret = create_snapshot(blksnap, devs, cl->argc, co, &id);
 	if (!ret) {
 		advise(devs, cl->argc);
 		print_created(&id, co->take, cl->json);
 	}
-	close(fd);
+	blksnap_close(blksnap);
 	return ret;
 }
 
@@ -359,7 +363,7 @@ static int run_create(struct cmdline *cl)
 	if (!ret)
 		ret = create_with_devices(cl, &co, devs);
 	free(devs);
-	storage_free(&co.so.storage);
+	free_storage(&co.so);
 	return ret;
 }
 
@@ -383,30 +387,34 @@ const struct command command_snapshot_create = {
 static int append_to_snapshot(const struct blk_snap_uuid *id,
 			      struct storage_options *so)
 {
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
-	ret = open_module(&fd);
+	ret = open_module(&blksnap);
 	if (ret)
 		return ret;
-	ret = check_snapshot_exists(fd, id, "cannot append storage");
+	ret = check_snapshot_exists(blksnap, id, "cannot append storage");
 	if (!ret)
 		ret = prepare_storage(so);
 	if (!ret)
-		ret = append_storage(fd, id, so);
-	close(fd);
+		ret = append_storage(blksnap, id, so);
+	blksnap_close(blksnap);
 	return ret;
 }
 
-static void print_appended(const struct storage *storage, bool json)
+static void print_appended(const struct blksnap_storage *storage, bool json)
 {
 	struct json_object *result;
+	const struct blk_snap_block_range *ranges;
+	unsigned int nr_ranges;
 
 	if (!json)
 		return;
+	nr_ranges = blksnap_storage_ranges(storage, &ranges);
 	result = json_object_new_object();
-	add_dev(result, "device", "device_number", storage->dev);
-	add_number(result, "ranges", storage->nr_ranges);
-	add_number(result, "sectors", storage_nr_sectors(storage));
+	add_dev(result, "device", "device_number", blksnap_storage_dev(storage));
+	add_number(result, "ranges", nr_ranges);
+	add_number(result, "sectors", blksnap_storage_nr_sectors(storage));
 	output_json(result);
 	json_object_put(result);
 }
@@ -437,8 +445,8 @@ static int run_append(struct cmdline *cl)
 	if (!ret)
 		ret = append_to_snapshot(&id, &so);
 	if (!ret)
-		print_appended(&so.storage, cl->json);
-	storage_free(&so.storage);
+		print_appended(so.storage, cl->json);
+	free_storage(&so);
 	return ret;
 }
 
@@ -457,15 +465,16 @@ const struct command command_snapshot_append = {
 static int run_take(struct cmdline *cl)
 {
 	struct blk_snap_uuid id;
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
 	ret = parse_with_id(cl, NULL, &id);
 	if (!ret)
-		ret = open_module(&fd);
+		ret = open_module(&blksnap);
 	if (ret)
 		return ret;
-	ret = take_snapshot(fd, &id);
-	close(fd);
+	ret = take_snapshot(blksnap, &id);
+	blksnap_close(blksnap);
 	return ret;
 }
 
@@ -483,18 +492,18 @@ const struct command command_snapshot_take = {
 static int run_destroy(struct cmdline *cl)
 {
 	struct blk_snap_uuid id;
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
 	ret = parse_with_id(cl, NULL, &id);
 	if (!ret)
-		ret = open_module(&fd);
+		ret = open_module(&blksnap);
 	if (ret)
 		return ret;
-	ret = blksnap_snapshot_destroy(fd, &id);
-	close(fd);
+	ret = blksnap_snapshot_destroy(blksnap, &id);
+	blksnap_close(blksnap);
 	if (ret)
-		return fail_call(blk_snap_ioctl_snapshot_destroy, ret,
-				 "cannot destroy the snapshot");
+		return fail_call("cannot destroy the snapshot");
 	return EXIT_OK;
 }
 

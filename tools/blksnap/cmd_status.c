@@ -62,12 +62,13 @@ static void warn_incomplete(void)
 
 static int read_status(const struct options *o, struct json_object **status)
 {
-	int fd, ret = open_module(&fd);
+	struct blksnap *blksnap;
+	int ret = open_module(&blksnap);
 
 	if (ret)
 		return ret;
-	ret = status_read(fd, o->format == FORMAT_TABLE, status);
-	close(fd);
+	ret = status_read(blksnap, o->format == FORMAT_TABLE, status);
+	blksnap_close(blksnap);
 	return ret;
 }
 

@@ -8,9 +8,10 @@
 #include "message.h"
 #include "option.h"
 #include "output.h"
+#include "storage.h"
 #include "util.h"
 
-static void print_storage(const struct storage *storage,
+static void print_storage(const struct blksnap_storage *storage,
 			  const struct cmdline *cl)
 {
 	static const struct column columns[] = {
@@ -20,14 +21,16 @@ static void print_storage(const struct storage *storage,
 	};
 	struct json_object *result = json_object_new_object();
 	struct json_object *rows = json_object_new_array();
+	const struct blk_snap_block_range *ranges;
 	struct json_object *row;
-	unsigned int i;
+	unsigned int nr_ranges, i;
 
-	for (i = 0; i < storage->nr_ranges; i++) {
+	nr_ranges = blksnap_storage_ranges(storage, &ranges);
+	for (i = 0; i < nr_ranges; i++) {
 		row = json_object_new_object();
-		add_dev(row, "device", "device_number", storage->dev);
-		add_number(row, "start", storage->ranges[i].sector_offset);
-		add_number(row, "count", storage->ranges[i].sector_count);
+		add_dev(row, "device", "device_number", blksnap_storage_dev(storage));
+		add_number(row, "start", ranges[i].sector_offset);
+		add_number(row, "count", ranges[i].sector_count);
 		json_object_array_add(rows, row);
 	}
 	json_object_object_add(result, "ranges", rows);
@@ -37,7 +40,7 @@ static void print_storage(const struct storage *storage,
 
 static int run_storage_reserve(struct cmdline *cl)
 {
-	struct storage storage = { 0 };
+	struct blksnap_storage *storage;
 	uint64_t size_bytes = 0;
 	bool force = false;
 	const struct cmdline_option options[] = {
@@ -55,12 +58,13 @@ static int run_storage_reserve(struct cmdline *cl)
 			    "storage reserve: --size is missing or 0; it takes how many bytes to reserve");
 	ret = storage_reserve_file(cl->argv[0], size_bytes, force);
 	if (!ret)
-		ret = storage_use_file(&storage, cl->argv[0], 0, size_bytes,
-				       force);
-	if (!ret)
-		print_storage(&storage, cl);
-	storage_free(&storage);
-	return ret;
+		ret = storage_find_file(&storage, cl->argv[0], 0, size_bytes,
+					force);
+	if (ret)
+		return ret;
+	print_storage(storage, cl);
+	blksnap_storage_free(storage);
+	return EXIT_OK;
 }
 
 const struct command command_storage_reserve = {

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "commands.h"
 #include "device.h"
 #include "holder.h"
@@ -16,17 +17,15 @@
 #include "util.h"
 
 /**
- * open_module() - open the control node
- * @fd:		gets the file descriptor, to be closed by the caller
+ * open_module() - connect to the module
+ * @blksnap:	gets the connection, to be closed by the caller
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message.
  */
-int open_module(int *fd)
+int open_module(struct blksnap **blksnap)
 {
-	*fd = blksnap_open();
-	if (*fd < 0)
-		return fail_call(BLKSNAP_OPEN, *fd, "cannot open /dev/%s",
-				 BLK_SNAP_CTL);
+	if (blksnap_open(blksnap))
+		return fail_call("cannot open /dev/" BLK_SNAP_CTL);
 	return EXIT_OK;
 }
 
@@ -69,18 +68,18 @@ static void print_version(const struct blk_snap_version *version, bool json)
 static int run_version(struct cmdline *cl)
 {
 	struct blk_snap_version version;
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
 	ret = cmdline_parse(cl, NULL, 0, 0);
 	if (!ret)
-		ret = open_module(&fd);
+		ret = open_module(&blksnap);
 	if (ret)
 		return ret;
-	ret = blksnap_version(fd, &version);
-	close(fd);
+	ret = blksnap_version(blksnap, &version);
+	blksnap_close(blksnap);
 	if (ret)
-		return fail_call(blk_snap_ioctl_version, ret,
-				 "cannot get the version");
+		return fail_call("cannot get the version");
 	print_version(&version, cl->json);
 	return EXIT_OK;
 }
@@ -125,18 +124,18 @@ static int run_tracker_list(struct cmdline *cl)
 {
 	struct blk_snap_cbt_info *infos;
 	unsigned int nr_infos;
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
 	ret = cmdline_parse(cl, NULL, 0, 0);
 	if (!ret)
-		ret = open_module(&fd);
+		ret = open_module(&blksnap);
 	if (ret)
 		return ret;
-	ret = blksnap_tracker_collect(fd, &infos, &nr_infos);
-	close(fd);
+	ret = blksnap_tracker_collect(blksnap, &infos, &nr_infos);
+	blksnap_close(blksnap);
 	if (ret)
-		return fail_call(blk_snap_ioctl_tracker_collect, ret,
-				 "cannot list the tracked devices");
+		return fail_call("cannot list the tracked devices");
 	print_trackers(infos, nr_infos, cl);
 	free(infos);
 	return EXIT_OK;
@@ -155,34 +154,37 @@ const struct command command_tracker_list = {
 	.run = run_tracker_list,
 };
 
-static int fail_remove(int fd, const char *name, struct blk_snap_dev dev, int ret)
+static int fail_remove(struct blksnap *blksnap, const char *name,
+		       struct blk_snap_dev dev, int ret)
 {
-	char holder[HOLDER_TEXT_SIZE];
+	char holder[HOLDER_TEXT_SIZE], reason[256];
 
-	if (ret == -EBUSY && find_holder(fd, dev, holder))
+	/* The search for the holder may fail, too. */
+	snprintf(reason, sizeof(reason), "%s", blksnap_error());
+	if (ret == -EBUSY && find_holder(blksnap, dev, holder))
 		return fail(EXIT_FAILED,
 			    "cannot stop tracking '%s': the device is held by %s",
 			    name, holder);
-	return fail_call(blk_snap_ioctl_tracker_remove, ret,
-			 "cannot stop tracking '%s'", name);
+	return fail(EXIT_FAILED, "cannot stop tracking '%s': %s", name, reason);
 }
 
 static int run_tracker_remove(struct cmdline *cl)
 {
 	struct blk_snap_dev dev;
-	int fd, ret;
+	struct blksnap *blksnap;
+	int ret;
 
 	ret = cmdline_parse(cl, NULL, 1, 1);
 	if (!ret)
 		ret = device_parse(cl->argv[0], &dev);
 	if (!ret)
-		ret = open_module(&fd);
+		ret = open_module(&blksnap);
 	if (ret)
 		return ret;
-	ret = blksnap_tracker_remove(fd, dev);
+	ret = blksnap_tracker_remove(blksnap, dev);
 	if (ret)
-		ret = fail_remove(fd, cl->argv[0], dev, ret);
-	close(fd);
+		ret = fail_remove(blksnap, cl->argv[0], dev, ret);
+	blksnap_close(blksnap);
 	return ret;
 }
 

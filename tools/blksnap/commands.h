@@ -6,7 +6,7 @@
 #define COMMANDS_H
 
 #include <json.h>
-#include <linux/blksnap.h>
+#include <blksnap/blksnap.h>
 
 #include "cmdline.h"
 #include "storage.h"
@@ -38,14 +38,14 @@ extern const struct command command_snapshot_images;
 extern const struct command command_snapshot_events;
 extern const struct command command_storage_reserve;
 
-int open_module(int *fd);
+int open_module(struct blksnap **blksnap);
 int parse_with_id(struct cmdline *cl, const struct cmdline_option *options,
 		  struct blk_snap_uuid *id);
-int check_snapshot_exists(int fd, const struct blk_snap_uuid *id,
+int check_snapshot_exists(struct blksnap *blksnap, const struct blk_snap_uuid *id,
 			  const char *doing);
 void add_cbt_info(struct json_object *object,
 		  const struct blk_snap_cbt_info *info);
-struct json_object *snapshot_to_json(int fd, const struct blk_snap_uuid *id,
-				     bool with_cells);
+struct json_object *snapshot_to_json(struct blksnap *blksnap,
+				     const struct blk_snap_uuid *id, bool with_cells);
 
 #endif /* COMMANDS_H */

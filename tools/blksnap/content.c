@@ -10,7 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "content.h"
 #include "message.h"
 #include "util.h"

@@ -7,8 +7,8 @@
  * tracked device that has gone away can be named in no other way.
  */
 #include <blkid.h>
-#include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,9 +19,6 @@
 #include "message.h"
 #include "parse.h"
 #include "util.h"
-
-/* Deeper than device mapper stacks are in practice; ends a loop in sysfs. */
-#define STACK_DEPTH_MAX 16
 
 static bool is_tag(const char *text)
 {
@@ -180,13 +177,6 @@ bool sysfs_read_line(const char *path, char *line, int size)
 	return ok;
 }
 
-static bool read_dev(const char *path, struct blk_snap_dev *dev)
-{
-	char line[DEVICE_NUMBER_SIZE];
-
-	return sysfs_read_line(path, line, sizeof(line)) && parse_dev(line, dev);
-}
-
 static struct blk_snap_dev whole_disk(struct blk_snap_dev dev)
 {
 	dev_t disk;
@@ -242,62 +232,4 @@ const char *device_obstacle(struct blk_snap_dev dev)
 	if (atoi(queue_attribute(disk, "logical_block_size")) > 4096)
 		return "its logical blocks are larger than 4 KiB";
 	return device_is_image(dev) ? "it is an image" : NULL;
-}
-
-/*
- * Calls @test for each disk that @dev is made of, until it returns true.  The
- * disks are those at the bottom of the stack: a volume of the device mapper or
- * of md counts as the disks below it.
- */
-static bool any_disk_below(struct blk_snap_dev dev, unsigned int depth,
-			   bool (*test)(struct blk_snap_dev disk,
-					const struct blk_snap_dev *arg),
-			   const struct blk_snap_dev *arg)
-{
-	struct blk_snap_dev disk = whole_disk(dev), slave;
-	bool found = false, bottom = true;
-	char path[PATH_MAX];
-	struct dirent *entry;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/slaves", disk.mj,
-		 disk.mn);
-	dir = depth < STACK_DEPTH_MAX ? opendir(path) : NULL;
-	while (dir && !found && (entry = readdir(dir))) {
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path),
-			 "/sys/dev/block/%u:%u/slaves/%s/dev", disk.mj, disk.mn,
-			 entry->d_name);
-		if (!read_dev(path, &slave))
-			continue;
-		bottom = false;
-		found = any_disk_below(slave, depth + 1, test, arg);
-	}
-	if (dir)
-		closedir(dir);
-	return found || (bottom && test(disk, arg));
-}
-
-static bool disk_is(struct blk_snap_dev disk, const struct blk_snap_dev *arg)
-{
-	return device_equal(disk, *arg);
-}
-
-static bool disk_is_below(struct blk_snap_dev disk,
-			  const struct blk_snap_dev *arg)
-{
-	return any_disk_below(*arg, 0, disk_is, &disk);
-}
-
-/**
- * device_share_disk() - do two devices lie on a common disk?
- * @a:		a device
- * @b:		another
- *
- * Return: true if they do, be it as partitions or as volumes.
- */
-bool device_share_disk(struct blk_snap_dev a, struct blk_snap_dev b)
-{
-	return any_disk_below(a, 0, disk_is_below, &b);
 }

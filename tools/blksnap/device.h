@@ -28,6 +28,5 @@ void device_format_number(struct blk_snap_dev dev,
 bool device_is_image(struct blk_snap_dev dev);
 const char *device_obstacle(struct blk_snap_dev dev);
 bool sysfs_read_line(const char *path, char *line, int size);
-bool device_share_disk(struct blk_snap_dev a, struct blk_snap_dev b);
 
 #endif /* DEVICE_H */

@@ -9,7 +9,8 @@
 
 #include <json.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "checksum.h"
 #include "export.h"
 #include "message.h"

@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "device.h"
 #include "holder.h"
 #include "parse.h"
@@ -74,10 +75,10 @@ static void describe_holder(const struct blk_snap_uuid *id,
 			    const struct blk_snap_snapshot_info *info,
 			    char text[HOLDER_TEXT_SIZE])
 {
-	char uuid[UUID_TEXT_SIZE], age[AGE_TEXT_SIZE];
+	char uuid[BLKSNAP_UUID_TEXT_SIZE], age[AGE_TEXT_SIZE];
 	char creator[CREATOR_TEXT_SIZE];
 
-	format_uuid(id, uuid);
+	blksnap_format_uuid(id, uuid);
 	format_age(info->age_ms, age);
 	format_creator(info, creator);
 	snprintf(text, HOLDER_TEXT_SIZE, "snapshot %s, created %s ago by %s%s",
@@ -86,14 +87,14 @@ static void describe_holder(const struct blk_snap_uuid *id,
 		 ", which has ended" : "");
 }
 
-static bool holds_device(int fd, const struct blk_snap_uuid *id,
+static bool holds_device(struct blksnap *blksnap, const struct blk_snap_uuid *id,
 			 struct blk_snap_dev dev, char text[HOLDER_TEXT_SIZE])
 {
 	struct blk_snap_snapshot_info info;
 	struct blk_snap_dev *devs;
 	bool holds;
 
-	if (blksnap_snapshot_info(fd, id, &info, &devs))
+	if (blksnap_snapshot_info(blksnap, id, &info, &devs))
 		return false;
 	holds = has_device(devs, info.count, dev);
 	if (holds)
@@ -104,22 +105,23 @@ static bool holds_device(int fd, const struct blk_snap_uuid *id,
 
 /**
  * find_holder() - find the snapshot that a device belongs to
- * @fd:		control node
+ * @blksnap:	connection
  * @dev:	the device
  * @text:	the snapshot, how old it is, and who created it
  *
  * Return: true if there is one, and it is not about to end.
  */
-bool find_holder(int fd, struct blk_snap_dev dev, char text[HOLDER_TEXT_SIZE])
+bool find_holder(struct blksnap *blksnap, struct blk_snap_dev dev,
+		 char text[HOLDER_TEXT_SIZE])
 {
 	struct blk_snap_uuid *ids;
 	unsigned int nr_ids, i;
 	bool found = false;
 
-	if (blksnap_snapshot_collect(fd, &ids, &nr_ids))
+	if (blksnap_snapshot_collect(blksnap, &ids, &nr_ids))
 		return false;
 	for (i = 0; i < nr_ids && !found; i++)
-		found = holds_device(fd, &ids[i], dev, text);
+		found = holds_device(blksnap, &ids[i], dev, text);
 	free(ids);
 	return found;
 }

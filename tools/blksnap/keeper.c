@@ -12,11 +12,11 @@
 #include <unistd.h>
 
 #include "abandoned.h"
-#include "blksnap_ioctl.h"
 #include "device.h"
 #include "keeper.h"
 #include "message.h"
 #include "parse.h"
+#include "storage.h"
 #include "thread.h"
 #include "tracking.h"
 
@@ -76,7 +76,7 @@ static uint64_t default_size(const struct keeper *keeper)
 
 	if (nr_bytes < DEFAULT_MIN_BYTES)
 		nr_bytes = DEFAULT_MIN_BYTES;
-	return nr_bytes - nr_bytes % STORAGE_ALIGN_BYTES;
+	return nr_bytes - nr_bytes % BLKSNAP_STORAGE_ALIGN_BYTES;
 }
 
 /* Two programs that wrote to the same file would spoil each other's snapshot. */
@@ -141,25 +141,24 @@ static int reserve_file(struct keeper *keeper, uint64_t size_bytes)
 	int ret;
 
 	if (!size_bytes && !fstat(keeper->file_fd, &st) && st.st_size)
-		size_bytes = st.st_size - st.st_size % STORAGE_ALIGN_BYTES;
+		size_bytes = st.st_size - st.st_size % BLKSNAP_STORAGE_ALIGN_BYTES;
 	if (!size_bytes)
 		size_bytes = default_size(keeper);
 	ret = storage_reserve_file(keeper->file, size_bytes, false);
 	if (!ret)
-		ret = storage_use_file(&keeper->storage, keeper->file, 0,
-				       size_bytes, false);
+		ret = storage_find_file(&keeper->storage, keeper->file, 0,
+					size_bytes, false);
 	keeper->size_bytes = size_bytes;
 	return ret;
 }
 
-static int use_device(struct keeper *keeper, const char *path, dev_t number)
+static int use_device(struct keeper *keeper, dev_t number)
 {
-	int ret;
+	int ret = storage_find_device(&keeper->storage, device_from_dev_t(number), false);
 
-	keeper->storage.dev = device_from_dev_t(number);
-	ret = storage_use_device(&keeper->storage, path, false);
-	keeper->size_bytes = storage_nr_sectors(&keeper->storage)
-			     << BLKSNAP_SECTOR_SHIFT;
+	if (!ret)
+		keeper->size_bytes = blksnap_storage_nr_sectors(keeper->storage)
+				     << BLKSNAP_SECTOR_SHIFT;
 	return ret;
 }
 
@@ -173,7 +172,7 @@ static int use_memory(struct keeper *keeper, uint64_t size_bytes)
 		size_bytes = memory_default_bytes();
 		if (most && size_bytes > most)
 			size_bytes = most;
-		size_bytes -= size_bytes % STORAGE_ALIGN_BYTES;
+		size_bytes -= size_bytes % BLKSNAP_STORAGE_ALIGN_BYTES;
 	}
 	if (size_bytes <= UNUSED_BYTES)
 		return fail(EXIT_FAILED,
@@ -183,7 +182,7 @@ static int use_memory(struct keeper *keeper, uint64_t size_bytes)
 	if (!ret && fstat(keeper->memory.fd, &st))
 		ret = fail_errno(errno, "cannot open '%s'",
 				 keeper->memory.device);
-	return ret ? ret : use_device(keeper, keeper->memory.device, st.st_rdev);
+	return ret ? ret : use_device(keeper, st.st_rdev);
 }
 
 static int prepare_storage(struct keeper *keeper,
@@ -196,7 +195,7 @@ static int prepare_storage(struct keeper *keeper,
 		return use_memory(keeper, options->size_bytes);
 	if (options->storage && !stat(options->storage, &st) &&
 	    S_ISBLK(st.st_mode))
-		return use_device(keeper, options->storage, st.st_rdev);
+		return use_device(keeper, st.st_rdev);
 	ret = options->storage ? choose_file(keeper, options->storage) :
 				 choose_default_file(keeper);
 	if (!ret)
@@ -213,10 +212,11 @@ static int prepare_storage(struct keeper *keeper,
 /* What a file on such a disk gets now may have been free at the take. */
 static bool may_grow(const struct keeper *keeper)
 {
+	const struct blk_snap_dev dev = blksnap_storage_dev(keeper->storage);
 	unsigned int i;
 
 	for (i = 0; i < keeper->nr_devs; i++) {
-		if (device_share_disk(keeper->devs[i], keeper->storage.dev))
+		if (blksnap_device_share_disk(keeper->devs[i], dev))
 			return false;
 	}
 	return keeper->file;
@@ -249,7 +249,7 @@ static void remove_files(const struct keeper *keeper)
 
 static int grow(struct keeper *keeper, uint64_t requested_bytes)
 {
-	struct storage more = { 0 };
+	struct blksnap_storage *more = NULL;
 	uint64_t grown = keeper->size_bytes / GROWTH_PART;
 	const uint64_t most = most_size(keeper);
 	char *path = more_file(keeper, keeper->nr_more + 1);
@@ -261,19 +261,18 @@ static int grow(struct keeper *keeper, uint64_t requested_bytes)
 		grown = requested_bytes;
 	if (most && grown > most - keeper->size_bytes)
 		grown = most - keeper->size_bytes;
-	grown += STORAGE_ALIGN_BYTES - 1;
-	grown -= grown % STORAGE_ALIGN_BYTES;
+	grown += BLKSNAP_STORAGE_ALIGN_BYTES - 1;
+	grown -= grown % BLKSNAP_STORAGE_ALIGN_BYTES;
 	ret = storage_reserve_file(path, grown, false);
 	if (!ret) {
 		keeper->nr_more++;
-		ret = storage_pin_file(path, keeper->fd, &keeper->id, &more, 0,
-				       grown, false);
+		ret = storage_find_file(&more, path, 0, grown, false);
 	}
 	if (!ret)
-		ret = storage_append(&more, keeper->fd, &keeper->id, path);
+		ret = storage_append(keeper->blksnap, &keeper->id, more, path);
 	if (!ret)
 		keeper->size_bytes += grown;
-	storage_free(&more);
+	blksnap_storage_free(more);
 	free(path);
 	return ret;
 }
@@ -380,7 +379,7 @@ static void *watch(void *arg)
 	int ret = 0;
 
 	while (!keeper->stop) {
-		ret = blksnap_snapshot_wait_event(keeper->fd, &keeper->id,
+		ret = blksnap_snapshot_wait_event(keeper->blksnap, &keeper->id,
 						  WATCH_MS, &event);
 		if (!ret)
 			answer(keeper, &event);
@@ -414,30 +413,27 @@ static int make_snapshot(struct keeper *keeper)
 	struct blk_snap_snapshot_event event;
 	int ret;
 
-	ret = create_to_be_kept(keeper->fd, keeper->devs, keeper->nr_devs,
+	ret = create_to_be_kept(keeper->blksnap, keeper->devs, keeper->nr_devs,
 				&keeper->id);
 	if (ret)
-		return fail_call(blk_snap_ioctl_snapshot_create, ret,
-				 "cannot create the snapshot");
+		return fail_call("cannot create the snapshot");
 	keeper->created = true;
 	/* Each snapshot begins with this event; the storage answers it. */
-	blksnap_snapshot_wait_event(keeper->fd, &keeper->id, 0, &event);
+	blksnap_snapshot_wait_event(keeper->blksnap, &keeper->id, 0, &event);
 	return EXIT_OK;
 }
 
 static int take_snapshot(struct keeper *keeper)
 {
-	int ret = blksnap_snapshot_take(keeper->fd, &keeper->id);
+	int ret = blksnap_snapshot_take(keeper->blksnap, &keeper->id);
 
 	if (ret)
-		return fail_call(blk_snap_ioctl_snapshot_take, ret,
-				 "cannot take the snapshot");
-	ret = blksnap_snapshot_collect_images(keeper->fd, &keeper->id,
+		return fail_call("cannot take the snapshot");
+	ret = blksnap_snapshot_collect_images(keeper->blksnap, &keeper->id,
 					      &keeper->images,
 					      &keeper->nr_images);
 	if (ret)
-		return fail_call(blk_snap_ioctl_snapshot_collect_images, ret,
-				 "cannot list the images");
+		return fail_call("cannot list the images");
 	return EXIT_OK;
 }
 
@@ -447,17 +443,13 @@ static int create_and_take(struct keeper *keeper)
 	char number[DEVICE_NUMBER_SIZE];
 	int ret;
 
-	ret = tracking_read(&before, keeper->fd);
+	ret = tracking_read(&before, keeper->blksnap);
 	if (ret)
 		return ret;
-	device_format_number(keeper->storage.dev, number);
+	device_format_number(blksnap_storage_dev(keeper->storage), number);
 	ret = make_snapshot(keeper);
-	if (!ret && keeper->file)
-		ret = storage_pin_file(keeper->file, keeper->fd, &keeper->id,
-				       &keeper->storage, 0, keeper->size_bytes,
-				       false);
 	if (!ret)
-		ret = storage_append(&keeper->storage, keeper->fd, &keeper->id,
+		ret = storage_append(keeper->blksnap, &keeper->id, keeper->storage,
 				     keeper->file ? keeper->file : number);
 	if (!ret)
 		ret = start_watching(keeper);
@@ -465,7 +457,7 @@ static int create_and_take(struct keeper *keeper)
 		ret = take_snapshot(keeper);
 	if (ret) {
 		keeper_release(keeper);
-		tracking_restore(&before, keeper->fd, keeper->devs,
+		tracking_restore(&before, keeper->blksnap, keeper->devs,
 				 keeper->nr_devs);
 	}
 	tracking_free(&before);
@@ -475,26 +467,27 @@ static int create_and_take(struct keeper *keeper)
 /**
  * keeper_take() - take a snapshot and keep it
  * @keeper:	to be given to keeper_release() in any case
- * @fd:		control node
+ * @blksnap:	connection, kept until the release
  * @devs:	the devices, kept until the release
  * @nr_devs:	number of devices
  * @options:	which storage to use
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message.
  */
-int keeper_take(struct keeper *keeper, int fd, const struct blk_snap_dev *devs,
-		unsigned int nr_devs, const struct keeper_options *options)
+int keeper_take(struct keeper *keeper, struct blksnap *blksnap,
+		const struct blk_snap_dev *devs, unsigned int nr_devs,
+		const struct keeper_options *options)
 {
 	int ret;
 
 	*keeper = (struct keeper) {
-		.fd = fd,
+		.blksnap = blksnap,
 		.devs = devs,
 		.nr_devs = nr_devs,
 		.file_fd = -1,
 		.memory.fd = -1,
 	};
-	ret = destroy_abandoned(fd, options->quiet);
+	ret = destroy_abandoned(blksnap, options->quiet);
 	if (!ret)
 		ret = prepare_storage(keeper, options);
 	if (!ret)
@@ -561,7 +554,7 @@ bool keeper_is_lost(struct keeper *keeper)
 	/* What the thread has not come to is still to be read. */
 	stop_watching(keeper);
 	for (;;) {
-		ret = blksnap_snapshot_wait_event(keeper->fd, &keeper->id, 0,
+		ret = blksnap_snapshot_wait_event(keeper->blksnap, &keeper->id, 0,
 						  &event);
 		if (ret)
 			break;
@@ -582,18 +575,18 @@ void keeper_release(struct keeper *keeper)
 	keeper->stop = true;
 	keeper->destroying = true;
 	if (keeper->created)
-		blksnap_snapshot_destroy(keeper->fd, &keeper->id);
+		blksnap_snapshot_destroy(keeper->blksnap, &keeper->id);
 	stop_watching(keeper);
 	/* 2. The module does not write to the storage any more. */
 	remove_files(keeper);
 	if (keeper->file_fd >= 0)
 		close(keeper->file_fd);
 	memory_free(&keeper->memory);
-	storage_free(&keeper->storage);
+	blksnap_storage_free(keeper->storage);
 	free(keeper->images);
 	free(keeper->file);
 	*keeper = (struct keeper) {
-		.fd = keeper->fd,
+		.blksnap = keeper->blksnap,
 		.devs = keeper->devs,
 		.nr_devs = keeper->nr_devs,
 		.file_fd = -1,

@@ -17,10 +17,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <linux/blksnap.h>
+#include <blksnap/blksnap.h>
 
 #include "memory.h"
-#include "storage.h"
 
 #define KEEPER_MEMORY "memory"
 
@@ -31,7 +30,7 @@ struct keeper_options {
 };
 
 struct keeper {
-	int fd;			/* control node */
+	struct blksnap *blksnap;
 	struct blk_snap_uuid id;
 	const struct blk_snap_dev *devs;
 	unsigned int nr_devs;
@@ -39,7 +38,7 @@ struct keeper {
 	unsigned int nr_images;
 	bool created;
 
-	struct storage storage;	/* what has been appended */
+	struct blksnap_storage *storage;	/* what is appended at first */
 	struct memory memory;	/* that the storage is, if it is in memory */
 	char *file;		/* likewise, NULL for a device */
 	int file_fd;		/* holds a lock on the file */
@@ -56,8 +55,9 @@ struct keeper {
 	atomic_bool lost;	/* the snapshot of a device has failed */
 };
 
-int keeper_take(struct keeper *keeper, int fd, const struct blk_snap_dev *devs,
-		unsigned int nr_devs, const struct keeper_options *options);
+int keeper_take(struct keeper *keeper, struct blksnap *blksnap,
+		const struct blk_snap_dev *devs, unsigned int nr_devs,
+		const struct keeper_options *options);
 char *keeper_image(const struct keeper *keeper, struct blk_snap_dev dev,
 		   bool *frozen);
 bool keeper_is_lost(struct keeper *keeper);

@@ -11,7 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "layer.h"
 #include "layer_reader.h"
 #include "message.h"

@@ -9,7 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "layer_map.h"
 #include "message.h"
 

@@ -25,7 +25,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cbt.h"
+#include "extents.h"
 #include "checksum.h"
 
 #define LAYER_PIECE_SHIFT 26 /* 64 MiB */

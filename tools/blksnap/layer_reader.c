@@ -4,7 +4,8 @@
  */
 #include <string.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "damage.h"
 #include "layer_reader.h"
 #include "message.h"

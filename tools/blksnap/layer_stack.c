@@ -4,7 +4,8 @@
  */
 #include <stdlib.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "layer_stack.h"
 #include "message.h"
 

@@ -9,8 +9,6 @@
 #ifndef MESSAGE_H
 #define MESSAGE_H
 
-#include <linux/blksnap.h>
-
 #include "util.h"
 
 enum exit_code {
@@ -25,16 +23,12 @@ enum exit_code {
 	EXIT_NOT_HELD = 125,	/* there was none, the command was not run */
 };
 
-#define BLKSNAP_OPEN (-1)	/* "call" of a failure to open the node */
-
-const char *call_error_text(int call, int error);
-
 __attribute__((PRINTF_LIKE(2, 3)))
 int fail(enum exit_code code, const char *format, ...);
 __attribute__((PRINTF_LIKE(2, 3)))
 int fail_errno(int error, const char *format, ...);
-__attribute__((PRINTF_LIKE(3, 4)))
-int fail_call(int call, int ret, const char *format, ...);
+__attribute__((PRINTF_LIKE(1, 2)))
+int fail_call(const char *format, ...);
 int fail_memory(void);
 __attribute__((PRINTF_LIKE(1, 2)))
 void warn(const char *format, ...);

@@ -2,10 +2,11 @@
 /*
  * Arguments of options that several commands have
  */
+#include <blksnap/blksnap.h>
+
 #include "message.h"
 #include "option.h"
 #include "parse.h"
-#include "storage.h"
 
 /**
  * option_text() - take any argument
@@ -83,7 +84,7 @@ int option_rate(const char *name, const char *text, void *to)
  * option_file_size() - take a place in a file, or the size of one
  * @name:	of the option
  * @text:	the argument
- * @to:		uint64_t; a multiple of STORAGE_ALIGN_BYTES
+ * @to:		uint64_t; a multiple of BLKSNAP_STORAGE_ALIGN_BYTES
  *
  * Return: EXIT_OK, or EXIT_USAGE after a message.
  */
@@ -91,9 +92,9 @@ int option_file_size(const char *name, const char *text, void *to)
 {
 	uint64_t *nr_bytes = to;
 
-	if (!parse_size(text, nr_bytes) || *nr_bytes % STORAGE_ALIGN_BYTES)
+	if (!parse_size(text, nr_bytes) || *nr_bytes % BLKSNAP_STORAGE_ALIGN_BYTES)
 		return fail(EXIT_USAGE,
 			    "--%s '%s': must be a number of bytes or have a suffix K, M, G or T, and be a multiple of %uK",
-			    name, text, STORAGE_ALIGN_BYTES / 1024);
+			    name, text, BLKSNAP_STORAGE_ALIGN_BYTES / 1024);
 	return EXIT_OK;
 }

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <blksnap/blksnap.h>
+
 #include "cmdline.h"
 #include "device.h"
 #include "output.h"
@@ -152,9 +154,9 @@ void add_number(struct json_object *object, const char *key, uint64_t number)
 void add_uuid(struct json_object *object, const char *key,
 	      const struct blk_snap_uuid *uuid)
 {
-	char text[UUID_TEXT_SIZE];
+	char text[BLKSNAP_UUID_TEXT_SIZE];
 
-	format_uuid(uuid, text);
+	blksnap_format_uuid(uuid, text);
 	add_text(object, key, text);
 }
 

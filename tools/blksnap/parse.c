@@ -162,22 +162,6 @@ bool parse_uuid(const char *text, struct blk_snap_uuid *uuid)
 }
 
 /**
- * format_uuid() - write an identifier as text
- * @uuid:	the identifier
- * @text:	the form that parse_uuid() takes, in lower case
- */
-void format_uuid(const struct blk_snap_uuid *uuid, char text[UUID_TEXT_SIZE])
-{
-	size_t i;
-
-	for (i = 0; i < sizeof(uuid->b); i++) {
-		if (i == 4 || i == 6 || i == 8 || i == 10)
-			*text++ = '-';
-		text += sprintf(text, "%02x", uuid->b[i]);
-	}
-}
-
-/**
  * format_size() - write a size for human readers
  * @size_bytes:	the size in bytes
  * @text:	a number with at most one decimal and a suffix as parse_size()

@@ -15,7 +15,6 @@
 
 #include <linux/blksnap.h>
 
-#define UUID_TEXT_SIZE 37 /* 32 digits, 4 dashes, the final zero */
 #define SIZE_TEXT_SIZE 32 /* longest: 20 digits and a suffix */
 
 bool parse_u64(const char *text, uint64_t max, uint64_t *value);
@@ -24,7 +23,6 @@ bool parse_range(const char *text, struct blk_snap_block_range *range);
 bool parse_dev(const char *text, struct blk_snap_dev *dev);
 bool parse_uuid(const char *text, struct blk_snap_uuid *uuid);
 
-void format_uuid(const struct blk_snap_uuid *uuid, char text[UUID_TEXT_SIZE]);
 void format_size(uint64_t size_bytes, char text[SIZE_TEXT_SIZE]);
 
 #endif /* PARSE_H */

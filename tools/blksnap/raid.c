@@ -11,7 +11,8 @@
 #include <linux/types.h>
 #include <linux/raid/md_p.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "message.h"
 #include "raid.h"
 #include "util.h"

@@ -11,7 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "commands.h"
 #include "device.h"
 #include "holder.h"
@@ -130,7 +131,7 @@ static bool read_number(const char *image, const char *name, uint64_t *number)
 /* The name may have gone over to an image of another snapshot. */
 static bool image_is_of(const char *image, const char *id)
 {
-	char line[UUID_TEXT_SIZE + 1];
+	char line[BLKSNAP_UUID_TEXT_SIZE + 1];
 
 	return read_attribute(image, "snapshot", line, sizeof(line)) &&
 	       !strcmp(line, id);
@@ -199,7 +200,7 @@ static void read_storage_of_image(struct json_object *images, const char *id,
 static void read_storage(struct json_object *images, const char *id,
 			 const char *debugfs, struct storage_figures *storage)
 {
-	char word[UUID_TEXT_SIZE + 4];
+	char word[BLKSNAP_UUID_TEXT_SIZE + 4];
 	const char *line;
 
 	snprintf(word, sizeof(word), "id=%s", id);
@@ -265,7 +266,8 @@ static void add_images_status(struct json_object *row)
 		add_image_status(json_object_array_get_idx(images, i), id);
 }
 
-static int read_snapshots(int fd, bool with_cells, struct json_object *rows)
+static int read_snapshots(struct blksnap *blksnap, bool with_cells,
+			  struct json_object *rows)
 {
 	struct blk_snap_uuid *ids;
 	struct json_object *row;
@@ -273,13 +275,12 @@ static int read_snapshots(int fd, bool with_cells, struct json_object *rows)
 	char *debugfs;
 	int ret;
 
-	ret = blksnap_snapshot_collect(fd, &ids, &nr_ids);
+	ret = blksnap_snapshot_collect(blksnap, &ids, &nr_ids);
 	if (ret)
-		return fail_call(blk_snap_ioctl_snapshot_collect, ret,
-				 "cannot list the snapshots");
+		return fail_call("cannot list the snapshots");
 	debugfs = read_debugfs("snapshots");
 	for (i = 0; i < nr_ids; i++) {
-		row = snapshot_to_json(fd, &ids[i], with_cells);
+		row = snapshot_to_json(blksnap, &ids[i], with_cells);
 		if (!row)
 			continue;
 		add_images_status(row);
@@ -332,17 +333,16 @@ static struct json_object *tracker_to_json(const struct blk_snap_cbt_info *info,
 	return row;
 }
 
-static int read_trackers(int fd, struct json_object *rows)
+static int read_trackers(struct blksnap *blksnap, struct json_object *rows)
 {
 	struct blk_snap_cbt_info *infos;
 	unsigned int nr_infos, i;
 	char *debugfs;
 	int ret;
 
-	ret = blksnap_tracker_collect(fd, &infos, &nr_infos);
+	ret = blksnap_tracker_collect(blksnap, &infos, &nr_infos);
 	if (ret)
-		return fail_call(blk_snap_ioctl_tracker_collect, ret,
-				 "cannot list the tracked devices");
+		return fail_call("cannot list the tracked devices");
 	debugfs = read_debugfs("trackers");
 	for (i = 0; i < nr_infos; i++)
 		json_object_array_add(rows, tracker_to_json(&infos[i], debugfs));
@@ -353,14 +353,14 @@ static int read_trackers(int fd, struct json_object *rows)
 
 /**
  * status_read() - find out what snapshots and trackers are doing
- * @fd:		control node
+ * @blksnap:	connection
  * @with_cells:	also as texts for a table
  * @status:	gets an object with the arrays "snapshots" and "trackers", to be put
  *		by the caller; NULL on failure
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message.
  */
-int status_read(int fd, bool with_cells, struct json_object **status)
+int status_read(struct blksnap *blksnap, bool with_cells, struct json_object **status)
 {
 	struct json_object *snapshots = json_object_new_array();
 	struct json_object *trackers = json_object_new_array();
@@ -369,9 +369,9 @@ int status_read(int fd, bool with_cells, struct json_object **status)
 	*status = json_object_new_object();
 	json_object_object_add(*status, "snapshots", snapshots);
 	json_object_object_add(*status, "trackers", trackers);
-	ret = read_snapshots(fd, with_cells, snapshots);
+	ret = read_snapshots(blksnap, with_cells, snapshots);
 	if (!ret)
-		ret = read_trackers(fd, trackers);
+		ret = read_trackers(blksnap, trackers);
 	if (ret) {
 		json_object_put(*status);
 		*status = NULL;

@@ -10,11 +10,12 @@
 
 #include <stdbool.h>
 
+#include <blksnap/blksnap.h>
 #include <json.h>
 
 #define STATUS_DEBUGFS "/sys/kernel/debug/blksnap"
 
 bool status_has_debugfs(void);
-int status_read(int fd, bool with_cells, struct json_object **status);
+int status_read(struct blksnap *blksnap, bool with_cells, struct json_object **status);
 
 #endif /* STATUS_H */

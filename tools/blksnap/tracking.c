@@ -10,7 +10,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "device.h"
 #include "message.h"
 #include "tracking.h"
@@ -18,18 +19,17 @@
 /**
  * tracking_read() - note which devices are tracked
  * @tracking:	filled in, to be freed with tracking_free() in any case
- * @fd:		control node
+ * @blksnap:	connection
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message.
  */
-int tracking_read(struct tracking *tracking, int fd)
+int tracking_read(struct tracking *tracking, struct blksnap *blksnap)
 {
-	int ret = blksnap_tracker_collect(fd, &tracking->infos,
+	int ret = blksnap_tracker_collect(blksnap, &tracking->infos,
 					  &tracking->nr_infos);
 
 	if (ret)
-		return fail_call(blk_snap_ioctl_tracker_collect, ret,
-				 "cannot list the tracked devices");
+		return fail_call("cannot list the tracked devices");
 	return EXIT_OK;
 }
 
@@ -57,14 +57,14 @@ static bool has_device(const struct tracking *tracking,
 /**
  * tracking_restore() - stop tracking devices that were not tracked before
  * @tracking:	the devices that were
- * @fd:		control node
+ * @blksnap:	connection
  * @devs:	devices of a snapshot that is destroyed
  * @nr_devs:	number of devices
  *
  * A device that belongs to a snapshot of somebody else by now stays tracked for
  * that one.  A message tells of any other failure.
  */
-void tracking_restore(const struct tracking *tracking, int fd,
+void tracking_restore(const struct tracking *tracking, struct blksnap *blksnap,
 		      const struct blk_snap_dev *devs, unsigned int nr_devs)
 {
 	char number[DEVICE_NUMBER_SIZE];
@@ -74,11 +74,10 @@ void tracking_restore(const struct tracking *tracking, int fd,
 	for (i = 0; i < nr_devs; i++) {
 		if (has_device(tracking, devs[i]))
 			continue;
-		ret = blksnap_tracker_remove(fd, devs[i]);
+		ret = blksnap_tracker_remove(blksnap, devs[i]);
 		if (!ret || ret == -ENODATA)
 			continue;
 		device_format_number(devs[i], number);
-		fail_call(blk_snap_ioctl_tracker_remove, ret,
-			  "device %s stays tracked", number);
+		fail_call("device %s stays tracked", number);
 	}
 }

@@ -5,7 +5,7 @@
 #ifndef TRACKING_H
 #define TRACKING_H
 
-#include <linux/blksnap.h>
+#include <blksnap/blksnap.h>
 
 /**
  * struct tracking - the devices that were tracked at some time
@@ -17,9 +17,9 @@ struct tracking {
 	unsigned int nr_infos;
 };
 
-int tracking_read(struct tracking *tracking, int fd);
+int tracking_read(struct tracking *tracking, struct blksnap *blksnap);
 void tracking_free(struct tracking *tracking);
-void tracking_restore(const struct tracking *tracking, int fd,
+void tracking_restore(const struct tracking *tracking, struct blksnap *blksnap,
 		      const struct blk_snap_dev *devs, unsigned int nr_devs);
 
 #endif /* TRACKING_H */

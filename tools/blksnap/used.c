@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "child.h"
 #include "message.h"
 #include "used.h"

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blksnap_ioctl.h"
+#include <blksnap/blksnap.h>
+
 #include "chain.h"
 #include "damage.h"
 #include "layer.h"

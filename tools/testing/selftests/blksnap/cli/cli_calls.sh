@@ -148,10 +148,10 @@ test_extents()
 	expect "extents of the same generation" 0 ".*640.*" "" -- \
 		cbt extents 4000:1 --since 1 --generation "$generation"
 	expect "extents of another generation" 3 "" \
-		"'4000:1' is in generation $generation now; a full backup is due" -- \
+		"'4000:1': the device is in generation $generation now; a full backup is due" -- \
 		cbt extents 4000:1 --since 1 --generation "$id"
 	expect "extents since a snapshot not yet taken" 3 "" \
-		"'4000:1' has only come to snapshot 3 in this generation, not to 4; a full backup is due" -- \
+		"'4000:1': the device has only come to snapshot 3 in this generation, not to 4; a full backup is due" -- \
 		cbt extents 4000:1 --since 4
 	expect "mark" 0 "" "" \
 		LOG="tracker_mark_dirty_blocks 4000:1 0\+8 16\+1" -- \
@@ -351,13 +351,13 @@ test_errnos()
 	refused "tracker list" tracker_collect EPERM \
 		"cannot list the tracked devices: not permitted; .*" tracker list
 	refused "cbt read" tracker_read_cbt_map ENODATA \
-		"cannot read the change map of '4000:1': $not_tracked" \
+		"'4000:1': cannot read the change map: $not_tracked" \
 		cbt read 4000:1
 	refused "cbt read" tracker_read_cbt_map EPERM \
-		"cannot read the change map of '4000:1': no snapshot of the device was ever taken, so there is no change map yet" \
+		"'4000:1': cannot read the change map: no snapshot of the device was ever taken, so there is no change map yet" \
 		cbt read 4000:1
 	refused "cbt extents" tracker_read_cbt_map EPERM \
-		"cannot read the change map of '4000:1': no snapshot .*" \
+		"'4000:1': cannot read the change map: no snapshot .*" \
 		cbt extents 4000:1 --since 0
 	refused "cbt mark" tracker_mark_dirty_blocks ENODEV \
 		"cannot mark blocks of '4000:1': $not_tracked" cbt mark 4000:1 0:1

@@ -228,13 +228,13 @@ test_file_that_cannot_be_pinned()
 	local append=(-- snapshot append "$id" --file "$file")
 
 	expect "a file of another snapshot is not appended" 1 "" \
-		"cannot keep '$file' in its place: it is storage of another snapshot; .*" \
+		"cannot append '$file': cannot keep '$file' in its place: it is storage of another snapshot; .*" \
 		FAKE_FAIL=snapshot_pin_file:EBUSY LOG="$pin" "${append[@]}"
 	expect "a file that its filesystem may move is not appended" 1 "" \
-		"cannot keep '$file' in its place: its filesystem may move it; .*" \
+		"cannot append '$file': cannot keep '$file' in its place: its filesystem may move it; .*" \
 		FAKE_FAIL=snapshot_pin_file:EOPNOTSUPP LOG="$pin" "${append[@]}"
 	expect "an old module cannot keep a file in its place" 1 "" \
-		"'$file': the loaded module cannot keep a file in its place; load .* or set 'chattr \+i' .*" \
+		"cannot append '$file': '$file': the loaded module cannot keep a file in its place; load .* or set 'chattr \+i' .*" \
 		FAKE_FAIL=snapshot_pin_file:ENOTTY LOG="$pin" "${append[@]}"
 	expect "a snapshot whose file cannot be pinned is destroyed" 1 "" ".*" \
 		FAKE_FAIL=snapshot_pin_file:EBUSY \

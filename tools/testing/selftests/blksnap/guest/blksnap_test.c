@@ -213,7 +213,7 @@ int ctl_call(unsigned long request, void *arg)
 
 void ctl_set_up(void)
 {
-	ctl = ASSERT_OK(blksnap_open());
+	ctl = ASSERT_OK(control_open());
 }
 
 /* Leave nothing behind for the next test, whatever became of this one. */
@@ -538,7 +538,7 @@ void snapshot_create_of(struct snapshot *snapshot, const struct disk **disks,
 	memset(snapshot, 0, sizeof(*snapshot));
 	for (i = 0; i < nr_disks; i++)
 		ids[i] = disks[i]->id;
-	ASSERT_OK(blksnap_snapshot_create(ctl, ids, nr_disks, &snapshot->id));
+	ASSERT_OK(control_snapshot_create(ctl, ids, nr_disks, &snapshot->id));
 }
 
 void snapshot_create(struct snapshot *snapshot, const struct disk *disk)
@@ -552,14 +552,14 @@ int append_range(const struct snapshot *snapshot, const struct disk *disk,
 {
 	struct blk_snap_block_range range = { sector, nr_sectors };
 
-	return blksnap_snapshot_append_storage(ctl, &snapshot->id, disk->id,
+	return control_snapshot_append_storage(ctl, &snapshot->id, disk->id,
 					       &range, 1);
 }
 
 /* Take it and learn the names of the images. */
 void snapshot_take(struct snapshot *snapshot)
 {
-	ASSERT_OK(blksnap_snapshot_take(ctl, &snapshot->id));
+	ASSERT_OK(control_snapshot_take(ctl, &snapshot->id));
 	snapshot_find_images(snapshot);
 }
 
@@ -569,7 +569,7 @@ void snapshot_find_images(struct snapshot *snapshot)
 	struct blk_snap_image_info *infos;
 	unsigned int i, nr;
 
-	ASSERT_OK(blksnap_snapshot_collect_images(ctl, &snapshot->id, &infos,
+	ASSERT_OK(control_snapshot_collect_images(ctl, &snapshot->id, &infos,
 						  &nr));
 	ASSERT(nr && nr <= ARRAY_SIZE(snapshot->images));
 	snapshot->nr_images = nr;
@@ -615,10 +615,10 @@ unsigned int destroy_all_snapshots(void)
 	struct blk_snap_uuid *ids;
 	unsigned int i, nr;
 
-	if (blksnap_snapshot_collect(ctl, &ids, &nr))
+	if (control_snapshot_collect(ctl, &ids, &nr))
 		return 0;
 	for (i = 0; i < nr; i++)
-		blksnap_snapshot_destroy(ctl, &ids[i]);
+		control_snapshot_destroy(ctl, &ids[i]);
 	free(ids);
 	return nr;
 }
@@ -628,10 +628,10 @@ void remove_all_trackers(void)
 	struct blk_snap_cbt_info *infos;
 	unsigned int i, nr;
 
-	if (blksnap_tracker_collect(ctl, &infos, &nr))
+	if (control_tracker_collect(ctl, &infos, &nr))
 		return;
 	for (i = 0; i < nr; i++)
-		blksnap_tracker_remove(ctl, infos[i].dev_id);
+		control_tracker_remove(ctl, infos[i].dev_id);
 	free(infos);
 }
 
@@ -642,7 +642,7 @@ bool tracker_info(const struct disk *disk, struct blk_snap_cbt_info *info)
 	bool is_found = false;
 	unsigned int i, nr;
 
-	ASSERT_OK(blksnap_tracker_collect(ctl, &infos, &nr));
+	ASSERT_OK(control_tracker_collect(ctl, &infos, &nr));
 	for (i = 0; i < nr && !is_found; i++) {
 		is_found = !memcmp(&infos[i].dev_id, &disk->id, sizeof(disk->id));
 		*info = infos[i];
@@ -661,7 +661,7 @@ uint8_t *read_map(const struct disk *disk, struct blk_snap_cbt_info *info)
 	ASSERT(tracker_info(disk, info));
 	map = calloc(1, info->blk_count + 1);
 	do {
-		ret = blksnap_tracker_read_cbt_map(ctl, disk->id, done,
+		ret = control_tracker_read_cbt_map(ctl, disk->id, done,
 						   info->blk_count - done + 1,
 						   map + done);
 		done += ret > 0 ? ret : 0;
@@ -675,5 +675,5 @@ uint8_t *read_map(const struct disk *disk, struct blk_snap_cbt_info *info)
 int next_event(const struct snapshot *snapshot, unsigned int timeout_ms,
 	       struct blk_snap_snapshot_event *event)
 {
-	return blksnap_snapshot_wait_event(ctl, &snapshot->id, timeout_ms, event);
+	return control_snapshot_wait_event(ctl, &snapshot->id, timeout_ms, event);
 }

@@ -15,7 +15,7 @@
 
 #include <linux/blksnap.h>
 
-#include "blksnap_ioctl.h"
+#include "control.h"
 #include "ktap.h"
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))

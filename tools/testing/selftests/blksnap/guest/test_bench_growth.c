@@ -42,7 +42,7 @@ void growth_append(const struct blk_snap_uuid *id, const struct disk *storage,
 
 	for (i = 0; i < nr; i += part) {
 		part = nr - i < APPEND_RANGES ? nr - i : APPEND_RANGES;
-		ASSERT_OK(blksnap_snapshot_append_storage(ctl, id, storage->id,
+		ASSERT_OK(control_snapshot_append_storage(ctl, id, storage->id,
 							  ranges + i, part));
 	}
 }
@@ -93,7 +93,7 @@ static void append_and_take(const struct growth_point *point,
 		      point->nr_ranges);
 	call_note(times, APPEND, &meter);
 	meter_start(&meter);
-	ASSERT_OK(blksnap_snapshot_take(ctl, &snapshot->id));
+	ASSERT_OK(control_snapshot_take(ctl, &snapshot->id));
 	call_note(times, TAKE, &meter);
 	snapshot_find_images(snapshot);
 	settle();
@@ -104,7 +104,7 @@ static void destroy(const struct snapshot *snapshot, struct call_times *times)
 	struct meter meter;
 
 	meter_start(&meter);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot->id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot->id));
 	call_note(times, DESTROY, &meter);
 	settle();
 }

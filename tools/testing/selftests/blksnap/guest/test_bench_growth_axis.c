@@ -197,7 +197,7 @@ static void disks_create(struct blk_snap_uuid *id, unsigned int first,
 
 	for (i = 0; i < nr; i++)
 		ids[i] = disks[first + i].id;
-	ASSERT_OK(blksnap_snapshot_create(ctl, ids, nr, id));
+	ASSERT_OK(control_snapshot_create(ctl, ids, nr, id));
 }
 
 /* What is added to writes to some of the disks, at an average and at most. */
@@ -239,11 +239,11 @@ static void all_rows(const struct growth_point *point)
 	time_row(point, &meter, "all_again");
 	growth_append(&id, point->storage, point->ranges, point->nr_ranges);
 	meter_start(&meter);
-	ASSERT_OK(blksnap_snapshot_take(ctl, &id));
+	ASSERT_OK(control_snapshot_take(ctl, &id));
 	time_row(point, &meter, "all_take");
 	settle();
 	meter_start(&meter);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &id));
 	time_row(point, &meter, "all_destroy");
 }
 
@@ -262,7 +262,7 @@ static void growth_devices(void)
 			/* Given up, it leaves them tracked. */
 			disks_create(&id, 1, nr - 1);
 			sleep_ms(WATCH_MS);
-			ASSERT_OK(blksnap_snapshot_destroy(ctl, &id));
+			ASSERT_OK(control_snapshot_destroy(ctl, &id));
 		}
 		growth_measure(&point);
 		sample_rows(&point, 0, nr, "tracked_some");
@@ -281,7 +281,7 @@ static void disk_hold(unsigned int number)
 	snapshot_create(&snapshot, &disks[number]);
 	growth_append(&snapshot.id, &storage, ranges, 1);
 	free(ranges);
-	ASSERT_OK(blksnap_snapshot_take(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_take(ctl, &snapshot.id));
 }
 
 /* Snapshots that are held, each of a disk of its own. */

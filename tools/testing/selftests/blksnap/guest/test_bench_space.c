@@ -152,17 +152,17 @@ static void large_blksnap(void)
 	snapshot_create(&snapshot, &large_disk);
 	large_row_add("create", &way_blksnap, start);
 	large_append(&snapshot);
-	ASSERT_OK(blksnap_snapshot_take(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_take(ctl, &snapshot.id));
 	large_row_add("first", &way_blksnap, start);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	snapshot_create(&snapshot, &large_disk);
 	large_append(&snapshot);
 	start = now_ns();
-	ASSERT_OK(blksnap_snapshot_take(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_take(ctl, &snapshot.id));
 	large_row_add("take", &way_blksnap, start);
 	large_write(large_disk.path);
 	start = now_ns();
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	large_row_add("destroy", &way_blksnap, start);
 }
 

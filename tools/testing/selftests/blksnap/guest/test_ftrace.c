@@ -80,7 +80,7 @@ static void track(const struct disk *disk)
 	struct snapshot snapshot;
 
 	snapshot_create(&snapshot, disk);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 static void expect_writes_land(int byte)
@@ -100,13 +100,13 @@ static void expect_all_is_seen(const struct disk *disk)
 	snapshot_now(&snapshot, disk, &storage);
 	EXPECT(fill_direct(disk->path, NEW_BYTE, MIB, 0));
 	EXPECT(reads_as(image_of(&snapshot, disk), OLD_BYTE, MIB, 0));
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	snapshot_now(&snapshot, disk, &storage);
 	map = read_map(disk, &info);
 	EXPECT_EQ(map[0], info.snap_number);
 	EXPECT_EQ(map[info.blk_count - 1], 0);
 	free(map);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 /* --- while a device is tracked --- */
@@ -120,7 +120,7 @@ static void test_ftrace_that_is_switched_off_is_told(void)
 		return;
 	}
 	log_clear();
-	EXPECT_ERR(blksnap_snapshot_create(ctl, &origin.id, 1, &id), EBUSY);
+	EXPECT_ERR(control_snapshot_create(ctl, &origin.id, 1, &id), EBUSY);
 	EXPECT_EQ(count_in_log("kernel.ftrace_enabled=0?"), 1);
 	EXPECT(write_text(FTRACE_ENABLED, "1"));
 	track(&origin);
@@ -139,7 +139,7 @@ static void test_a_snapshot_outlives_ftrace(void)
 	EXPECT(fill_direct(origin.path, NEW_BYTE, MIB, MIB));
 	EXPECT(reads_as(image_of(&snapshot, &origin), OLD_BYTE, 2 * MIB, 0));
 	EXPECT(reads_as(origin.path, NEW_BYTE, 2 * MIB, 0));
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 static void test_unload_is_refused(void)
@@ -230,7 +230,7 @@ static void test_tracking_is_refused(void)
 
 	log_clear();
 	ASSERT(end_ftrace());
-	EXPECT_ERR(blksnap_snapshot_create(ctl, &origin.id, 1, &id), EBUSY);
+	EXPECT_ERR(control_snapshot_create(ctl, &origin.id, 1, &id), EBUSY);
 	EXPECT(!tracker_info(&origin, &info));
 	EXPECT_EQ(count_in_log(REFUSED), 1);
 }

@@ -157,7 +157,7 @@ static void check_map(struct honest_origin *origin, const struct disk *disk,
 	uint8_t map[NR_BLOCKS];
 	unsigned int i;
 
-	if (blksnap_tracker_read_cbt_map(ctl, disk->id, 0, NR_BLOCKS, map) !=
+	if (control_tracker_read_cbt_map(ctl, disk->id, 0, NR_BLOCKS, map) !=
 	    (int)NR_BLOCKS) {
 		HONEST_FAILED("a change map cannot be read", errno);
 		return;
@@ -178,7 +178,7 @@ static void check_maps(void)
 	struct blk_snap_cbt_info *infos;
 	unsigned int i, j, nr;
 
-	if (blksnap_tracker_collect(ctl, &infos, &nr)) {
+	if (control_tracker_collect(ctl, &infos, &nr)) {
 		HONEST_FAILED("trackers cannot be listed", errno);
 		return;
 	}
@@ -206,7 +206,7 @@ static bool create(void)
 	for (i = 0; i < 100 && ret == -EALREADY; i++) {
 		if (i || nr_rounds % 4 == 3)
 			destroy_all_snapshots();
-		ret = blksnap_snapshot_create(ctl, ids, 2, &honest.id);
+		ret = control_snapshot_create(ctl, ids, 2, &honest.id);
 	}
 	if (ret)
 		HONEST_FAILED("a snapshot cannot be created", ret);
@@ -223,12 +223,12 @@ static bool take(int *fds)
 	char path[40];
 	int ret;
 
-	ret = blksnap_snapshot_append_storage(ctl, &honest.id, honest_storage.id,
+	ret = control_snapshot_append_storage(ctl, &honest.id, honest_storage.id,
 					      &range, 1);
 	for (i = 0; i < 2; i++)
 		memcpy(origins[i].image, origins[i].content, HONEST_BYTES);
-	ret = ret ?: blksnap_snapshot_take(ctl, &honest.id);
-	ret = ret ?: blksnap_snapshot_collect_images(ctl, &honest.id, &infos, &nr);
+	ret = ret ?: control_snapshot_take(ctl, &honest.id);
+	ret = ret ?: control_snapshot_collect_images(ctl, &honest.id, &infos, &nr);
 	if (ret || nr != 2) {
 		HONEST_FAILED("a snapshot cannot be taken", ret);
 		return false;
@@ -280,7 +280,7 @@ static void make_round(struct random *random, uint8_t *buffer)
 	}
 	close(fds[0]);
 	close(fds[1]);
-	ret = blksnap_snapshot_destroy(ctl, &honest.id);
+	ret = control_snapshot_destroy(ctl, &honest.id);
 	if (ret)
 		HONEST_FAILED("a snapshot cannot be destroyed", ret);
 	nr_rounds++;

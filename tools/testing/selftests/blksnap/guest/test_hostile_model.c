@@ -286,7 +286,7 @@ static void learn_images(struct caller *caller, const struct call *call)
 	unsigned int i, nr;
 	int target;
 
-	if (blksnap_snapshot_collect_images(ctl, &snapshot->id, &infos, &nr) ||
+	if (control_snapshot_collect_images(ctl, &snapshot->id, &infos, &nr) ||
 	    nr != (unsigned int)__builtin_popcount(snapshot->members)) {
 		complain(caller, call, "a snapshot was taken without images");
 		return;
@@ -418,7 +418,7 @@ static void compare_trackers(struct caller *caller, const struct call *call)
 	unsigned int i, nr;
 	int target;
 
-	if (blksnap_tracker_collect(ctl, &infos, &nr)) {
+	if (control_tracker_collect(ctl, &infos, &nr)) {
 		complain(caller, call, "the trackers cannot be listed");
 		return;
 	}
@@ -443,7 +443,7 @@ static void compare_images(struct caller *caller, const struct call *call,
 	unsigned int nr;
 	int ret;
 
-	ret = blksnap_snapshot_collect_images(ctl, &snapshot->id, &infos, &nr);
+	ret = control_snapshot_collect_images(ctl, &snapshot->id, &infos, &nr);
 	if (ret != (snapshot->is_taken ? 0 : -ENODEV))
 		complain(caller, call, "a snapshot is taken, or not, against the model: %d",
 			 ret);
@@ -478,7 +478,7 @@ static void compare_info(struct caller *caller, const struct call *call,
 	struct blk_snap_dev *devs;
 	int ret;
 
-	ret = blksnap_snapshot_info(ctl, &snapshot->id, &info, &devs);
+	ret = control_snapshot_info(ctl, &snapshot->id, &info, &devs);
 	if (ret || !info_is_right(snapshot, &info, devs))
 		complain(caller, call, "what is told of a snapshot is wrong: %d",
 			 ret);
@@ -490,7 +490,7 @@ static void compare_snapshots(struct caller *caller, const struct call *call)
 	struct blk_snap_uuid *ids;
 	unsigned int i, j, nr, nr_found = 0;
 
-	if (blksnap_snapshot_collect(ctl, &ids, &nr)) {
+	if (control_snapshot_collect(ctl, &ids, &nr)) {
 		complain(caller, call, "the snapshots cannot be listed");
 		return;
 	}

@@ -196,11 +196,11 @@ static void make_honest_calls(void)
 	EXPECT_OK(append_range(&snapshot, &storage, 8192, 8192));
 	snapshot_take(&snapshot);
 	free(read_map(&other, &info));
-	EXPECT_OK(blksnap_snapshot_collect(ctl, &ids, &nr));
+	EXPECT_OK(control_snapshot_collect(ctl, &ids, &nr));
 	EXPECT_EQ(nr, 2);
 	free(ids);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	EXPECT_OK(blksnap_tracker_remove(ctl, other.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_tracker_remove(ctl, other.id));
 }
 
 static void make_stuck_disk(void)
@@ -255,7 +255,7 @@ static void test_slow_memory_of_one_keeps_nobody_else_waiting(void)
 		join_slow_calls();
 	}
 	EXPECT_EQ(nr_still_inside, NR_SLOW_CALLS);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &held.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &held.id));
 	remove_stuck_disk();
 	remove_disks();
 }
@@ -277,7 +277,7 @@ static void mark_for_long(void)
 		_exit(KTAP_FAIL);
 	for (i = 0; i < MAX_RANGES; i++)
 		ranges[i].sector_count = origin.nr_bytes / SECTOR_SIZE;
-	blksnap_tracker_mark_dirty_blocks(ctl, origin.id, ranges, MAX_RANGES);
+	control_tracker_mark_dirty_blocks(ctl, origin.id, ranges, MAX_RANGES);
 	_exit(KTAP_PASS);
 }
 
@@ -318,8 +318,8 @@ static void test_much_to_mark_keeps_nobody_else_waiting(void)
 		  (unsigned long long)(now_ns() - begin) / 1000000);
 	kill(child, SIGKILL);
 	EXPECT(wait_killed(child));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	ASSERT_OK(blksnap_tracker_remove(ctl, origin.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_tracker_remove(ctl, origin.id));
 	null_disk_destroy(&origin);
 }
 
@@ -360,7 +360,7 @@ static int append_most_ranges(const struct snapshot *snapshot)
 		ranges[i].sector_offset = 16 * i;
 		ranges[i].sector_count = 8;
 	}
-	ret = blksnap_snapshot_append_storage(ctl, &snapshot->id, storage.id,
+	ret = control_snapshot_append_storage(ctl, &snapshot->id, storage.id,
 					      ranges, MAX_RANGES);
 	free(ranges);
 	return ret;
@@ -384,8 +384,8 @@ static void test_ranges_are_charged_to_who_appends_them(void)
 	ktap_note("%u ranges: %lld KiB charged", MAX_RANGES,
 		  (long long)(after - before) / 1024);
 	EXPECT(after - before >= (int64_t)MAX_RANGES * MIN_BYTES_PER_RANGE);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	ASSERT_OK(blksnap_tracker_remove(ctl, origin.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_tracker_remove(ctl, origin.id));
 	leave_cgroup();
 	null_disk_destroy(&origin);
 	null_disk_destroy(&storage);

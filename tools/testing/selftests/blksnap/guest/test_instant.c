@@ -151,7 +151,7 @@ static bool take_once(void)
 	usleep(random_below(&pauses, PAUSE_US_MAX));
 	chains_note_before();
 	take_ns = now_ns();
-	ASSERT_OK(blksnap_snapshot_take(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_take(ctl, &snapshot.id));
 	take_ns = now_ns() - take_ns;
 	chains_note_after();
 	begun_ns = now_ns();
@@ -164,7 +164,7 @@ static bool take_once(void)
 	chains_pause();
 	write_text(RCU_EXPEDITED, "1");
 	begun_ns = now_ns();
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	write_text(RCU_EXPEDITED, "0");
 	series_add(DESTROY, now_ns() - begun_ns);
 	return ok;

@@ -79,7 +79,7 @@ static void create_with_storage(struct snapshot *snapshot, const struct disk **m
 static int timed_take(const struct snapshot *snapshot, double *seconds)
 {
 	const uint64_t begun_ns = now_ns();
-	int ret = blksnap_snapshot_take(ctl, &snapshot->id);
+	int ret = control_snapshot_take(ctl, &snapshot->id);
 
 	*seconds = (now_ns() - begun_ns) / 1e9;
 	ktap_note("the take returned %d after %.2f s", ret, *seconds);
@@ -91,7 +91,7 @@ static void expect_not_taken(const struct snapshot *snapshot)
 	struct blk_snap_image_info *infos;
 	unsigned int nr;
 
-	EXPECT_ERR(blksnap_snapshot_collect_images(ctl, &snapshot->id, &infos, &nr),
+	EXPECT_ERR(control_snapshot_collect_images(ctl, &snapshot->id, &infos, &nr),
 		   ENODEV);
 	EXPECT(access("/dev/" BLK_SNAP_IMAGE_NAME "0", F_OK));
 }
@@ -215,14 +215,14 @@ static void test_creation_does_not_wait_for_a_dead_device(void)
 	ASSERT(dm_suspend("upper0"));
 	fd = make_dirty(&stack.uppers[0], buffer);
 	begun_ns = now_ns();
-	EXPECT_OK(blksnap_snapshot_create(ctl, &stack.uppers[0].id, 1, &id));
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &id));
-	EXPECT_OK(blksnap_tracker_remove(ctl, stack.uppers[0].id));
+	EXPECT_OK(control_snapshot_create(ctl, &stack.uppers[0].id, 1, &id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &id));
+	EXPECT_OK(control_tracker_remove(ctl, stack.uppers[0].id));
 	seconds = (now_ns() - begun_ns) / 1e9;
 	ktap_note("it took %.2f s", seconds);
 	EXPECT(seconds < DRAIN_S / 2);
 	dm_resume("upper0");
-	ASSERT_OK(blksnap_snapshot_create(ctl, &stack.uppers[0].id, 1, &id));
+	ASSERT_OK(control_snapshot_create(ctl, &stack.uppers[0].id, 1, &id));
 	close(fd);
 	free(buffer);
 }
@@ -339,8 +339,8 @@ static void take_while_removed(const struct disk *disk, const struct removal *re
 	async_close(async);
 	close(fd);
 	EXPECT(!join_helper());
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	EXPECT_OK(blksnap_tracker_remove(ctl, disk->id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_tracker_remove(ctl, disk->id));
 	free(buffer);
 }
 
@@ -482,7 +482,7 @@ static void test_chain_of_thousands_of_requests_completes(void)
 
 static void *take_in_background(void *data)
 {
-	return (void *)(uintptr_t)!!blksnap_snapshot_take(ctl, &((struct snapshot *)data)->id);
+	return (void *)(uintptr_t)!!control_snapshot_take(ctl, &((struct snapshot *)data)->id);
 }
 
 /* Writes one page to a page cache, and nothing waits until it is on the disk. */

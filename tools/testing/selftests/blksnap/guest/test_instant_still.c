@@ -415,7 +415,7 @@ static void take_amid_slow_writes(const struct slow *slow, const struct disk *me
 	nr_in_flight = write_slots_before(still.async);
 	atomic_store(&still.take_begins, true);
 	begun_ns = now_ns();
-	ASSERT_OK(blksnap_snapshot_take(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_take(ctl, &snapshot.id));
 	ktap_note("%u of %u writes were in flight, the take took %.1f ms",
 		  nr_in_flight, NR_BEFORE, (now_ns() - begun_ns) / 1e6);
 	atomic_store(&still.take_is_over, true);

@@ -320,7 +320,7 @@ static void test_write_through_dm_is_seen_below(void)
 	ASSERT(fill_direct(linear.path, 0x22, 256 * KIB, MIB));
 	EXPECT(reads_as(origin.path, 0x22, 256 * KIB, 2 * MIB));
 	EXPECT(reads_as(image_of(&snapshot, &origin), 0x11, 4 * MIB, 0));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	snapshot_now(&snapshot, &origin, &storage);
 	map = read_map(&origin, &info);
 	EXPECT_EQ(map[2 * MIB / info.blk_size], 2);
@@ -407,7 +407,7 @@ static void test_full_storage_breaks_the_snapshot_once(void)
 	free(buffer);
 	/* Later events tell of nothing new. */
 	EXPECT_EQ(count_corrupted(&snapshot), 0);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 static void test_full_storage_spares_other_snapshots(void)
@@ -463,7 +463,7 @@ static void test_storage_on_the_origin_is_not_tracked(void)
 	snapshot_take(&snapshot);
 	ASSERT(fill_direct(origin.path, 0x22, 4 * MIB, 0));
 	sleep_ms(1000);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	snapshot_now(&snapshot, &origin, &storage);
 	map = read_map(&origin, &info);
 	EXPECT_EQ(map[0], 2);
@@ -485,8 +485,8 @@ static void test_vanished_origin_does_not_hang_anything(void)
 	snapshot_now(&snapshot, &origin, &storage);
 	ASSERT(fill_direct(origin.path, 0x22, MIB, 0));
 	null_disk_destroy(&origin);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	EXPECT_OK(blksnap_tracker_remove(ctl, origin.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_tracker_remove(ctl, origin.id));
 }
 
 static const struct ktap_test cost_tests[] = {
@@ -532,7 +532,7 @@ static void test_take_waits_for_writes_from_before_tracking(void)
 	EXPECT_EQ(waitpid(child, &status, WNOHANG), child);
 	EXPECT(WIFEXITED(status) && !WEXITSTATUS(status));
 	EXPECT(reads_as(image_of(&snapshot, &linear), 0x22, 64 * KIB, 0));
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 static const struct ktap_test stack_tests[] = {

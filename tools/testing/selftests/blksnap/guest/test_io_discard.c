@@ -81,7 +81,7 @@ static bool becomes(int byte, size_t nr_bytes, uint64_t at)
 
 static void destroy(const struct snapshot *snapshot)
 {
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot->id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot->id));
 }
 
 /* --- a disk that takes its time --- */
@@ -417,13 +417,13 @@ static void agent_hold_one(struct agent *agent, struct random *random)
 	};
 	struct blk_snap_uuid id;
 
-	if (blksnap_snapshot_create(ctl, &agent->disk->id, 1, &id))
+	if (control_snapshot_create(ctl, &agent->disk->id, 1, &id))
 		return;
-	if (!blksnap_snapshot_append_storage(ctl, &id, skip.storage.id, &range, 1) &&
-	    !blksnap_snapshot_take(ctl, &id))
+	if (!control_snapshot_append_storage(ctl, &id, skip.storage.id, &range, 1) &&
+	    !control_snapshot_take(ctl, &id))
 		agent->nr_taken++;
 	sleep_ms(50 + random_below(random, 300));
-	blksnap_snapshot_destroy(ctl, &id);
+	control_snapshot_destroy(ctl, &id);
 	sleep_ms(random_below(random, 50));
 }
 

@@ -208,7 +208,7 @@ static void test_image_minors_are_lowest_free_first(void)
 	snapshot_take(&second);
 	EXPECT_EQ(first.images[0].id.mn, 0);
 	EXPECT_EQ(second.images[0].id.mn, 1);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &first.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &first.id));
 	snapshot_create(&first, &disk_a);
 	ASSERT_OK(append_range(&first, &disk_s, 2048, 2048));
 	snapshot_take(&first);
@@ -228,8 +228,8 @@ static void test_image_has_the_block_size_of_its_origin(void)
 	EXPECT_OK(ioctl(fd, BLKSSZGET, &nr_bytes));
 	EXPECT_EQ(nr_bytes, 4096);
 	close(fd);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	ASSERT_OK(blksnap_tracker_remove(ctl, disk.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_tracker_remove(ctl, disk.id));
 	null_disk_destroy(&disk);
 }
 

@@ -198,7 +198,7 @@ static void test_destroy_ends_waits_with_esrch(void)
 	create_quiet(&snapshot);
 	start_waiters(waiters, &snapshot, 60000);
 	sleep_ms(300);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT_EQ(join_waiters(waiters, -ESRCH), NR_WAITERS);
 }
 
@@ -293,7 +293,7 @@ static void test_poll_tells_of_the_snapshot_waited_for(void)
 	EXPECT_EQ(polled(fd), POLLIN);
 	ASSERT_OK(next_event(&snapshot, 0, &event));
 	EXPECT_EQ(polled(fd), 0);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT_EQ(polled(fd), POLLERR | POLLHUP);
 	close(fd);
 }

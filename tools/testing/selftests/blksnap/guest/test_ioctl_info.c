@@ -43,7 +43,7 @@ static void test_info_of_unknown_snapshot_gets_esrch(void)
 
 	EXPECT_ERR(ask(&unknown_id, 0, NULL, &info), ESRCH);
 	snapshot_create(&snapshot, &disk_a);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT_ERR(ask(&snapshot.id, 0, NULL, &info), ESRCH);
 }
 
@@ -174,7 +174,7 @@ static pid_t create_and_die(struct blk_snap_uuid *id)
 	child = fork();
 	if (!child) {
 		prctl(PR_SET_NAME, "backup-agent");
-		if (blksnap_snapshot_create(ctl, &disk_a.id, 1, id) ||
+		if (control_snapshot_create(ctl, &disk_a.id, 1, id) ||
 		    write(pipe_fds[1], id, sizeof(*id)) != sizeof(*id))
 			_exit(1);
 		_exit(0);

@@ -17,7 +17,7 @@ static int create(const struct blk_snap_dev *devs, unsigned int nr_devs)
 {
 	struct blk_snap_uuid id;
 
-	return blksnap_snapshot_create(ctl, devs, nr_devs, &id);
+	return control_snapshot_create(ctl, devs, nr_devs, &id);
 }
 
 /* Nothing may be left of a create that failed. */
@@ -180,7 +180,7 @@ static void test_snapshots_of_different_devices_coexist(void)
 	ASSERT(fill_direct(disk_b.path, 0x44, 4096, 0));
 	EXPECT(reads_as(image_of(&first, &disk_a), 0x11, 4096, 0));
 	EXPECT(reads_as(image_of(&second, &disk_b), 0x22, 4096, 0));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &first.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &first.id));
 	EXPECT(reads_as(image_of(&second, &disk_b), 0x22, 4096, 0));
 }
 
@@ -200,8 +200,8 @@ static void test_disk_and_its_partition_make_one_snapshot(void)
 	EXPECT(reads_as(image_of(&snapshot, &part), 0x11, 4096, 0));
 	EXPECT(reads_as(image_of(&snapshot, &disk_a), 0x11, 4096, 2048 * 512));
 	EXPECT(reads_as(part.path, 0x22, 4096, 0));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	ASSERT_OK(blksnap_tracker_remove(ctl, part.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_tracker_remove(ctl, part.id));
 	partition_del_all(&disk_a);
 }
 
@@ -227,7 +227,7 @@ static int append(const struct snapshot *snapshot,
 		  const struct blk_snap_block_range *ranges,
 		  unsigned int nr_ranges)
 {
-	return blksnap_snapshot_append_storage(ctl, &snapshot->id, disk_s.id,
+	return control_snapshot_append_storage(ctl, &snapshot->id, disk_s.id,
 					       ranges, nr_ranges);
 }
 
@@ -244,7 +244,7 @@ static void test_append_of_nothing_changes_nothing(void)
 
 	snapshot_create(&snapshot, &disk_a);
 	EXPECT_EQ(append(&snapshot, NULL, 0), 0);
-	EXPECT_ERR(blksnap_snapshot_take(ctl, &snapshot.id), EFAULT);
+	EXPECT_ERR(control_snapshot_take(ctl, &snapshot.id), EFAULT);
 }
 
 static void test_append_of_empty_range_gets_einval(void)
@@ -332,7 +332,7 @@ static void test_append_of_range_of_another_snapshot_gets_einval(void)
 	ASSERT_OK(append_range(&first, &disk_s, 0, 2048));
 	EXPECT_ERR(append_range(&second, &disk_s, 1024, 2048), EINVAL);
 	EXPECT_OK(append_range(&second, &disk_s, 2048, 2048));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &first.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &first.id));
 	EXPECT_OK(append_range(&second, &disk_s, 0, 2048));
 }
 
@@ -349,7 +349,7 @@ static void test_append_sees_overlap_of_disk_and_partition(void)
 	EXPECT_OK(append_range(&snapshot, &disk_s, 0, 2048));
 	EXPECT_OK(append_range(&snapshot, &disk_s, 3072, 1024));
 	EXPECT_ERR(append_range(&snapshot, &part, 1024, 8), EINVAL);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	partition_del_all(&disk_s);
 }
 
@@ -369,7 +369,7 @@ static void test_append_of_read_only_device_gets_erofs(void)
 	EXPECT_OK(ioctl(fd, BLKROSET, &is_read_only));
 	EXPECT_OK(append_range(&snapshot, &disk, 0, 8));
 	close(fd);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	null_disk_destroy(&disk);
 }
 
@@ -386,8 +386,8 @@ static void test_append_that_is_not_aligned_gets_einval(void)
 	EXPECT_ERR(append_range(&snapshot, &disk, 8, 9), EINVAL);
 	EXPECT_ERR(append_range(&snapshot, &disk, 4, 16), EINVAL);
 	EXPECT_OK(append_range(&snapshot, &disk, 8, 8));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	ASSERT_OK(blksnap_tracker_remove(ctl, origin.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_tracker_remove(ctl, origin.id));
 	null_disk_destroy(&disk);
 	null_disk_destroy(&origin);
 }
@@ -401,7 +401,7 @@ static void test_append_of_larger_blocks_gets_einval(void)
 	ASSERT_OK(null_disk_create(&disk, "nullb3", DISK_MIB, &big));
 	snapshot_create(&snapshot, &disk_a);
 	EXPECT_ERR(append_range(&snapshot, &disk, 8, 8), EINVAL);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	null_disk_destroy(&disk);
 }
 
@@ -414,7 +414,7 @@ static void test_append_adds_all_ranges_or_none(void)
 
 	snapshot_create(&snapshot, &disk_a);
 	EXPECT_ERR(append(&snapshot, ranges, 3), EINVAL);
-	EXPECT_ERR(blksnap_snapshot_take(ctl, &snapshot.id), EFAULT);
+	EXPECT_ERR(control_snapshot_take(ctl, &snapshot.id), EFAULT);
 	EXPECT_OK(append(&snapshot, ranges, 2));
 }
 
@@ -440,7 +440,7 @@ static void test_append_with_bad_array_gets_efault(void)
 	edge[-1] = (struct blk_snap_block_range) { 0, 1024 };
 	EXPECT_ERR(append(&snapshot, edge - 1, 2), EFAULT);
 	EXPECT(append(&snapshot, edge - 1, UINT32_MAX) < 0);
-	EXPECT_ERR(blksnap_snapshot_take(ctl, &snapshot.id), EFAULT);
+	EXPECT_ERR(control_snapshot_take(ctl, &snapshot.id), EFAULT);
 }
 
 static void test_append_works_before_and_after_the_take(void)
@@ -498,7 +498,7 @@ const struct ktap_test append_tests[] = {
 
 static void test_take_of_unknown_snapshot_gets_esrch(void)
 {
-	EXPECT_ERR(blksnap_snapshot_take(ctl, &unknown_id), ESRCH);
+	EXPECT_ERR(control_snapshot_take(ctl, &unknown_id), ESRCH);
 }
 
 static void test_take_twice_gets_ealready(void)
@@ -507,7 +507,7 @@ static void test_take_twice_gets_ealready(void)
 	struct snapshot snapshot;
 
 	snapshot_now(&snapshot, &disk_a, &disk_s);
-	EXPECT_ERR(blksnap_snapshot_take(ctl, &snapshot.id), EALREADY);
+	EXPECT_ERR(control_snapshot_take(ctl, &snapshot.id), EALREADY);
 	ASSERT(tracker_info(&disk_a, &info));
 	EXPECT_EQ(info.snap_number, 1);
 }
@@ -518,11 +518,11 @@ static void test_take_without_storage_gets_efault(void)
 	struct snapshot snapshot;
 
 	snapshot_create(&snapshot, &disk_a);
-	EXPECT_ERR(blksnap_snapshot_take(ctl, &snapshot.id), EFAULT);
+	EXPECT_ERR(control_snapshot_take(ctl, &snapshot.id), EFAULT);
 	ASSERT(tracker_info(&disk_a, &info));
 	EXPECT_EQ(info.snap_number, 0);
 	ASSERT_OK(append_range(&snapshot, &disk_s, 2048, 2048));
-	EXPECT_OK(blksnap_snapshot_take(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_take(ctl, &snapshot.id));
 }
 
 static void test_take_does_not_touch_its_argument(void)
@@ -549,10 +549,10 @@ static void test_take_of_vanished_device_leaves_the_snapshot(void)
 	snapshot_create_of(&snapshot, members, 2);
 	ASSERT_OK(append_range(&snapshot, &disk_s, 2048, 2048));
 	null_disk_destroy(&disk);
-	EXPECT(blksnap_snapshot_take(ctl, &snapshot.id) < 0);
+	EXPECT(control_snapshot_take(ctl, &snapshot.id) < 0);
 	ASSERT(tracker_info(&disk_a, &info));
 	EXPECT_EQ(info.snap_number, 0);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 const struct ktap_test take_tests[] = {
@@ -570,10 +570,10 @@ static void test_destroy_of_unknown_snapshot_gets_enodev(void)
 {
 	struct snapshot snapshot;
 
-	EXPECT_ERR(blksnap_snapshot_destroy(ctl, &unknown_id), ENODEV);
+	EXPECT_ERR(control_snapshot_destroy(ctl, &unknown_id), ENODEV);
 	snapshot_create(&snapshot, &disk_a);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	EXPECT_ERR(blksnap_snapshot_destroy(ctl, &snapshot.id), ENODEV);
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_ERR(control_snapshot_destroy(ctl, &snapshot.id), ENODEV);
 }
 
 static void test_destroy_keeps_tracking(void)
@@ -583,7 +583,7 @@ static void test_destroy_keeps_tracking(void)
 
 	snapshot_now(&snapshot, &disk_a, &disk_s);
 	ASSERT(tracker_info(&disk_a, &before));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT_EQ(nr_snapshots(), 0);
 	ASSERT(tracker_info(&disk_a, &after));
 	EXPECT(!memcmp(&before, &after, sizeof(before)));
@@ -594,7 +594,7 @@ static void test_destroy_removes_the_image(void)
 	struct snapshot snapshot;
 
 	snapshot_now(&snapshot, &disk_a, &disk_s);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT(wait_for_node(snapshot.images[0].path, false));
 }
 
@@ -607,7 +607,7 @@ static void test_destroy_fails_readers_of_open_image(void)
 	snapshot_now(&snapshot, &disk_a, &disk_s);
 	fd = ASSERT_OK(open(snapshot.images[0].path, O_RDWR | O_DIRECT));
 	EXPECT_EQ(pread(fd, buffer, 4096, 0), 4096);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT_EQ(pread(fd, buffer, 4096, 0), -1);
 	EXPECT_EQ(errno, EIO);
 	EXPECT_EQ(pwrite(fd, buffer, 4096, 0), -1);
@@ -622,7 +622,7 @@ static void test_destroy_does_not_touch_the_origin(void)
 	ASSERT(fill_direct(disk_a.path, 0x11, MIB, 0));
 	snapshot_now(&snapshot, &disk_a, &disk_s);
 	ASSERT(fill_direct(disk_a.path, 0x22, MIB / 2, 0));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT(reads_as(disk_a.path, 0x22, MIB / 2, 0));
 	EXPECT(reads_as(disk_a.path, 0x11, MIB / 2, MIB / 2));
 }

@@ -17,7 +17,7 @@ static void track(const struct disk *disk)
 	struct snapshot snapshot;
 
 	snapshot_create(&snapshot, disk);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 /* Track, and take a first snapshot, so that there is a map to read. */
@@ -26,7 +26,7 @@ static void track_and_take(const struct disk *disk)
 	struct snapshot snapshot;
 
 	snapshot_now(&snapshot, disk, &disk_s);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 static uint8_t map_byte(const struct disk *disk, uint64_t at)
@@ -55,8 +55,8 @@ static unsigned int nr_marked(const struct disk *disk)
 
 static void test_remove_of_untracked_device_gets_enodata(void)
 {
-	EXPECT_ERR(blksnap_tracker_remove(ctl, disk_a.id), ENODATA);
-	EXPECT_ERR(blksnap_tracker_remove(ctl, unknown_dev), ENODATA);
+	EXPECT_ERR(control_tracker_remove(ctl, disk_a.id), ENODATA);
+	EXPECT_ERR(control_tracker_remove(ctl, unknown_dev), ENODATA);
 }
 
 static void test_remove_ends_tracking(void)
@@ -64,9 +64,9 @@ static void test_remove_ends_tracking(void)
 	track(&disk_a);
 	track(&disk_b);
 	ASSERT_EQ(nr_tracked(), 2);
-	EXPECT_OK(blksnap_tracker_remove(ctl, disk_a.id));
+	EXPECT_OK(control_tracker_remove(ctl, disk_a.id));
 	EXPECT_EQ(nr_tracked(), 1);
-	EXPECT_ERR(blksnap_tracker_remove(ctl, disk_a.id), ENODATA);
+	EXPECT_ERR(control_tracker_remove(ctl, disk_a.id), ENODATA);
 }
 
 static void test_remove_in_created_snapshot_gets_ebusy(void)
@@ -74,7 +74,7 @@ static void test_remove_in_created_snapshot_gets_ebusy(void)
 	struct snapshot snapshot;
 
 	snapshot_create(&snapshot, &disk_a);
-	EXPECT_ERR(blksnap_tracker_remove(ctl, disk_a.id), EBUSY);
+	EXPECT_ERR(control_tracker_remove(ctl, disk_a.id), EBUSY);
 	EXPECT_EQ(nr_tracked(), 1);
 }
 
@@ -83,7 +83,7 @@ static void test_remove_in_taken_snapshot_gets_ebusy(void)
 	struct snapshot snapshot;
 
 	snapshot_now(&snapshot, &disk_a, &disk_s);
-	EXPECT_ERR(blksnap_tracker_remove(ctl, disk_a.id), EBUSY);
+	EXPECT_ERR(control_tracker_remove(ctl, disk_a.id), EBUSY);
 	EXPECT_EQ(nr_tracked(), 1);
 }
 
@@ -263,7 +263,7 @@ static void test_collect_keeps_row_of_vanished_device(void)
 	ASSERT(tracker_info(&disk, &info));
 	EXPECT(is_filled_with((char *)&info + sizeof(info.dev_id), 0,
 			      sizeof(info) - sizeof(info.dev_id)));
-	EXPECT_OK(blksnap_tracker_remove(ctl, disk.id));
+	EXPECT_OK(control_tracker_remove(ctl, disk.id));
 	EXPECT_EQ(nr_tracked(), 0);
 }
 
@@ -282,7 +282,7 @@ static void test_new_disk_of_an_old_number_is_not_tracked(void)
 	} else {
 		ASSERT(tracker_info(&again, &info));
 		EXPECT_EQ(info.blk_count, 0);
-		EXPECT(blksnap_tracker_read_cbt_map(ctl, again.id, 0, 1,
+		EXPECT(control_tracker_read_cbt_map(ctl, again.id, 0, 1,
 						    &byte) <= 0);
 	}
 	null_disk_destroy(&again);
@@ -314,7 +314,7 @@ const struct ktap_test tracker_tests[] = {
 static int read_cbt(const struct disk *disk, uint32_t offset, uint32_t length,
 		    void *buffer)
 {
-	return blksnap_tracker_read_cbt_map(ctl, disk->id, offset, length,
+	return control_tracker_read_cbt_map(ctl, disk->id, offset, length,
 					    buffer);
 }
 
@@ -445,7 +445,7 @@ static void test_map_takes_in_writes_while_a_snapshot_is_held(void)
 	snapshot_now(&snapshot, &disk_a, &disk_s);
 	ASSERT(fill_direct(disk_a.path, 1, 512, 4 * MIB));
 	EXPECT_EQ(nr_marked(&disk_a), 0);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	track_and_take(&disk_a);
 	EXPECT_EQ(map_byte(&disk_a, 4 * MIB), 2);
 }
@@ -458,7 +458,7 @@ static void test_map_shows_image_writes_at_once(void)
 	ASSERT(fill_direct(image_of(&snapshot, &disk_a), 1, 4096, 4 * MIB));
 	EXPECT_EQ(map_byte(&disk_a, 4 * MIB), 1);
 	EXPECT_EQ(nr_marked(&disk_a), 1);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	track_and_take(&disk_a);
 	EXPECT_EQ(map_byte(&disk_a, 4 * MIB), 2);
 }
@@ -488,7 +488,7 @@ static void test_map_of_partition_sees_writes_through_the_disk(void)
 	track_and_take(&part);
 	EXPECT_EQ(map_byte(&part, 256 * 512), 1);
 	EXPECT_EQ(nr_marked(&part), 1);
-	ASSERT_OK(blksnap_tracker_remove(ctl, part.id));
+	ASSERT_OK(control_tracker_remove(ctl, part.id));
 	partition_del_all(&disk_a);
 }
 
@@ -530,7 +530,7 @@ static int mark(struct blk_snap_dev dev, uint64_t sector, uint64_t nr_sectors)
 {
 	struct blk_snap_block_range range = { sector, nr_sectors };
 
-	return blksnap_tracker_mark_dirty_blocks(ctl, dev, &range, 1);
+	return control_tracker_mark_dirty_blocks(ctl, dev, &range, 1);
 }
 
 static void test_mark_of_untracked_device_gets_enodev(void)
@@ -542,7 +542,7 @@ static void test_mark_of_untracked_device_gets_enodev(void)
 static void test_mark_of_nothing_succeeds(void)
 {
 	track(&disk_a);
-	EXPECT_EQ(blksnap_tracker_mark_dirty_blocks(ctl, disk_a.id, NULL, 0), 0);
+	EXPECT_EQ(control_tracker_mark_dirty_blocks(ctl, disk_a.id, NULL, 0), 0);
 }
 
 static void test_mark_of_empty_range_gets_einval(void)
@@ -572,7 +572,7 @@ static void test_mark_checks_all_ranges_before_the_first(void)
 	};
 
 	track_and_take(&disk_a);
-	EXPECT_ERR(blksnap_tracker_mark_dirty_blocks(ctl, disk_a.id, ranges, 3),
+	EXPECT_ERR(control_tracker_mark_dirty_blocks(ctl, disk_a.id, ranges, 3),
 		   EINVAL);
 	EXPECT_EQ(nr_marked(&disk_a), 0);
 }
@@ -582,14 +582,14 @@ static void test_mark_with_bad_array_gets_efault(void)
 	struct blk_snap_block_range *edge = bad_page;
 
 	track_and_take(&disk_a);
-	EXPECT_ERR(blksnap_tracker_mark_dirty_blocks(ctl, disk_a.id, edge, 1),
+	EXPECT_ERR(control_tracker_mark_dirty_blocks(ctl, disk_a.id, edge, 1),
 		   EFAULT);
-	EXPECT_ERR(blksnap_tracker_mark_dirty_blocks(ctl, disk_a.id, NULL, 1),
+	EXPECT_ERR(control_tracker_mark_dirty_blocks(ctl, disk_a.id, NULL, 1),
 		   EFAULT);
 	edge[-1] = (struct blk_snap_block_range) { 0, 8 };
-	EXPECT_ERR(blksnap_tracker_mark_dirty_blocks(ctl, disk_a.id, edge - 1,
+	EXPECT_ERR(control_tracker_mark_dirty_blocks(ctl, disk_a.id, edge - 1,
 						     2), EFAULT);
-	EXPECT(blksnap_tracker_mark_dirty_blocks(ctl, disk_a.id, edge - 1,
+	EXPECT(control_tracker_mark_dirty_blocks(ctl, disk_a.id, edge - 1,
 						 UINT32_MAX) < 0);
 	EXPECT_EQ(nr_marked(&disk_a), 0);
 }
@@ -633,7 +633,7 @@ static void test_mark_of_image_means_its_origin(void)
 	EXPECT_EQ(map_byte(&disk_a, 4 * MIB), 1);
 	EXPECT_ERR(mark(snapshot.images[0].id, DISK_SECTORS, 1), EINVAL);
 	EXPECT_ERR(mark(snapshot.images[0].id, 0, 0), EINVAL);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT_ERR(mark(snapshot.images[0].id, 0, 1), ENODEV);
 	track_and_take(&disk_a);
 	EXPECT_EQ(map_byte(&disk_a, 4 * MIB), 2);
@@ -649,7 +649,7 @@ static void test_mark_takes_many_ranges(void)
 		ranges[i] = (struct blk_snap_block_range) {
 			i * 16, i % 16 + 1,
 		};
-	EXPECT_OK(blksnap_tracker_mark_dirty_blocks(ctl, disk_a.id, ranges,
+	EXPECT_OK(control_tracker_mark_dirty_blocks(ctl, disk_a.id, ranges,
 						    ARRAY_SIZE(ranges)));
 	EXPECT_EQ(map_byte(&disk_a, 0), 1);
 	EXPECT_EQ(map_byte(&disk_a, 1999 * 16 * 512), 1);

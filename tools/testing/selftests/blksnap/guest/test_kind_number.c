@@ -77,7 +77,7 @@ static void test_untracking_is_quick(void)
 		snapshot_create(&snapshot, &origin);
 		ASSERT_OK(destroy_snapshot(NULL));
 		start = now_ns();
-		ASSERT_OK(blksnap_tracker_remove(ctl, origin.id));
+		ASSERT_OK(control_tracker_remove(ctl, origin.id));
 		ms[i] = ms_since(start);
 	}
 	ktap_note("removing the last tracker: %u ms", median(ms));
@@ -98,11 +98,11 @@ static void test_destroying_of_64_images_is_quick(void)
 		ids[i] = disks[i].id;
 	}
 	start = now_ns();
-	ASSERT_OK(blksnap_snapshot_create(ctl, ids, NR_DEVICES, &snapshot.id));
+	ASSERT_OK(control_snapshot_create(ctl, ids, NR_DEVICES, &snapshot.id));
 	ms[0] = ms_since(start);
 	ASSERT_OK(append_range(&snapshot, &storage, 0, 32 * MIB / SECTOR_SIZE));
 	start = now_ns();
-	ASSERT_OK(blksnap_snapshot_take(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_take(ctl, &snapshot.id));
 	ms[1] = ms_since(start);
 	start = now_ns();
 	ASSERT_OK(destroy_snapshot(NULL));

@@ -410,7 +410,7 @@ int write_block(void *data)
 /* @data: NULL */
 int destroy_snapshot(void *data)
 {
-	return data ? -EINVAL : blksnap_snapshot_destroy(ctl, &snapshot.id);
+	return data ? -EINVAL : control_snapshot_destroy(ctl, &snapshot.id);
 }
 
 /* --- comparing --- */

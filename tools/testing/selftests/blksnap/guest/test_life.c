@@ -54,7 +54,7 @@ void anchored_set_up(void)
 	if (tracker_info(&anchor, &info))
 		return;
 	snapshot_create(&snapshot, &anchor);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 static void remove_trackers(void)
@@ -62,11 +62,11 @@ static void remove_trackers(void)
 	struct blk_snap_cbt_info *infos;
 	unsigned int i, nr;
 
-	if (blksnap_tracker_collect(ctl, &infos, &nr))
+	if (control_tracker_collect(ctl, &infos, &nr))
 		return;
 	for (i = 0; i < nr; i++)
 		if (memcmp(&infos[i].dev_id, &anchor.id, sizeof(anchor.id)))
-			blksnap_tracker_remove(ctl, infos[i].dev_id);
+			control_tracker_remove(ctl, infos[i].dev_id);
 	free(infos);
 }
 
@@ -78,7 +78,7 @@ void life_tear_down(void)
 	atomic_store(&traffic->may_writes_fail, true);
 	atomic_store(&traffic->may_reads_fail, true);
 	if (ctl < 0 && module_is_loaded())
-		ctl = blksnap_open();
+		ctl = control_open();
 	if (ctl >= 0)
 		destroy_all_snapshots();
 	traffic_stop();

@@ -45,7 +45,7 @@ static const char *destroy_under_traffic(unsigned int after_ms)
 	traffic_start(origin.path, image_of(&snapshot, &origin), false);
 	sleep_ms(after_ms);
 	atomic_store(&traffic->may_reads_fail, true);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT(traffic_wait(&traffic->nr_failed_reads, 4));
 	EXPECT(traffic_wait(&traffic->nr_written, 4));
 	return traffic_stop();
@@ -91,7 +91,7 @@ static void test_image_writers_get_eio(void)
 			    O_RDWR | O_DIRECT | O_CLOEXEC));
 	ASSERT_EQ(pthread_create(&thread, NULL, write_until_it_fails, &fd), 0);
 	sleep_ms(50);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	pthread_join(thread, &error);
 	EXPECT_EQ((intptr_t)error, EIO);
 	close(fd);
@@ -116,7 +116,7 @@ static void *read_first_block(void *data)
 static void *destroy_snapshot(void *data)
 {
 	const struct snapshot *snapshot = data;
-	intptr_t ret = blksnap_snapshot_destroy(ctl, &snapshot->id);
+	intptr_t ret = control_snapshot_destroy(ctl, &snapshot->id);
 
 	return (void *)ret;
 }
@@ -158,7 +158,7 @@ static void test_held_writes_go_on(void)
 	snapshot_now(&snapshot, &slow, &storage);
 	ASSERT(aio_start(&aio, fd, 0, NEW_BYTE));
 	EXPECT(held_writes(image_of(&snapshot, &slow)) > 0);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT(aio_finish(&aio));
 	EXPECT_EQ(aio.nr_failed, 0);
 	close(fd);
@@ -178,7 +178,7 @@ static void test_open_image_ends_but_keeps_its_size(void)
 	image = image_of(&first, &origin);
 	EXPECT_EQ(image_attribute(image, "storage_bytes"), storage.nr_bytes - 2 * EDGE_BYTES);
 	fd = ASSERT_OK(open(image, O_RDONLY | O_CLOEXEC));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &first.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &first.id));
 	EXPECT_EQ(lseek(fd, 0, SEEK_END), origin.nr_bytes);
 	EXPECT_EQ(pread(fd, buffer, 1, origin.nr_bytes - 1), -1);
 	EXPECT_EQ(errno, EIO);
@@ -190,7 +190,7 @@ static void test_open_image_ends_but_keeps_its_size(void)
 	EXPECT(strcmp(image_of(&second, &origin), image));
 	close(fd);
 	EXPECT(wait_for_node(image, false));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &second.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &second.id));
 	snapshot_now(&second, &origin, &storage);
 	EXPECT(!strcmp(image_of(&second, &origin), image));
 }
@@ -247,7 +247,7 @@ static void test_mounted_image_fails_and_can_be_unmounted(void)
 	ASSERT_OK(mount(image_of(&snapshot, &origin), MNT, "ext4", MS_RDONLY,
 			""));
 	EXPECT_EQ(read_file(), 0);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT_EQ(read_file(), EIO);
 	close_ctl();
 	EXPECT_ERR(unload(), EAGAIN);

@@ -72,7 +72,7 @@ static pid_t start_process(void (*run)(const void *data), const void *data)
 	ASSERT_OK(pid);
 	if (pid)
 		return pid;
-	ctl = blksnap_open();
+	ctl = control_open();
 	for (;;)
 		run(data);
 }
@@ -133,8 +133,8 @@ static void create_and_destroy(const void *data)
 	struct blk_snap_uuid id;
 
 	(void)data;
-	if (!blksnap_snapshot_create(ctl, &origin.id, 1, &id))
-		blksnap_snapshot_destroy(ctl, &id);
+	if (!control_snapshot_create(ctl, &origin.id, 1, &id))
+		control_snapshot_destroy(ctl, &id);
 }
 
 static void append_pieces(const void *data)
@@ -149,14 +149,14 @@ static void take(const void *data)
 {
 	const struct snapshot *snapshot = data;
 
-	blksnap_snapshot_take(ctl, &snapshot->id);
+	control_snapshot_take(ctl, &snapshot->id);
 }
 
 static void destroy(const void *data)
 {
 	const struct snapshot *snapshot = data;
 
-	blksnap_snapshot_destroy(ctl, &snapshot->id);
+	control_snapshot_destroy(ctl, &snapshot->id);
 }
 
 static void look_at_everything(const void *data)
@@ -170,16 +170,16 @@ static void look_at_everything(const void *data)
 	unsigned int nr;
 	uint8_t map[64];
 
-	blksnap_version(ctl, &version);
-	if (!blksnap_tracker_collect(ctl, &infos, &nr))
+	control_version(ctl, &version);
+	if (!control_tracker_collect(ctl, &infos, &nr))
 		free(infos);
-	if (!blksnap_snapshot_collect(ctl, &ids, &nr))
+	if (!control_snapshot_collect(ctl, &ids, &nr))
 		free(ids);
-	if (!blksnap_snapshot_collect_images(ctl, &snapshot->id, &images, &nr))
+	if (!control_snapshot_collect_images(ctl, &snapshot->id, &images, &nr))
 		free(images);
-	blksnap_tracker_read_cbt_map(ctl, origin.id, 0, sizeof(map), map);
-	blksnap_tracker_mark_dirty_blocks(ctl, origin.id, &range, 1);
-	blksnap_tracker_remove(ctl, origin.id);
+	control_tracker_read_cbt_map(ctl, origin.id, 0, sizeof(map), map);
+	control_tracker_mark_dirty_blocks(ctl, origin.id, &range, 1);
+	control_tracker_remove(ctl, origin.id);
 }
 
 static void read_image(const void *data)
@@ -223,7 +223,7 @@ static bool snapshot_is_taken(const struct snapshot *snapshot)
 	struct blk_snap_image_info *images;
 	unsigned int nr;
 
-	if (blksnap_snapshot_collect_images(ctl, &snapshot->id, &images, &nr))
+	if (control_snapshot_collect_images(ctl, &snapshot->id, &images, &nr))
 		return false;
 	free(images);
 	return true;
@@ -314,7 +314,7 @@ static void test_snapshot_outlives_its_agent(void)
 	pid = start_process(make_snapshot_and_rest, NULL);
 	ASSERT(wait_for_report());
 	ASSERT(kill_process(pid));
-	ASSERT_OK(blksnap_snapshot_collect(ctl, &ids, &nr));
+	ASSERT_OK(control_snapshot_collect(ctl, &ids, &nr));
 	ASSERT_EQ(nr, 1);
 	snapshot.id = ids[0];
 	free(ids);
@@ -324,7 +324,7 @@ static void test_snapshot_outlives_its_agent(void)
 	close_ctl();
 	EXPECT_ERR(unload(), EAGAIN);
 	ctl_set_up();
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	expect_nothing_is_kept();
 }
 
@@ -376,7 +376,7 @@ static void test_agent_killed_in_a_take_leaves_no_gate_closed(void)
 	EXPECT(aio_finish(&kept));
 	EXPECT_EQ(in_flight.nr_failed + kept.nr_failed, 0);
 	close(fd);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 static void test_destroy_ends_a_take(void)
@@ -388,7 +388,7 @@ static void test_destroy_ends_a_take(void)
 	if (!dm_kind.make(&stacked))
 		return;
 	taker = start_waiting_take(&snapshot, &aio);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	/* Its call has returned, with the writes still in flight. */
 	EXPECT(wait_for_report());
 	EXPECT(kill_process(taker));
@@ -410,7 +410,7 @@ static void test_take_in_vain_leaves_no_gate_closed(void)
 	ASSERT_OK(append_range(&snapshot, &storage, 0, 2 * 2048));
 	ASSERT(dm_kind_suspend());
 	ASSERT(aio_start(&in_flight, fd, 0, NEW_BYTE));
-	EXPECT_ERR(blksnap_snapshot_take(ctl, &snapshot.id), ETIMEDOUT);
+	EXPECT_ERR(control_snapshot_take(ctl, &snapshot.id), ETIMEDOUT);
 	EXPECT(dm_kind_resume());
 	EXPECT(aio_finish(&in_flight));
 	EXPECT_EQ(in_flight.nr_failed, 0);
@@ -420,7 +420,7 @@ static void test_take_in_vain_leaves_no_gate_closed(void)
 	snapshot_take(&snapshot);
 	EXPECT(fill_direct(stacked.path, NEW_BYTE, MIB, 0));
 	EXPECT(reads_as(image_of(&snapshot, &stacked), OLD_BYTE, MIB, 0));
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 /* --- those who wait for events --- */
@@ -453,7 +453,7 @@ static void kill_waiter(unsigned int us)
 		EXPECT_ERR(next_event(&snapshot, 0, &event), ENOENT);
 	else
 		EXPECT_OK(next_event(&snapshot, 0, &event));
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 static void test_killed_waiter_takes_no_event_with_it(void)
@@ -489,7 +489,7 @@ static void test_killed_poller_keeps_nothing(void)
 	sleep_ms(100);
 	EXPECT_EQ(report->is_there, 1);
 	EXPECT(kill_process(polls));
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	expect_nothing_is_kept();
 }
 
@@ -503,7 +503,7 @@ static void test_destroy_wakes_who_polls(void)
 	polls = start_process(wait_and_poll, &snapshot);
 	ASSERT(wait_for_report());
 	sleep_ms(100);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	for (ms = 0; ms < PATIENCE_MS && report->is_there != 2; ms++)
 		sleep_ms(1);
 	EXPECT_EQ(report->is_there, 2);

@@ -55,7 +55,7 @@ static void one_life(void)
 	snapshot_now(&snapshot, &origin, &storage);
 	ASSERT(fill_direct(origin.path, 1, 2 * MIB, 0));
 	ASSERT(fill_direct(image_of(&snapshot, &origin), 2, MIB, 4 * MIB));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	close_ctl();
 	ASSERT_OK(unload());
 }

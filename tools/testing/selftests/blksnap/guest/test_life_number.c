@@ -101,8 +101,8 @@ static void take_of(const struct disk **disks, unsigned int nr_disks)
 
 	snapshot_create_of(&snapshot, disks, nr_disks);
 	ASSERT_OK(append_range(&snapshot, &storage, 2048, 2048));
-	ASSERT_OK(blksnap_snapshot_take(ctl, &snapshot.id));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_take(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 /* Looks at the first disk all the time: number and generation change at once. */
@@ -211,11 +211,11 @@ static struct blk_snap_image_info *take_parts(struct blk_snap_uuid *id)
 	struct blk_snap_image_info *images;
 	unsigned int nr;
 
-	ASSERT_OK(blksnap_snapshot_create(ctl, parts.ids, parts.nr, id));
-	ASSERT_OK(blksnap_snapshot_append_storage(ctl, id, storage.id, &range,
+	ASSERT_OK(control_snapshot_create(ctl, parts.ids, parts.nr, id));
+	ASSERT_OK(control_snapshot_append_storage(ctl, id, storage.id, &range,
 						  1));
-	ASSERT_OK(blksnap_snapshot_take(ctl, id));
-	ASSERT_OK(blksnap_snapshot_collect_images(ctl, id, &images, &nr));
+	ASSERT_OK(control_snapshot_take(ctl, id));
+	ASSERT_OK(control_snapshot_collect_images(ctl, id, &images, &nr));
 	ASSERT_EQ(nr, parts.nr);
 	return images;
 }
@@ -256,11 +256,11 @@ static void test_numbers_of_many_images_are_given_back(void)
 		 parts.nr / 2);
 	fd = ASSERT_OK(open(path, O_RDONLY | O_CLOEXEC));
 	free(images);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &id));
 	images = take_parts(&id);
 	expect_images(images, parts.nr / 2);
 	free(images);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &id));
 	close(fd);
 	EXPECT(wait_for_node(path, false));
 	images = take_parts(&id);

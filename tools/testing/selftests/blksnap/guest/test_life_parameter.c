@@ -65,13 +65,13 @@ static void test_tracking_block_size_is_a_parameter(void)
 	ASSERT(tracker_info(&origin, &info));
 	EXPECT_EQ(info.blk_size, 4096);
 	EXPECT_EQ(info.blk_count, DISK_MIB * MIB / 4096);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	reload("tracking_block_minimum_shift=12 tracking_block_maximum_count=1024");
 	snapshot_create(&snapshot, &origin);
 	ASSERT(tracker_info(&origin, &info));
 	EXPECT_EQ(info.blk_size, DISK_MIB * MIB / 1024);
 	EXPECT_EQ(info.blk_count, 1024);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	reload("");
 }
 
@@ -105,7 +105,7 @@ static void test_low_space_is_told_once_each_time_it_falls(void)
 	ASSERT(fill_direct(origin.path, 2, 5 * MIB, 11 * MIB));
 	EXPECT_EQ(count_low_events(&snapshot), 1);
 	EXPECT(reads_as(image_of(&snapshot, &origin), 1, DISK_MIB * MIB, 0));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	reload("");
 }
 

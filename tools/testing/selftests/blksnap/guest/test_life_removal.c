@@ -102,15 +102,15 @@ static void test_tracked_origin_leaves_an_empty_row(void)
 	if (!make_victim())
 		return;
 	snapshot_now(&snapshot, &victim, &storage);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	kind->take_away(&victim);
 	expect_empty_row(&victim);
-	EXPECT_ERR(blksnap_tracker_read_cbt_map(ctl, victim.id, 0, 1, &byte),
+	EXPECT_ERR(control_tracker_read_cbt_map(ctl, victim.id, 0, 1, &byte),
 		   ENODATA);
-	EXPECT_ERR(blksnap_tracker_mark_dirty_blocks(ctl, victim.id, &range, 1),
+	EXPECT_ERR(control_tracker_mark_dirty_blocks(ctl, victim.id, &range, 1),
 		   ENODEV);
-	EXPECT_OK(blksnap_tracker_remove(ctl, victim.id));
-	EXPECT_ERR(blksnap_tracker_remove(ctl, victim.id), ENODATA);
+	EXPECT_OK(control_tracker_remove(ctl, victim.id));
+	EXPECT_ERR(control_tracker_remove(ctl, victim.id), ENODATA);
 }
 
 static void test_created_snapshot_cannot_be_taken(void)
@@ -122,11 +122,11 @@ static void test_created_snapshot_cannot_be_taken(void)
 	snapshot_create(&snapshot, &victim);
 	ASSERT_OK(append_range(&snapshot, &storage, 2048, 2048));
 	kind->take_away(&victim);
-	EXPECT(blksnap_snapshot_take(ctl, &snapshot.id) < 0);
-	EXPECT_ERR(blksnap_tracker_remove(ctl, victim.id), EBUSY);
+	EXPECT(control_snapshot_take(ctl, &snapshot.id) < 0);
+	EXPECT_ERR(control_tracker_remove(ctl, victim.id), EBUSY);
 	expect_empty_row(&victim);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	EXPECT_OK(blksnap_tracker_remove(ctl, victim.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_tracker_remove(ctl, victim.id));
 }
 
 /* --- with a snapshot --- */
@@ -160,11 +160,11 @@ static void test_taken_origin_leaves_what_was_copied(void)
 		EXPECT_EQ(image_attribute(image, "error"), ESTALE);
 	else
 		expect_image_of_copies(image, MIB);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	/* Now nobody has it open any more. */
 	kind->take_away(&victim);
 	expect_empty_row(&victim);
-	EXPECT_OK(blksnap_tracker_remove(ctl, victim.id));
+	EXPECT_OK(control_tracker_remove(ctl, victim.id));
 }
 
 static void test_traffic_ends_with_its_origin(void)
@@ -185,10 +185,10 @@ static void test_traffic_ends_with_its_origin(void)
 		EXPECT(traffic_wait(&traffic->nr_failed_writes, 20));
 		EXPECT(traffic_wait(&traffic->nr_failed_reads, 20));
 	}
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT(traffic_wait(&traffic->nr_failed_reads, 20));
 	expect_no_error(traffic_stop());
-	EXPECT_OK(blksnap_tracker_remove(ctl, victim.id));
+	EXPECT_OK(control_tracker_remove(ctl, victim.id));
 }
 
 /* Buffered writes, some of them held back by the file system until now. */
@@ -242,8 +242,8 @@ static void test_mounted_origin_can_go(void)
 	EXPECT_EQ(waitpid(writer, &status, 0), writer);
 	EXPECT(kind->stays_while_open || WEXITSTATUS(status));
 	EXPECT_OK(umount(MNT));
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	EXPECT_OK(blksnap_tracker_remove(ctl, victim.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_tracker_remove(ctl, victim.id));
 }
 
 /* --- what comes after --- */
@@ -258,7 +258,7 @@ static void test_disk_that_comes_back_is_another_one(void)
 		return;
 	snapshot_now(&snapshot, &victim, &storage);
 	ASSERT(tracker_info(&victim, &before));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	kind->take_away(&victim);
 	ASSERT(make_victim());
 	if (tracker_info(&victim, &after))
@@ -281,8 +281,8 @@ static void test_created_snapshot_is_not_taken_of_another_disk(void)
 	ASSERT_OK(append_range(&snapshot, &storage, 2048, 2048));
 	kind->take_away(&victim);
 	ASSERT(make_victim());
-	EXPECT(blksnap_snapshot_take(ctl, &snapshot.id) < 0);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT(control_snapshot_take(ctl, &snapshot.id) < 0);
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 /*
@@ -336,15 +336,15 @@ static void test_held_writes_end_with_their_origin(void)
 		  AIO_WRITES);
 	EXPECT_EQ(held_writes(image_of(&snapshot, &victim)), 0);
 	close(fd);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	EXPECT_OK(blksnap_tracker_remove(ctl, victim.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_tracker_remove(ctl, victim.id));
 }
 
 static void *take_in_thread(void *data)
 {
 	struct snapshot *snapshot = data;
 
-	return (void *)(intptr_t)blksnap_snapshot_take(ctl, &snapshot->id);
+	return (void *)(intptr_t)control_snapshot_take(ctl, &snapshot->id);
 }
 
 /* The first writes are waited for by the take, the others wait for the take. */
@@ -370,8 +370,8 @@ static void test_kept_writes_end_with_their_origin(void)
 	ktap_note("the take returned %d, %u of the later writes failed",
 		  (int)(intptr_t)ret, others.nr_failed);
 	close(fd);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	EXPECT_OK(blksnap_tracker_remove(ctl, victim.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_tracker_remove(ctl, victim.id));
 }
 
 /* --- the storage --- */
@@ -417,7 +417,7 @@ static void test_storage_takes_only_the_image_with_it(void)
 		EXPECT(traffic_wait(&traffic->nr_read, 20));
 	EXPECT_EQ(count_corrupted(&snapshot), !kind->stays_while_open);
 	expect_no_error(traffic_stop());
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT(fill_direct(origin.path, NEW_BYTE, MIB, 0));
 }
 
@@ -431,10 +431,10 @@ static void test_storage_may_go_before_the_take(void)
 	snapshot_create(&snapshot, &origin);
 	ASSERT_OK(append_range(&snapshot, &victim, 2048, 2048));
 	kind->take_away(&victim);
-	ret = blksnap_snapshot_take(ctl, &snapshot.id);
+	ret = control_snapshot_take(ctl, &snapshot.id);
 	ktap_note("%s: the take returned %d", kind->name, ret);
 	EXPECT(fill_direct(origin.path, NEW_BYTE, MIB, 0));
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT(reads_as(origin.path, NEW_BYTE, MIB, 0));
 }
 

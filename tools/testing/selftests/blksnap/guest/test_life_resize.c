@@ -68,7 +68,7 @@ static void take_once(void)
 	struct snapshot snapshot;
 
 	snapshot_now(&snapshot, &disk, &storage);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 static bool is_same_generation(const struct blk_snap_cbt_info *a,
@@ -103,7 +103,7 @@ static void test_resize_begins_a_generation(void)
 	ASSERT(tracker_info(&disk, &info));
 	resize(LARGE_BYTES);
 	expect_new_generation(&info, LARGE_BYTES, 0);
-	EXPECT_ERR(blksnap_tracker_read_cbt_map(ctl, disk.id, 0, 1, &byte),
+	EXPECT_ERR(control_tracker_read_cbt_map(ctl, disk.id, 0, 1, &byte),
 		   EPERM);
 	ASSERT(fill_direct(disk.path, NEW_BYTE, 4096, SMALL_BYTES + MIB));
 	take_once();
@@ -119,7 +119,7 @@ static int mark(uint64_t at)
 {
 	struct blk_snap_block_range range = { at / SECTOR_SIZE, 8 };
 
-	return blksnap_tracker_mark_dirty_blocks(ctl, disk.id, &range, 1);
+	return control_tracker_mark_dirty_blocks(ctl, disk.id, &range, 1);
 }
 
 static void test_mark_sees_the_new_size(void)
@@ -206,7 +206,7 @@ static void test_image_keeps_its_size_when_the_origin_grows(void)
 	expect_old_ends(image);
 	ASSERT(tracker_info(&disk, &info));
 	EXPECT(!memcmp(&before, &info, sizeof(info)));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	expect_new_generation(&before, LARGE_BYTES, 0);
 }
 
@@ -247,7 +247,7 @@ static void test_image_keeps_its_size_when_the_origin_shrinks(void)
 	EXPECT(reads_as(image, OLD_BYTE, TRAFFIC_BYTES, 0));
 	EXPECT(reads_as(image, OLD_BYTE, 64 * KIB, copied_at));
 	expect_cut_off(image, copied_at - 4096);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	expect_new_generation(&before, SMALL_BYTES / 2, 0);
 }
 

@@ -86,8 +86,8 @@ static void test_writes_kept_for_settling_are_not_forgotten(void)
 	ASSERT(aio_start(&late, fd, 64 * KIB, NEW_BYTE));
 	ASSERT_EQ(pthread_create(&reader, NULL, read_last_block, slow.path), 0);
 	sleep_ms(50);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	ASSERT_OK(blksnap_tracker_remove(ctl, slow.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_tracker_remove(ctl, slow.id));
 	EXPECT(aio_finish(&late));
 	EXPECT_EQ(late.nr_failed, 0);
 	close(fd);
@@ -99,7 +99,7 @@ static void test_writes_kept_for_settling_are_not_forgotten(void)
 static void *take_snapshot(void *data)
 {
 	const struct snapshot *snapshot = data;
-	intptr_t ret = blksnap_snapshot_take(ctl, &snapshot->id);
+	intptr_t ret = control_snapshot_take(ctl, &snapshot->id);
 
 	return (void *)ret;
 }
@@ -116,9 +116,9 @@ static void test_take_waits_for_settling_of_what_is_removed(void)
 	ASSERT_OK(append_range(&snapshot, &storage, 0, storage.nr_bytes / SECTOR_SIZE));
 	ASSERT_EQ(pthread_create(&taker, NULL, take_snapshot, &snapshot), 0);
 	sleep_ms(200);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
-	EXPECT_OK(blksnap_tracker_remove(ctl, origin.id));
-	EXPECT_OK(blksnap_tracker_remove(ctl, slow.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_tracker_remove(ctl, origin.id));
+	EXPECT_OK(control_tracker_remove(ctl, slow.id));
 	pthread_join(taker, &ret);
 	EXPECT((intptr_t)ret < 0);
 	pthread_join(early, NULL);

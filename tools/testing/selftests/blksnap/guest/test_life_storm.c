@@ -86,7 +86,7 @@ static const char *find_image(int fd, const struct blk_snap_uuid *id, char *path
 	unsigned int nr;
 	int ret;
 
-	ret = blksnap_snapshot_collect_images(fd, id, &images, &nr);
+	ret = control_snapshot_collect_images(fd, id, &images, &nr);
 	if (ret)
 		return failure("collect images", ret);
 	snprintf(path, path_size, "/dev/" BLK_SNAP_IMAGE_NAME "%u",
@@ -109,10 +109,10 @@ static const char *use_snapshot(int fd, const struct disk *disk,
 	memset(buffer, OLD_BYTE, MIB);
 	if (!transfer(disk->path, O_WRONLY, buffer))
 		return "a write to an origin failed";
-	ret = blksnap_snapshot_append_storage(fd, id, storage.id, &range, 1);
+	ret = control_snapshot_append_storage(fd, id, storage.id, &range, 1);
 	if (ret)
 		return failure("append", ret);
-	ret = blksnap_snapshot_take(fd, id);
+	ret = control_snapshot_take(fd, id);
 	if (ret)
 		return failure("take", ret);
 	error = find_image(fd, id, image, sizeof(image));
@@ -136,21 +136,21 @@ static const char *live_once(struct crew_member *member, void *data)
 	int fd, ret;
 
 	(void)data;
-	fd = blksnap_open();
+	fd = control_open();
 	if (fd < 0)
 		return failure("open", fd);
-	ret = blksnap_snapshot_create(fd, &disk->id, 1, &id);
+	ret = control_snapshot_create(fd, &disk->id, 1, &id);
 	if (ret) {
 		close(fd);
 		return failure("create", ret);
 	}
 	error = use_snapshot(fd, disk, &id, member->index, member->buffer);
-	ret = blksnap_snapshot_destroy(fd, &id);
+	ret = control_snapshot_destroy(fd, &id);
 	if (ret && !error)
 		error = failure("destroy", ret);
 	/* Now and then the tracking has to begin anew, too. */
 	if (!random_below(&member->random, 8))
-		blksnap_tracker_remove(fd, disk->id);
+		control_tracker_remove(fd, disk->id);
 	close(fd);
 	return error;
 }
@@ -189,7 +189,7 @@ static bool choose_snapshot(int fd, struct random *random, struct blk_snap_uuid 
 	struct blk_snap_uuid *ids;
 	unsigned int nr;
 
-	if (blksnap_snapshot_collect(fd, &ids, &nr))
+	if (control_snapshot_collect(fd, &ids, &nr))
 		return false;
 	if (nr)
 		*id = ids[random_below(random, nr)];
@@ -204,7 +204,7 @@ static const char *rival_create(int fd, struct random *random)
 	unsigned int nr = first ? 1 : 1 + random_below(random, 2);
 	struct blk_snap_uuid id;
 
-	return CHECK("create", blksnap_snapshot_create(fd, devs + first, nr, &id),
+	return CHECK("create", control_snapshot_create(fd, devs + first, nr, &id),
 		     EALREADY);
 }
 
@@ -217,7 +217,7 @@ static const char *rival_append(int fd, struct random *random,
 	};
 
 	return CHECK("append",
-		     blksnap_snapshot_append_storage(fd, id, storage.id, &range,
+		     control_snapshot_append_storage(fd, id, storage.id, &range,
 						     1),
 		     ESRCH, EINVAL, EBUSY);
 }
@@ -231,7 +231,7 @@ static const char *rival_read(int fd, const struct blk_snap_uuid *id, char *buff
 	char path[48];
 	int image, ret;
 
-	ret = blksnap_snapshot_collect_images(fd, id, &images, &nr);
+	ret = control_snapshot_collect_images(fd, id, &images, &nr);
 	if (ret)
 		return CHECK("collect images", ret, ESRCH, ENODEV);
 	snprintf(path, sizeof(path), "/dev/" BLK_SNAP_IMAGE_NAME "%u",
@@ -254,18 +254,18 @@ static const char *rival_ask(int fd, struct random *random)
 	uint8_t map[64];
 	int ret;
 
-	ret = blksnap_tracker_collect(fd, &infos, &nr);
+	ret = control_tracker_collect(fd, &infos, &nr);
 	if (!ret)
 		free(infos);
 	error = CHECK("collect trackers", ret, 0);
 	if (!error)
 		error = CHECK("read the map",
-			      blksnap_tracker_read_cbt_map(fd, origin.id, 0,
+			      control_tracker_read_cbt_map(fd, origin.id, 0,
 							   sizeof(map), map),
 			      ENODATA, EPERM);
 	if (!error)
 		error = CHECK("mark",
-			      blksnap_tracker_mark_dirty_blocks(fd, origin.id,
+			      control_tracker_mark_dirty_blocks(fd, origin.id,
 								&range, 1),
 			      ENODEV);
 	return error;
@@ -283,13 +283,13 @@ static const char *rival_touch(int fd, struct random *random,
 		return rival_append(fd, random, id);
 	case 2:
 	case 3:
-		return CHECK("take", blksnap_snapshot_take(fd, id), ESRCH,
+		return CHECK("take", control_snapshot_take(fd, id), ESRCH,
 			     EALREADY, EFAULT);
 	case 4:
-		return CHECK("destroy", blksnap_snapshot_destroy(fd, id), ENODEV);
+		return CHECK("destroy", control_snapshot_destroy(fd, id), ENODEV);
 	case 5:
 		return CHECK("wait",
-			     blksnap_snapshot_wait_event(fd, id,
+			     control_snapshot_wait_event(fd, id,
 							 random_below(random, 20),
 							 &event),
 			     ENOENT, ESRCH);
@@ -302,7 +302,7 @@ static const char *rival_touch(int fd, struct random *random,
 static const char *rival_act(struct crew_member *member, void *data)
 {
 	struct random *random = &member->random;
-	int fd = blksnap_open();
+	int fd = control_open();
 	struct blk_snap_uuid id;
 	const char *error;
 
@@ -316,7 +316,7 @@ static const char *rival_act(struct crew_member *member, void *data)
 	else if (random_below(random, 4))
 		error = rival_ask(fd, random);
 	else
-		error = CHECK("remove", blksnap_tracker_remove(fd, origin.id),
+		error = CHECK("remove", control_tracker_remove(fd, origin.id),
 			      EBUSY, ENODATA);
 	close(fd);
 	return error;

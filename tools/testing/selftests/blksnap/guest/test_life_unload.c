@@ -44,7 +44,7 @@ static void test_unload_is_refused_while_an_image_is_open(void)
 
 	snapshot_now(&snapshot, &origin, &storage);
 	fd = ASSERT_OK(open(image_of(&snapshot, &origin), O_RDONLY));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	close_ctl();
 	EXPECT_ERR(unload(), EAGAIN);
 	close(fd);
@@ -61,7 +61,7 @@ static void test_unload_works_while_a_device_is_tracked(void)
 	struct snapshot snapshot;
 
 	snapshot_create(&snapshot, &origin);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	close_ctl();
 	EXPECT_OK(unload());
 	EXPECT(!module_is_loaded());
@@ -75,7 +75,7 @@ static void test_unload_works_right_after_destroy(void)
 	ASSERT(fill_direct(origin.path, 1, DISK_MIB * MIB, 0));
 	snapshot_now(&snapshot, &origin, &storage);
 	ASSERT(fill_direct(origin.path, 2, 8 * MIB, 0));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	close_ctl();
 	EXPECT_OK(unload());
 	EXPECT(reads_as(origin.path, 2, 8 * MIB, 0));
@@ -103,7 +103,7 @@ static void test_unload_works_while_writes_pass(void)
 	crew_grant(&crew, CREW_FOR_EVER);
 	snapshot_now(&snapshot, &origin, &storage);
 	sleep_ms(200);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	close_ctl();
 	EXPECT_OK(unload());
 	sleep_ms(200);
@@ -120,7 +120,7 @@ static void test_loading_again_starts_afresh(void)
 
 	snapshot_now(&snapshot, &origin, &storage);
 	ASSERT(tracker_info(&origin, &before));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	close_ctl();
 	ASSERT_OK(unload());
 	ASSERT_EQ(module_load(""), 0);
@@ -161,13 +161,13 @@ static const char *race_writes(struct crew_member *member)
 static const char *race_opens(void)
 {
 	struct blk_snap_version version;
-	int fd = blksnap_open();
+	int fd = control_open();
 	int ret;
 
 	if (fd < 0)
 		return fd == -ENOENT || fd == -ENODEV || fd == -ENXIO ?
 		       NULL : "the node cannot be opened";
-	ret = blksnap_version(fd, &version);
+	ret = control_version(fd, &version);
 	close(fd);
 	return ret ? "an open node does not answer" : NULL;
 }
@@ -176,25 +176,25 @@ static const char *race_opens(void)
 static const char *race_agent(struct crew_member *member)
 {
 	struct blk_snap_block_range range = { 2048, 2048 };
-	int fd = blksnap_open();
+	int fd = control_open();
 	struct blk_snap_uuid id;
 	int ret;
 
 	sleep_ms(random_below(&member->random, 200));
 	if (fd < 0)
 		return NULL;
-	ret = blksnap_snapshot_create(fd, &origin.id, 1, &id);
+	ret = control_snapshot_create(fd, &origin.id, 1, &id);
 	if (!ret)
-		ret = blksnap_snapshot_append_storage(fd, &id, storage.id,
+		ret = control_snapshot_append_storage(fd, &id, storage.id,
 						      &range, 1);
 	if (!ret)
-		ret = blksnap_snapshot_take(fd, &id);
+		ret = control_snapshot_take(fd, &id);
 	close(fd);
 	/* Now only the snapshot keeps the module. */
 	sleep_ms(random_below(&member->random, 50));
-	fd = blksnap_open();
+	fd = control_open();
 	if (!ret)
-		ret = fd < 0 ? fd : blksnap_snapshot_destroy(fd, &id);
+		ret = fd < 0 ? fd : control_snapshot_destroy(fd, &id);
 	close(fd);
 	sleep_ms(random_below(&member->random, 300));
 	return ret ? "an agent failed" : NULL;

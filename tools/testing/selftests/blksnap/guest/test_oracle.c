@@ -199,7 +199,7 @@ static void shadow_round(void *buffer)
 	for (i = 0; i < shadow.nr_members; i++)
 		member_check_map(&shadow.members[i]);
 	crew_grant(&shadow.crew, nr_writes);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &shadow.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &shadow.snapshot.id));
 	crew_wait(&shadow.crew);
 	if (crew_error(&shadow.crew))
 		FAIL("%s", crew_error(&shadow.crew));
@@ -297,7 +297,7 @@ static void image_round(struct member *member, uint8_t *buffer, uint8_t *origin)
 	member->info.snap_number--;
 	member->has_previous = true;
 	member_check_map(member);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &shadow.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &shadow.snapshot.id));
 }
 
 static void test_image_keeps_what_is_written_to_it(void)

@@ -256,7 +256,7 @@ static void files_round(void)
 	check_image_files(image);
 	member_check_map(member);
 	crew_grant(&files.crew, 1);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &files.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &files.snapshot.id));
 	crew_wait(&files.crew);
 }
 

@@ -469,7 +469,7 @@ static void take_amid_writes(void)
 		run.disks[d].member.is_storage = members[d].is_storage;
 	sleep_ms(random_below(&oracle.random, 40));
 	run.take_start = tick();
-	ASSERT_OK(blksnap_snapshot_take(ctl, &run.snapshot.id));
+	ASSERT_OK(control_snapshot_take(ctl, &run.snapshot.id));
 	run.take_end = tick();
 	snapshot_find_images(&run.snapshot);
 }
@@ -511,7 +511,7 @@ static void instant_round(void)
 	judge_all();
 	for (d = 0; d < run.nr_disks; d++)
 		member_check_map(&run.disks[d].member);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &run.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &run.snapshot.id));
 	finish_ops();
 }
 

@@ -221,7 +221,7 @@ static void test_snapshots_come_and_go(void)
 		EXPECT(read_direct(image_of(&snapshot, disk), second,
 				   DISK_MIB * MIB, 0));
 		EXPECT(!memcmp(first, second, DISK_MIB * MIB));
-		EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+		EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	}
 	expect_good_end();
 	free(first);
@@ -238,7 +238,7 @@ static void test_full_storage_fails_the_snapshot(void)
 	while (event.code != blk_snap_event_code_corrupted)
 		ASSERT_OK(next_event(&snapshot, CORRUPTED_TIMEOUT_MS, &event));
 	sleep_ms(LOAD_MS / 2);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	sleep_ms(LOAD_MS / 2);
 	expect_good_end();
 }
@@ -258,8 +258,8 @@ static void test_another_disk_is_tracked(void)
 	snapshot_take(&late);
 	EXPECT(fill_direct(other.path, 0x22, MIB / 2, 0));
 	EXPECT(reads_as(image_of(&late, &other), OLD_BYTE, MIB, 0));
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &late.id));
-	EXPECT_OK(blksnap_tracker_remove(ctl, other.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &late.id));
+	EXPECT_OK(control_tracker_remove(ctl, other.id));
 	sleep_ms(LOAD_MS / 2);
 	expect_good_end();
 }

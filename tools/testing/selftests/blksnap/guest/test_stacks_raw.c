@@ -164,7 +164,7 @@ static void destroy_all(void)
 	unsigned int i;
 
 	for (i = 0; i < raw.nr_snapshots; i++)
-		ASSERT_OK(blksnap_snapshot_destroy(ctl, &raw.snapshots[i].id));
+		ASSERT_OK(control_snapshot_destroy(ctl, &raw.snapshots[i].id));
 }
 
 static const char *image_of_watched(const struct watched *watched)

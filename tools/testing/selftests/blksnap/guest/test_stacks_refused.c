@@ -155,7 +155,7 @@ static unsigned int count_trackers(void)
 	struct blk_snap_cbt_info *infos;
 	unsigned int nr;
 
-	ASSERT_OK(blksnap_tracker_collect(ctl, &infos, &nr));
+	ASSERT_OK(control_tracker_collect(ctl, &infos, &nr));
 	free(infos);
 	return nr;
 }
@@ -165,7 +165,7 @@ static int create(const struct disk *disk, const struct disk *other)
 	const struct blk_snap_dev ids[] = { disk->id, other ? other->id : disk->id };
 	struct blk_snap_uuid id;
 
-	return blksnap_snapshot_create(ctl, ids, other ? 2 : 1, &id);
+	return control_snapshot_create(ctl, ids, other ? 2 : 1, &id);
 }
 
 /* --- devices --- */
@@ -266,9 +266,9 @@ static int try_first_image(const struct snapshot *snapshot, const struct blk_sna
 
 	while (access("/sys/block/" BLK_SNAP_IMAGE_NAME "0", F_OK))
 		;
-	return (blksnap_tracker_mark_dirty_blocks(ctl, *image, &range, 1) ? 1 : 0) |
-	       (blksnap_snapshot_create(ctl, image, 1, &id) != -EOPNOTSUPP ? 2 : 0) |
-	       (blksnap_snapshot_append_storage(ctl, &snapshot->id, *image, &range, 1) !=
+	return (control_tracker_mark_dirty_blocks(ctl, *image, &range, 1) ? 1 : 0) |
+	       (control_snapshot_create(ctl, image, 1, &id) != -EOPNOTSUPP ? 2 : 0) |
+	       (control_snapshot_append_storage(ctl, &snapshot->id, *image, &range, 1) !=
 		-EINVAL ? 4 : 0);
 }
 
@@ -295,7 +295,7 @@ static void test_image_is_refused_as_soon_as_it_exists(void)
 			ASSERT_EQ(waitpid(child, &status, 0), child);
 			wrong |= WEXITSTATUS(status);
 		}
-		ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+		ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	}
 	EXPECT_EQ(wrong, 0);
 }
@@ -373,12 +373,12 @@ static void test_path_is_refused_once_it_is_known(void)
 	ASSERT_OK(append_range(&snapshot, &refused.good, 0, DISK_MIB * 2048));
 	ASSERT(fill_direct(top.path, 0x11, MIB, 0));
 	log_start();
-	EXPECT_ERR(blksnap_snapshot_take(ctl, &snapshot.id), EOPNOTSUPP);
+	EXPECT_ERR(control_snapshot_take(ctl, &snapshot.id), EOPNOTSUPP);
 	EXPECT_EQ(log_count("writes past the filter"), 1);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	EXPECT_ERR(create(&refused.bottom, NULL), EOPNOTSUPP);
 	/* Forgotten with the tracking, until it is written again. */
-	ASSERT_OK(blksnap_tracker_remove(ctl, refused.bottom.id));
+	ASSERT_OK(control_tracker_remove(ctl, refused.bottom.id));
 	EXPECT_OK(create(&refused.bottom, NULL));
 }
 

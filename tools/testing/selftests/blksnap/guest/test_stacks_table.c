@@ -90,7 +90,7 @@ static bool reload(const char *new_table)
 
 static void take_again(void)
 {
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &table.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &table.snapshot.id));
 	snapshot_now(&table.snapshot, &table.top, &table.storage);
 }
 
@@ -160,7 +160,7 @@ static void test_generation_ends_when_the_table_changes(void)
 	before = take_and_look();
 	take_again();
 	EXPECT(!has_new_generation(&before));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &table.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &table.snapshot.id));
 	ASSERT(reload("0 16384 linear $B1 0"));
 	snapshot_now(&table.snapshot, &table.top, &table.storage);
 	EXPECT(has_new_generation(&before));
@@ -204,7 +204,7 @@ static void test_generation_ends_when_the_size_changes_and_is_restored(void)
 
 	make_linear();
 	before = take_and_look();
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &table.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &table.snapshot.id));
 	ASSERT(reload("0 8192 linear $B0 0"));
 	ASSERT(reload("0 16384 linear $B0 0"));
 	snapshot_now(&table.snapshot, &table.top, &table.storage);

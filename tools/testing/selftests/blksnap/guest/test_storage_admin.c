@@ -446,10 +446,10 @@ static void admin_begin_life(void)
 	sync();
 	snapshot_create(&rig.snapshot, rig.origin);
 	fd = ASSERT_OK(open(STORE, O_RDONLY | O_CLOEXEC));
-	ASSERT_OK(blksnap_snapshot_pin_file(ctl, &rig.snapshot.id, fd));
+	ASSERT_OK(control_snapshot_pin_file(ctl, &rig.snapshot.id, fd));
 	close(fd);
 	file_find_extents(STORE, &admin.extents);
-	ASSERT_OK(blksnap_snapshot_append_storage(ctl, &rig.snapshot.id, admin.disk.id,
+	ASSERT_OK(control_snapshot_append_storage(ctl, &rig.snapshot.id, admin.disk.id,
 						  admin.extents.ranges, admin.extents.nr));
 	snapshot_take(&rig.snapshot);
 	ledger_take(&ledger);
@@ -470,7 +470,7 @@ static void admin_live(void)
 	}
 	expect_others();
 	expect_sound();
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	EXPECT_EQ(disk_claim(), 0);
 	unlink(LINKED);
 	if (!(admin.nr_lives % 4))

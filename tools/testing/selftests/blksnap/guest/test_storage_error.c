@@ -386,7 +386,7 @@ static void lose_image(unsigned int nr)
 	}
 	expect_job_ends(write, 0);
 	image_number_becomes("error", nr % 2 ? ENOSPC : EIO, nr % 2 ? ENOSPC : EIO);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 }
 
 static void test_lost_images_leave_no_memory_behind(void)

@@ -155,7 +155,7 @@ static uint64_t measure_speed(void)
 	start_snapshot(fill.storage.nr_bytes / SECTOR_SIZE);
 	run_for_ms(1000, false);
 	EXPECT(!atomic_load(&fill.has_failed));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &fill.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &fill.snapshot.id));
 	return atomic_load(&fill.written) * 1000000000ULL / (now_ns() - begun_ns) /
 	       SECTOR_SIZE;
 }

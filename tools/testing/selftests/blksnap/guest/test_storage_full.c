@@ -23,10 +23,10 @@ static void test_take_without_storage_is_refused(void)
 	row("no storage at the take");
 	ledger_open(&ledger, rig.origin);
 	snapshot_create(&rig.snapshot, rig.origin);
-	EXPECT_ERR(blksnap_snapshot_take(ctl, &rig.snapshot.id), EFAULT);
+	EXPECT_ERR(control_snapshot_take(ctl, &rig.snapshot.id), EFAULT);
 	/* Less than a block of 4 KiB is nothing. */
 	ASSERT_OK(append_bytes(0, BLOCK_BYTES - SECTOR_SIZE));
-	EXPECT_ERR(blksnap_snapshot_take(ctl, &rig.snapshot.id), EFAULT);
+	EXPECT_ERR(control_snapshot_take(ctl, &rig.snapshot.id), EFAULT);
 	origin_write(MIB, 0);
 	ASSERT_OK(append_bytes(MIB, 8 * MIB));
 	snapshot_take(&rig.snapshot);

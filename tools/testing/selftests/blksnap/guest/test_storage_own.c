@@ -55,7 +55,7 @@ static void test_own_range_is_left_out_of_image_and_map(void)
 	expect_sound();
 	EXPECT_EQ(image_number("copied_bytes"), 4 * MIB);
 	EXPECT_EQ(image_number("stored_bytes"), 4 * MIB);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	expect_next_map_is_right(&ledger);
 }
 
@@ -117,7 +117,7 @@ static void test_own_range_is_cut_to_whole_blocks(void)
 	wait_until_stored();
 	own_range_is_storage(end - first, first);
 	expect_sound();
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	expect_next_map_is_right(&ledger);
 }
 
@@ -153,7 +153,7 @@ static void test_exhaustion_of_own_range(void)
 	own_range_is_storage(MIB, OWN_AT);
 	expect_broken(ENOSPC);
 	/* The range is the owner's again, and writes there count. */
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	origin_write(MIB, OWN_AT);
 	expect_next_map_is_right(&ledger);
 }
@@ -220,7 +220,7 @@ static void test_own_partition_as_storage_of_the_disk(void)
 	own_range_is_storage(4 * MIB - 2 * EDGE_BYTES, 8 * MIB + EDGE_BYTES);
 	expect_sound();
 	EXPECT_EQ(image_number("copied_bytes"), 2 * MIB);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	expect_next_map_is_right(&ledger);
 }
 
@@ -333,7 +333,7 @@ static void make_filesystem(void)
 
 static int append_extents(unsigned int from, unsigned int to)
 {
-	return blksnap_snapshot_append_storage(ctl, &rig.snapshot.id, rig.origin->id,
+	return control_snapshot_append_storage(ctl, &rig.snapshot.id, rig.origin->id,
 					       extents.ranges + from, to - from);
 }
 

@@ -71,7 +71,7 @@ static void test_storage_device_is_in_use(void)
 	expect_device_is_in_use(&rig.spare_disk);
 	snapshot_take(&rig.snapshot);
 	expect_device_is_in_use(&rig.spare_disk);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	EXPECT_EQ(claim_error(&rig.spare_disk), 0);
 	ASSERT_OK(mount(rig.spare_disk.path, OWNER_DIR, "ext4", 0, NULL));
 }
@@ -84,9 +84,9 @@ static void test_snapshots_share_a_storage_device(void)
 	snapshot_create(&other, rig.storage);
 	ASSERT_OK(append_at(&rig.snapshot, &rig.spare_disk, RANGE_AT));
 	ASSERT_OK(append_at(&other, &rig.spare_disk, RANGE_AT + RANGE_BYTES));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	EXPECT_EQ(claim_error(&rig.spare_disk), EBUSY);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &other.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &other.id));
 	EXPECT_EQ(claim_error(&rig.spare_disk), 0);
 }
 
@@ -108,7 +108,7 @@ static void test_storage_in_a_partition_is_in_use(void)
 	EXPECT_EQ(claim_error(&second), EBUSY);
 	EXPECT_EQ(claim_error(&rig.spare_disk), EBUSY);
 	EXPECT_EQ(claim_error(&first), 0);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	EXPECT_EQ(claim_error(&rig.spare_disk), 0);
 }
 
@@ -133,7 +133,7 @@ static void test_origin_is_not_claimed(void)
 	snapshot_take(&rig.snapshot);
 	EXPECT_EQ(claim_error(rig.origin), 0);
 	EXPECT_EQ(claim_error(&part), 0);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	/* Its disk neither: it would be in use as well. */
 	snapshot_create(&rig.snapshot, &part);
 	ASSERT_OK(append_at(&rig.snapshot, rig.origin, 10 * MIB));
@@ -176,7 +176,7 @@ static void test_storage_in_a_partition_of_the_origin_is_refused_above(void)
 	ASSERT_OK(linear_create(&above, "owner-above", &second));
 	snapshot_create(&rig.snapshot, rig.origin);
 	expect_refused(append_at(&rig.snapshot, &above, 2 * MIB), &above, THROUGH);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	/* Beside the origin there is no loop. */
 	snapshot_create(&rig.snapshot, &first);
 	EXPECT_OK(append_at(&rig.snapshot, &above, 2 * MIB));
@@ -282,10 +282,10 @@ static void test_edge_alone_is_no_storage(void)
 {
 	snapshot_create(&rig.snapshot, rig.origin);
 	EXPECT_OK(append_range(&rig.snapshot, &rig.spare_disk, 0, EDGE_BYTES / SECTOR_SIZE));
-	EXPECT_ERR(blksnap_snapshot_take(ctl, &rig.snapshot.id), EFAULT);
+	EXPECT_ERR(control_snapshot_take(ctl, &rig.snapshot.id), EFAULT);
 	EXPECT_ERR(append_range(&rig.snapshot, &rig.spare_disk, 8, 8), EINVAL);
 	EXPECT_OK(append_range(&rig.snapshot, &rig.spare_disk, EDGE_BYTES / SECTOR_SIZE, 8));
-	EXPECT_OK(blksnap_snapshot_take(ctl, &rig.snapshot.id));
+	EXPECT_OK(control_snapshot_take(ctl, &rig.snapshot.id));
 }
 
 /* The image keeps what is at the edges of an origin that stores on itself. */
@@ -317,7 +317,7 @@ static void test_refusals_have_their_reasons(void)
 	expect_refused(append_range(&rig.snapshot, spare, 4096, 0), spare, "a range is empty");
 	expect_refused(append_range(&rig.snapshot, spare, end - 8, 16), spare,
 		       "a range ends after its end");
-	expect_refused(blksnap_snapshot_append_storage(ctl, &rig.snapshot.id, spare->id, twins, 2),
+	expect_refused(control_snapshot_append_storage(ctl, &rig.snapshot.id, spare->id, twins, 2),
 		       spare, "ranges overlap each other");
 	ASSERT_OK(append_range(&rig.snapshot, spare, 4096, 4096));
 	expect_refused(append_range(&rig.snapshot, spare, 8000, 4096), spare,

@@ -32,7 +32,7 @@ static struct file_extents pin_extents;
 static int pin_path(const struct snapshot *snapshot, const char *path)
 {
 	int fd = ASSERT_OK(open(path, O_RDONLY | O_CLOEXEC));
-	int ret = blksnap_snapshot_pin_file(ctl, &snapshot->id, fd);
+	int ret = control_snapshot_pin_file(ctl, &snapshot->id, fd);
 
 	close(fd);
 	return ret;
@@ -65,7 +65,7 @@ void pin_tear_down(void)
 static void pin_append(void)
 {
 	file_find_extents(PIN_FILE, &pin_extents);
-	ASSERT_OK(blksnap_snapshot_append_storage(ctl, &rig.snapshot.id, pin_disk.id,
+	ASSERT_OK(control_snapshot_append_storage(ctl, &rig.snapshot.id, pin_disk.id,
 						  pin_extents.ranges, pin_extents.nr));
 }
 
@@ -148,7 +148,7 @@ static void check_pinned_file_keeps_names_and_blocks(const char *type)
 	EXPECT_OK(mount(NULL, PIN_DIR, NULL, MS_REMOUNT | MS_RDONLY, NULL));
 	EXPECT_OK(mount(NULL, PIN_DIR, NULL, MS_REMOUNT, NULL));
 	expect_sound();
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	expect_file_is_free(type);
 }
 
@@ -201,10 +201,10 @@ static void test_deleted_file_can_be_pinned(void)
 	snapshot_create(&rig.snapshot, rig.origin);
 	fd = ASSERT_OK(open(PIN_FILE, O_RDWR | O_CLOEXEC));
 	ASSERT_OK(unlink(PIN_FILE));
-	EXPECT_OK(blksnap_snapshot_pin_file(ctl, &rig.snapshot.id, fd));
+	EXPECT_OK(control_snapshot_pin_file(ctl, &rig.snapshot.id, fd));
 	close(fd);
 	EXPECT(!file_reserve(OTHER_FILE, 24 * MIB));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	EXPECT(file_reserve(OTHER_FILE, 24 * MIB));
 	EXPECT_OK(umount(PIN_DIR));
 }
@@ -225,11 +225,11 @@ static void test_pin_belongs_to_one_snapshot(void)
 	snapshot_take(&rig.snapshot);
 	EXPECT_OK(pin_path(&rig.snapshot, PIN_FILE));
 	EXPECT_ERR(pin_path(&rig.snapshot, OTHER_FILE), EBUSY);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &other.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &other.id));
 	/* After the take as before it. */
 	EXPECT_OK(pin_path(&rig.snapshot, OTHER_FILE));
 	expect_call_fails(unlink(OTHER_FILE), EPERM);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	EXPECT_OK(unlink(OTHER_FILE));
 	EXPECT_OK(unlink(PIN_FILE));
 }
@@ -257,7 +257,7 @@ static void test_swap_file_cannot_be_pinned(void)
 	ASSERT_OK(swapoff(PIN_FILE));
 	EXPECT_OK(pin_path(&rig.snapshot, PIN_FILE));
 	expect_call_fails(swapon(PIN_FILE, 0), EBUSY);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	EXPECT_OK(swapon(PIN_FILE, 0));
 	EXPECT_OK(swapoff(PIN_FILE));
 }
@@ -319,7 +319,7 @@ static void test_pin_goes_with_a_failed_snapshot(void)
 	origin_write(12 * MIB, 0);
 	expect_lost(&rig.snapshot, rig.origin, ENOSPC);
 	expect_call_fails(unlink(PIN_FILE), EPERM);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	EXPECT_OK(unlink(PIN_FILE));
 	EXPECT_OK(umount(PIN_DIR));
 }
@@ -350,7 +350,7 @@ static void test_pin_that_waits_keeps_nobody_waiting(void)
 	ASSERT_EQ(pthread_create(&thread, NULL, pin_in_background, &ret), 0);
 	sleep_ms(CALM_MS);
 	start_ns = now_ns();
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	EXPECT(now_ns() - start_ns < 1000000000ULL);
 	pthread_join(thread, NULL);
 	EXPECT_ERR(ret, ESRCH);

@@ -394,7 +394,7 @@ void expect_next_map_is_right(struct ledger *book)
 		     book->is_written[i] ? "" : "not ");
 	free(map);
 	expect_holds(image_of(&next, book->disk), book->now, book->nr_bytes, 0);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &next.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &next.id));
 }
 
 /* --- I/O in the background --- */

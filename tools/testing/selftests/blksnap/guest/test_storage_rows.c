@@ -62,7 +62,7 @@ static void test_origin_is_removed(void)
 	EXPECT_EQ(image_number("error"), 0);
 	collect_events(&rig.snapshot, CALM_MS, &told);
 	EXPECT_EQ(told.nr_corrupted, 0);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	ASSERT(tracker_info(rig.origin, &info));
 	zero.dev_id = rig.origin->id;
 	EXPECT(!memcmp(&info, &zero, sizeof(info)));
@@ -211,7 +211,7 @@ static void test_no_memory_for_a_mark_in_the_active_map(void)
 	/* The frozen map is still right. */
 	ASSERT(tracker_info(rig.origin, &after));
 	EXPECT(!memcmp(&before, &after, sizeof(before)));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	snapshot_now(&rig.snapshot, rig.origin, rig.storage);
 	ASSERT(tracker_info(rig.origin, &after));
 	EXPECT(memcmp(&before.generation_id, &after.generation_id,
@@ -231,13 +231,13 @@ static void test_no_memory_for_a_mark_in_both_maps(void)
 	rig_take(STORAGE_BYTES);
 	ASSERT(tracker_info(rig.origin, &before));
 	fail_own_pages(true);
-	EXPECT_ERR(blksnap_tracker_mark_dirty_blocks(ctl, rig.origin->id, &range, 1), ENOMEM);
+	EXPECT_ERR(control_tracker_mark_dirty_blocks(ctl, rig.origin->id, &range, 1), ENOMEM);
 	fail_own_pages(false);
 	ASSERT(tracker_info(rig.origin, &after));
 	EXPECT(memcmp(&before.generation_id, &after.generation_id,
 		      sizeof(before.generation_id)));
 	EXPECT_EQ(after.snap_number, 0);
-	EXPECT_ERR(blksnap_tracker_read_cbt_map(ctl, rig.origin->id, 0, 1, &byte), EPERM);
+	EXPECT_ERR(control_tracker_read_cbt_map(ctl, rig.origin->id, 0, 1, &byte), EPERM);
 	expect_sound();
 }
 
@@ -265,7 +265,7 @@ static void test_filesystem_that_cannot_be_frozen(void)
 	snapshot_take(&rig.snapshot);
 	EXPECT_EQ(image_number("filesystem_frozen"), 0);
 	EXPECT_EQ(io_error(image_of(&rig.snapshot, rig.origin), false, MIB, 0), 0);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	umount(ORIGIN_DIR);
 	snapshot_now(&rig.snapshot, rig.origin, rig.storage);
 	EXPECT_EQ(image_number("filesystem_frozen"), 1);
@@ -289,7 +289,7 @@ static void test_writes_that_do_not_drain(void)
 	write = origin_write_start(BLOCK_BYTES, 0);
 	expect_job_waits(write);
 	start = now_ns();
-	EXPECT_ERR(blksnap_snapshot_take(ctl, &rig.snapshot.id), ETIMEDOUT);
+	EXPECT_ERR(control_snapshot_take(ctl, &rig.snapshot.id), ETIMEDOUT);
 	ms = (now_ns() - start) / 1000000;
 	ktap_note("the take was given up after %u ms", ms);
 	EXPECT(ms >= DRAIN_MS);
@@ -328,7 +328,7 @@ static void test_snapshot_is_destroyed_while_it_is_used(void)
 	fd = ASSERT_OK(open(image_of(&rig.snapshot, rig.origin), O_RDWR | O_DIRECT));
 	ASSERT_EQ(pthread_create(&thread, NULL, wait_for_event, &ret), 0);
 	sleep_ms(CALM_MS);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	pthread_join(thread, NULL);
 	EXPECT_ERR(ret, ESRCH);
 	EXPECT_EQ(poll(&pollfd, 1, 0), 1);

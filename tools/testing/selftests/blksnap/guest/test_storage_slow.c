@@ -136,7 +136,7 @@ static void test_budget_is_a_parameter(void)
 	rig_reload("diff_storage_minimum=2048 diff_storage_ahead=0 copy_memory_maximum=6");
 	rig_take(STORAGE_BYTES);
 	overwrite_origin(6 * MIB);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 }
 
 /* Writes that workers judge, for they come out of another driver's submission. */
@@ -209,7 +209,7 @@ static void test_memory_that_is_missing_is_the_budget(void)
 	for (tries = 0; tries < 5; tries++) {
 		if (is_budget_missing())
 			return;
-		ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+		ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 		ledger_close(&ledger);
 	}
 	FAIL("it is never the budget");
@@ -265,7 +265,7 @@ static void test_held_write_of_one_member_spares_the_other(void)
 
 static void *destroy_in_background(void *data)
 {
-	*(int *)data = blksnap_snapshot_destroy(ctl, &rig.snapshot.id);
+	*(int *)data = control_snapshot_destroy(ctl, &rig.snapshot.id);
 	return data;
 }
 
@@ -294,7 +294,7 @@ static void test_destroying_lets_held_writes_go(void)
 	for (i = 0; i < 100 && append_range(&next, rig.storage, 2048, 2048) == -EBUSY; i++)
 		sleep_ms(20);
 	EXPECT(i < 100);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &next.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &next.id));
 	expect_next_map_is_right(&ledger);
 }
 

@@ -191,7 +191,7 @@ void expect_sound(void)
 void expect_tracking_goes_on(void)
 {
 	origin_write(BLOCK_BYTES, ORIGIN_BYTES - 2 * MIB);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &rig.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &rig.snapshot.id));
 	origin_write(BLOCK_BYTES, ORIGIN_BYTES - 3 * MIB);
 	expect_next_map_is_right(&ledger);
 }

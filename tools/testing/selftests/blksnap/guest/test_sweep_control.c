@@ -61,7 +61,7 @@ static void create_round(void)
 		held.snapshot.id = arg.id;
 		EXPECT_OK(next_event(&held.snapshot, 0, &event));
 		EXPECT_ERR(next_event(&held.snapshot, 0, &event), ENOENT);
-		EXPECT_OK(blksnap_snapshot_destroy(ctl, &arg.id));
+		EXPECT_OK(control_snapshot_destroy(ctl, &arg.id));
 	}
 	remove_all_trackers();
 	stamp_next(0, 1);
@@ -101,14 +101,14 @@ static void append_round(void)
 	if (ret) {
 		EXPECT_ERR(ret, ENOMEM);
 		/* Nothing of it was kept, and nothing is there to be taken. */
-		EXPECT_ERR(blksnap_snapshot_take(ctl, &held.snapshot.id), EFAULT);
+		EXPECT_ERR(control_snapshot_take(ctl, &held.snapshot.id), EFAULT);
 		ret = ctl_call(IOCTL_BLK_SNAP_SNAPSHOT_APPEND_STORAGE, &arg);
 	}
 	EXPECT_OK(ret);
 	/* Of a range that is there already nothing can be appended. */
 	EXPECT_ERR(append_range(&held.snapshot, &world.storage, (EDGE_BLOCKS + 191) * BLOCK_SECTORS,
 				BLOCK_SECTORS), EINVAL);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &held.snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &held.snapshot.id));
 }
 
 static void test_append(void)
@@ -280,7 +280,7 @@ static void take_mounted_round(void)
 	write_file(nth + 100000);
 	if (is_frozen)
 		verify_files(held.snapshot.images[0].path, nth);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &held.snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &held.snapshot.id));
 }
 
 static bool mount_second(void)
@@ -338,7 +338,7 @@ static void freeze_io_round(void)
 			sweep_note("ok, not frozen");
 	}
 	EXPECT(!umount(MOUNT_POINT));
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &held.snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &held.snapshot.id));
 }
 
 static void test_take_mounted_io(void)
@@ -491,7 +491,7 @@ static void wait_event_round(void)
 	}
 	EXPECT_EQ(event.code, blk_snap_event_code_low_free_space);
 	EXPECT_ERR(next_event(&held.snapshot, 0, &second), ENOENT);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &held.snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &held.snapshot.id));
 }
 
 static void test_calls(void)
@@ -545,7 +545,7 @@ static void remove_round(void)
 	int ret;
 
 	snapshot_create(&held.snapshot, &world.origin);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &held.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &held.snapshot.id));
 	sweep_arm();
 	ret = ctl_call(IOCTL_BLK_SNAP_TRACKER_REMOVE, &arg);
 	sweep_disarm();

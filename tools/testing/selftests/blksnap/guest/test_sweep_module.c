@@ -88,7 +88,7 @@ static void unload_round(void)
 		ASSERT_EQ(module_load(SWEEP_PARAMETERS), 0);
 	ctl_set_up();
 	snapshot_create(&snapshot, &world.origin);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	close(ctl);
 	ctl = -1;
 	sweep_arm();

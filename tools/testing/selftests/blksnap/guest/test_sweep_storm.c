@@ -126,7 +126,7 @@ static void use_up_exits(struct blk_snap_uuid *id)
 		ASSERT_OK(null_disk_create(&others[i], name, 1, &hollow));
 		ids[i] = others[i].id;
 	}
-	ASSERT_OK(blksnap_snapshot_create(ctl, ids, NR_OTHERS, id));
+	ASSERT_OK(control_snapshot_create(ctl, ids, NR_OTHERS, id));
 	for (i = 0; i < NR_OTHERS; i++)
 		EXPECT(fill_direct(others[i].path, 0, BLOCK_BYTES, 0));
 }
@@ -164,8 +164,8 @@ static void test_many_writes_in_flight_without_memory(void)
 	fault_mark_kernel_threads(false);
 	verify_writes(&slow, writers);
 	pthread_barrier_destroy(&start);
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &held.snapshot.id));
-	EXPECT_OK(blksnap_snapshot_destroy(ctl, &others_id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &held.snapshot.id));
+	EXPECT_OK(control_snapshot_destroy(ctl, &others_id));
 	remove_all_trackers();
 	null_disk_destroy(&slow);
 	for (i = 0; i < NR_OTHERS; i++)

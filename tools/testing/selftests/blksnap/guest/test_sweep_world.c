@@ -261,7 +261,7 @@ void held_taken(void)
 
 void held_take(void)
 {
-	ASSERT_OK(blksnap_snapshot_take(ctl, &held.snapshot.id));
+	ASSERT_OK(control_snapshot_take(ctl, &held.snapshot.id));
 	held_taken();
 }
 
@@ -355,5 +355,5 @@ void held_end(void)
 	if (held.image_fd >= 0)
 		close(held.image_fd);
 	held.image_fd = -1;
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &held.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &held.snapshot.id));
 }

@@ -72,7 +72,7 @@ static void load_module(void)
 		FAIL("the module cannot be loaded");
 	else
 		ktap_note("%s", parameters);
-	ctl = ASSERT_OK(blksnap_open());
+	ctl = ASSERT_OK(control_open());
 	torture.copy_sectors =
 		(1ULL << module_parameter("copy_block_minimum_shift")) / SECTOR_SIZE;
 }

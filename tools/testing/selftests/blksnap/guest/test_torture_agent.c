@@ -98,7 +98,7 @@ static int append_when_free(struct shot *shot, const struct disk *disk,
 	int ret;
 
 	do {
-		ret = blksnap_snapshot_append_storage(ctl, &shot->id, disk->id, ranges,
+		ret = control_snapshot_append_storage(ctl, &shot->id, disk->id, ranges,
 						      nr_ranges);
 		if (ret == -EBUSY)
 			sleep_ms(20);
@@ -157,7 +157,7 @@ static void append_own_sectors(struct shot *shot, struct view *view)
 	};
 	int ret;
 
-	ret = blksnap_snapshot_append_storage(ctl, &shot->id, origin->disk->id,
+	ret = control_snapshot_append_storage(ctl, &shot->id, origin->disk->id,
 					      &range, 1);
 	if (ret)
 		fault_add(FAULT_CALL, "appending the end of %s: %s",
@@ -221,7 +221,7 @@ static void waiter_work(struct worker *worker)
 	if (random_below(&worker->random, 2))
 		timeout_ms = random_below(&worker->random, 100);
 	worker_doing(worker, "waiting for an event");
-	ret = blksnap_snapshot_wait_event(ctl, &shot->id, timeout_ms, &event);
+	ret = control_snapshot_wait_event(ctl, &shot->id, timeout_ms, &event);
 	if (ret == -ENOENT)
 		return;
 	if (ret) {
@@ -249,7 +249,7 @@ static void shot_create(struct shot *shot)
 
 	for (i = 0; i < shot->nr_views; i++)
 		ids[i] = shot->views[i].origin->disk->id;
-	ret = blksnap_snapshot_create(ctl, ids, shot->nr_views, &shot->id);
+	ret = control_snapshot_create(ctl, ids, shot->nr_views, &shot->id);
 	if (ret) {
 		fault_add(FAULT_CALL, "creating a snapshot of %u: %s",
 			  shot->nr_views, strerror(-ret));
@@ -327,7 +327,7 @@ static void open_images(struct shot *shot)
 	unsigned int i, nr;
 	int ret, mode;
 
-	ret = blksnap_snapshot_collect_images(ctl, &shot->id, &infos, &nr);
+	ret = control_snapshot_collect_images(ctl, &shot->id, &infos, &nr);
 	if (ret || nr != shot->nr_views)
 		fault_add(FAULT_CALL, "collecting images: %s, %u of %u",
 			  strerror(-ret), nr, shot->nr_views);
@@ -387,7 +387,7 @@ static void shot_take_now(struct shot *shot)
 
 	prepare_views(shot);
 	shot->take_start = tick();
-	ret = blksnap_snapshot_take(ctl, &shot->id);
+	ret = control_snapshot_take(ctl, &shot->id);
 	shot->take_end = tick();
 	if (ret) {
 		fault_add(FAULT_CALL, "taking a snapshot: %s", strerror(-ret));
@@ -569,7 +569,7 @@ static void shot_end(struct shot *shot, struct worker *worker)
 			check_loss(&shot->views[i], worker);
 	worker_doing(worker, "destroying a snapshot");
 	atomic_store(&shot->is_going, true);
-	ret = blksnap_snapshot_destroy(ctl, &shot->id);
+	ret = control_snapshot_destroy(ctl, &shot->id);
 	if (ret)
 		fault_add(FAULT_CALL, "destroying a snapshot: %s",
 			  strerror(-ret));

@@ -13,7 +13,7 @@ static bool get_info(const struct origin *origin, struct blk_snap_cbt_info *info
 	struct blk_snap_cbt_info *infos;
 	bool is_found = false;
 	unsigned int i, nr;
-	int ret = blksnap_tracker_collect(ctl, &infos, &nr);
+	int ret = control_tracker_collect(ctl, &infos, &nr);
 
 	if (ret) {
 		fault_add(FAULT_CALL, "collecting trackers: %s", strerror(-ret));
@@ -40,7 +40,7 @@ static uint8_t *get_map(const struct origin *origin, struct random *random,
 
 	while (map && done < nr_blocks) {
 		nr = 1 + random_below(random, nr_blocks - done);
-		ret = blksnap_tracker_read_cbt_map(ctl, origin->disk->id, done,
+		ret = control_tracker_read_cbt_map(ctl, origin->disk->id, done,
 						   nr, map + done);
 		if (ret <= 0)
 			break;
@@ -258,7 +258,7 @@ void origin_mark(struct origin *origin, struct random *random)
 	/* Who looks at the map must find the reason before the mark. */
 	for (; block <= (range.sector_offset + nr - 1) / BLOCK_SECTORS; block++)
 		atomic_store(&origin->touched[block], now);
-	ret = blksnap_tracker_mark_dirty_blocks(ctl, origin->disk->id, &range,
+	ret = control_tracker_mark_dirty_blocks(ctl, origin->disk->id, &range,
 						1);
 	if (ret) {
 		fault_add(FAULT_CALL, "marking blocks of %s: %s",
@@ -274,7 +274,7 @@ void origin_mark(struct origin *origin, struct random *random)
 /* End the tracking; the origin is in no snapshot. */
 void origin_untrack(struct origin *origin)
 {
-	int ret = blksnap_tracker_remove(ctl, origin->disk->id);
+	int ret = control_tracker_remove(ctl, origin->disk->id);
 
 	if (ret && ret != -ENODATA)
 		fault_add(FAULT_CALL, "removing the tracker of %s: %s",

@@ -82,7 +82,7 @@ static int create_until_done(void *data)
 
 	(void)data;
 	do
-		ret = blksnap_snapshot_create(ctl, &hung.disk->id, 1,
+		ret = control_snapshot_create(ctl, &hung.disk->id, 1,
 					      &hung.snapshot.id);
 	while (ret == -ETIMEDOUT);
 	return ret;
@@ -91,7 +91,7 @@ static int create_until_done(void *data)
 static int remove_fn(void *data)
 {
 	(void)data;
-	return blksnap_tracker_remove(ctl, hung.disk->id);
+	return control_tracker_remove(ctl, hung.disk->id);
 }
 
 /* While @fn, a call for the hung disk, is waiting, or whatever it does. */
@@ -117,7 +117,7 @@ static void test_tracking_a_hung_disk_delays_no_call_for_another(void)
 static void test_untracking_a_hung_disk_delays_no_call_for_another(void)
 {
 	hang_when_tracked();
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &hung.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &hung.snapshot.id));
 	expect_calls_quick_beside(remove_fn);
 }
 
@@ -140,7 +140,7 @@ static int destroy_fn(void *data)
 {
 	struct snapshot *snapshot = data;
 
-	return blksnap_snapshot_destroy(ctl, &snapshot->id);
+	return control_snapshot_destroy(ctl, &snapshot->id);
 }
 
 static void test_snapshot_of_a_hung_disk_is_destroyed_at_once(void)
@@ -201,7 +201,7 @@ static void test_who_tracks_a_hung_disk_can_be_killed(void)
 static void test_who_untracks_a_hung_disk_can_be_killed(void)
 {
 	hang_when_tracked();
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &hung.snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &hung.snapshot.id));
 	expect_killable(remove_fn);
 }
 

@@ -179,7 +179,7 @@ static void run_round(unsigned int round)
 	}
 	stop_newcomers();
 	judge_map(round);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 	land.images[1] = land.images[0];
 	land.images[0] = image;
 }

@@ -32,7 +32,7 @@ static void *list_again_and_again(void *data)
 	unsigned int nr;
 
 	while (!atomic_load(&lister.is_over)) {
-		if (!blksnap_tracker_collect(ctl, &infos, &nr))
+		if (!control_tracker_collect(ctl, &infos, &nr))
 			free(infos);
 		atomic_fetch_add(&lister.nr_lists, 1);
 	}
@@ -69,7 +69,7 @@ static void track(const struct disk *disk)
 	struct snapshot snapshot;
 
 	snapshot_create(&snapshot, disk);
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 static void test_list_leaves_devices_closed(void)
@@ -142,7 +142,7 @@ static void test_stopped_md_device_stays_stopped(void)
 	for (ms = 0; ms < 5000 && md_is_there(); ms += 10)
 		sleep_ms(10);
 	ASSERT(!md_is_there());
-	ASSERT_OK(blksnap_tracker_collect(ctl, &infos, &nr));
+	ASSERT_OK(control_tracker_collect(ctl, &infos, &nr));
 	free(infos);
 	sleep_ms(200);
 	ktap_note("%s is %s after a list", MD, md_is_there() ? "back" : "gone");

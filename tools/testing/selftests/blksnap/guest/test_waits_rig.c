@@ -475,7 +475,7 @@ void call_join(struct call *call)
 
 int take_fn(void *snapshot)
 {
-	return blksnap_snapshot_take(ctl, &((struct snapshot *)snapshot)->id);
+	return control_snapshot_take(ctl, &((struct snapshot *)snapshot)->id);
 }
 
 /* --- all the calls that an agent makes --- */
@@ -492,14 +492,14 @@ static int agent_version(struct agent *agent)
 	struct blk_snap_version version;
 
 	(void)agent;
-	return blksnap_version(ctl, &version);
+	return control_version(ctl, &version);
 }
 
 static int agent_list(struct agent *agent)
 {
 	struct blk_snap_cbt_info *infos;
 	unsigned int nr;
-	int ret = blksnap_tracker_collect(ctl, &infos, &nr);
+	int ret = control_tracker_collect(ctl, &infos, &nr);
 
 	(void)agent;
 	if (!ret)
@@ -509,7 +509,7 @@ static int agent_list(struct agent *agent)
 
 static int agent_create(struct agent *agent)
 {
-	return blksnap_snapshot_create(ctl, &agent->disk->id, 1, &agent->snapshot.id);
+	return control_snapshot_create(ctl, &agent->disk->id, 1, &agent->snapshot.id);
 }
 
 static int agent_event(struct agent *agent)
@@ -534,7 +534,7 @@ static int agent_collect(struct agent *agent)
 {
 	struct blk_snap_uuid *ids;
 	unsigned int nr;
-	int ret = blksnap_snapshot_collect(ctl, &ids, &nr);
+	int ret = control_snapshot_collect(ctl, &ids, &nr);
 
 	(void)agent;
 	if (!ret)
@@ -546,7 +546,7 @@ static int agent_images(struct agent *agent)
 {
 	struct blk_snap_image_info *images;
 	unsigned int nr;
-	int ret = blksnap_snapshot_collect_images(ctl, &agent->snapshot.id, &images,
+	int ret = control_snapshot_collect_images(ctl, &agent->snapshot.id, &images,
 						  &nr);
 
 	if (!ret)
@@ -558,24 +558,24 @@ static int agent_read_map(struct agent *agent)
 {
 	uint8_t map[16];
 
-	return blksnap_tracker_read_cbt_map(ctl, agent->disk->id, 0, sizeof(map), map);
+	return control_tracker_read_cbt_map(ctl, agent->disk->id, 0, sizeof(map), map);
 }
 
 static int agent_mark(struct agent *agent)
 {
 	struct blk_snap_block_range range = { 0, 8 };
 
-	return blksnap_tracker_mark_dirty_blocks(ctl, agent->disk->id, &range, 1);
+	return control_tracker_mark_dirty_blocks(ctl, agent->disk->id, &range, 1);
 }
 
 static int agent_destroy(struct agent *agent)
 {
-	return blksnap_snapshot_destroy(ctl, &agent->snapshot.id);
+	return control_snapshot_destroy(ctl, &agent->snapshot.id);
 }
 
 static int agent_remove(struct agent *agent)
 {
-	return blksnap_tracker_remove(ctl, agent->disk->id);
+	return control_tracker_remove(ctl, agent->disk->id);
 }
 
 static const struct {

@@ -95,7 +95,7 @@ static void take_amid_write(const struct disk *origin, const struct disk *storag
 		watch_landing(&snapshot, image_of(&snapshot, origin), child, outcome);
 	}
 	ASSERT(tracker_info(origin, &outcome->info));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 /* Blocks that the write has changed and that no client would copy. */

@@ -103,7 +103,7 @@ static void test_take_beside_a_throttled_write_delays_no_other(void)
 	for (i = 0; i < NR_TRIES && (!i || with > without + STALL_LIMIT_MS * NS_PER_MS);
 	     i++) {
 		if (i) {
-			blksnap_snapshot_destroy(ctl, &snapshot.id);
+			control_snapshot_destroy(ctl, &snapshot.id);
 			create_snapshot(&snapshot, origin, storage);
 		}
 		with = longest_beside_slow_write(origin, &snapshot);
@@ -124,7 +124,7 @@ static void create_of_members(struct snapshot *snapshot, const struct disk *stor
 
 	for (i = 0; i < NR_MEMBERS; i++)
 		ids[i] = members[i]->id;
-	ASSERT_OK(blksnap_snapshot_create(ctl, ids, NR_MEMBERS, &snapshot->id));
+	ASSERT_OK(control_snapshot_create(ctl, ids, NR_MEMBERS, &snapshot->id));
 	ASSERT_OK(append_range(snapshot, storage, 0, storage->nr_bytes / SECTOR_SIZE));
 }
 
@@ -150,7 +150,7 @@ static void measure_take(const struct disk *storage, uint64_t *without, uint64_t
 	*without = writers_longest_ns();
 	ktap_note("take of %u disks %.0f ms, longest write %.1f ms, after it %.1f ms",
 		  NR_MEMBERS, to_ms(ns), to_ms(*with), to_ms(*without));
-	ASSERT_OK(blksnap_snapshot_destroy(ctl, &snapshot.id));
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
 }
 
 static uint64_t median(uint64_t *ns, unsigned int nr)

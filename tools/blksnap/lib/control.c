@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
-#include "blksnap_ioctl.h"
+#include "control.h"
 
 static int call(int fd, unsigned long request, void *arg)
 {
@@ -23,12 +23,12 @@ static int call(int fd, unsigned long request, void *arg)
 }
 
 /**
- * blksnap_open() - open the control node
+ * control_open() - open the control node
  *
  * Return: a file descriptor to be closed by the caller, or a negative errno;
  *	   -ENOENT if the module is not loaded.
  */
-int blksnap_open(void)
+int control_open(void)
 {
 	int fd = open("/dev/" BLK_SNAP_CTL, O_RDWR | O_CLOEXEC);
 
@@ -36,25 +36,25 @@ int blksnap_open(void)
 }
 
 /**
- * blksnap_version() - ask for the version of the module
+ * control_version() - ask for the version of the module
  * @fd:		control node
  * @version:	filled in
  *
  * Return: 0 or a negative errno.
  */
-int blksnap_version(int fd, struct blk_snap_version *version)
+int control_version(int fd, struct blk_snap_version *version)
 {
 	return call(fd, IOCTL_BLK_SNAP_VERSION, version);
 }
 
 /**
- * blksnap_tracker_remove() - stop tracking a device
+ * control_tracker_remove() - stop tracking a device
  * @fd:		control node
  * @dev:	tracked device
  *
  * Return: 0 or a negative errno.
  */
-int blksnap_tracker_remove(int fd, struct blk_snap_dev dev)
+int control_tracker_remove(int fd, struct blk_snap_dev dev)
 {
 	struct blk_snap_tracker_remove arg = { .dev_id = dev };
 
@@ -128,7 +128,7 @@ static int fetch_trackers(struct collection *c)
 }
 
 /**
- * blksnap_tracker_collect() - list the tracked devices
+ * control_tracker_collect() - list the tracked devices
  * @fd:		control node
  * @infos:	array to be freed by the caller, NULL if there is none or on
  *		failure
@@ -136,7 +136,7 @@ static int fetch_trackers(struct collection *c)
  *
  * Return: 0 or a negative errno.
  */
-int blksnap_tracker_collect(int fd, struct blk_snap_cbt_info **infos,
+int control_tracker_collect(int fd, struct blk_snap_cbt_info **infos,
 			    unsigned int *nr_infos)
 {
 	struct collection c = {
@@ -153,7 +153,7 @@ int blksnap_tracker_collect(int fd, struct blk_snap_cbt_info **infos,
 }
 
 /**
- * blksnap_tracker_read_cbt_map() - read a piece of the map of changed blocks
+ * control_tracker_read_cbt_map() - read a piece of the map of changed blocks
  * @fd:		control node
  * @dev:	tracked device
  * @offset:	index of the first tracking block
@@ -163,7 +163,7 @@ int blksnap_tracker_collect(int fd, struct blk_snap_cbt_info **infos,
  * Return: the number of bytes stored, 0 at the end of the map, or a negative
  *	   errno.
  */
-int blksnap_tracker_read_cbt_map(int fd, struct blk_snap_dev dev,
+int control_tracker_read_cbt_map(int fd, struct blk_snap_dev dev,
 				 unsigned int offset, unsigned int length,
 				 void *buffer)
 {
@@ -178,7 +178,7 @@ int blksnap_tracker_read_cbt_map(int fd, struct blk_snap_dev dev,
 }
 
 /**
- * blksnap_tracker_mark_dirty_blocks() - mark ranges as changed
+ * control_tracker_mark_dirty_blocks() - mark ranges as changed
  * @fd:		control node
  * @dev:	tracked device, or an image of it
  * @ranges:	ranges, in sectors
@@ -186,7 +186,7 @@ int blksnap_tracker_read_cbt_map(int fd, struct blk_snap_dev dev,
  *
  * Return: 0 or a negative errno.
  */
-int blksnap_tracker_mark_dirty_blocks(int fd, struct blk_snap_dev dev,
+int control_tracker_mark_dirty_blocks(int fd, struct blk_snap_dev dev,
 				      const struct blk_snap_block_range *ranges,
 				      unsigned int nr_ranges)
 {
@@ -200,7 +200,7 @@ int blksnap_tracker_mark_dirty_blocks(int fd, struct blk_snap_dev dev,
 }
 
 /**
- * blksnap_snapshot_create() - prepare a snapshot of some devices
+ * control_snapshot_create() - prepare a snapshot of some devices
  * @fd:		control node
  * @devs:	the devices
  * @nr_devs:	number of devices
@@ -208,7 +208,7 @@ int blksnap_tracker_mark_dirty_blocks(int fd, struct blk_snap_dev dev,
  *
  * Return: 0 or a negative errno.
  */
-int blksnap_snapshot_create(int fd, const struct blk_snap_dev *devs,
+int control_snapshot_create(int fd, const struct blk_snap_dev *devs,
 			    unsigned int nr_devs, struct blk_snap_uuid *id)
 {
 	struct blk_snap_snapshot_create arg = {
@@ -222,13 +222,13 @@ int blksnap_snapshot_create(int fd, const struct blk_snap_dev *devs,
 }
 
 /**
- * blksnap_snapshot_destroy() - give a snapshot up
+ * control_snapshot_destroy() - give a snapshot up
  * @fd:		control node
  * @id:		the snapshot
  *
  * Return: 0 or a negative errno.
  */
-int blksnap_snapshot_destroy(int fd, const struct blk_snap_uuid *id)
+int control_snapshot_destroy(int fd, const struct blk_snap_uuid *id)
 {
 	struct blk_snap_snapshot_destroy arg = { .id = *id };
 
@@ -236,7 +236,7 @@ int blksnap_snapshot_destroy(int fd, const struct blk_snap_uuid *id)
 }
 
 /**
- * blksnap_snapshot_append_storage() - add difference storage
+ * control_snapshot_append_storage() - add difference storage
  * @fd:		control node
  * @id:		the snapshot
  * @dev:	device that the ranges lie on
@@ -245,7 +245,7 @@ int blksnap_snapshot_destroy(int fd, const struct blk_snap_uuid *id)
  *
  * Return: 0 or a negative errno.
  */
-int blksnap_snapshot_append_storage(int fd, const struct blk_snap_uuid *id,
+int control_snapshot_append_storage(int fd, const struct blk_snap_uuid *id,
 				    struct blk_snap_dev dev,
 				    const struct blk_snap_block_range *ranges,
 				    unsigned int nr_ranges)
@@ -261,14 +261,14 @@ int blksnap_snapshot_append_storage(int fd, const struct blk_snap_uuid *id,
 }
 
 /**
- * blksnap_snapshot_pin_file() - keep a file in its place for a snapshot
+ * control_snapshot_pin_file() - keep a file in its place for a snapshot
  * @fd:		control node
  * @id:		the snapshot
  * @file_fd:	the file; it may be closed after the call
  *
  * Return: 0 or a negative errno.
  */
-int blksnap_snapshot_pin_file(int fd, const struct blk_snap_uuid *id, int file_fd)
+int control_snapshot_pin_file(int fd, const struct blk_snap_uuid *id, int file_fd)
 {
 	struct blk_snap_snapshot_pin_file arg = { .id = *id, .fd = file_fd };
 
@@ -276,13 +276,13 @@ int blksnap_snapshot_pin_file(int fd, const struct blk_snap_uuid *id, int file_f
 }
 
 /**
- * blksnap_snapshot_take() - take a snapshot
+ * control_snapshot_take() - take a snapshot
  * @fd:		control node
  * @id:		the snapshot
  *
  * Return: 0 or a negative errno.
  */
-int blksnap_snapshot_take(int fd, const struct blk_snap_uuid *id)
+int control_snapshot_take(int fd, const struct blk_snap_uuid *id)
 {
 	struct blk_snap_snapshot_take arg = { .id = *id };
 
@@ -302,7 +302,7 @@ static int fetch_snapshots(struct collection *c)
 }
 
 /**
- * blksnap_snapshot_collect() - list the snapshots
+ * control_snapshot_collect() - list the snapshots
  * @fd:		control node
  * @ids:	array to be freed by the caller, NULL if there is none or on
  *		failure
@@ -310,7 +310,7 @@ static int fetch_snapshots(struct collection *c)
  *
  * Return: 0 or a negative errno.
  */
-int blksnap_snapshot_collect(int fd, struct blk_snap_uuid **ids,
+int control_snapshot_collect(int fd, struct blk_snap_uuid **ids,
 			     unsigned int *nr_ids)
 {
 	struct collection c = {
@@ -340,7 +340,7 @@ static int fetch_images(struct collection *c)
 }
 
 /**
- * blksnap_snapshot_collect_images() - list the images of a snapshot
+ * control_snapshot_collect_images() - list the images of a snapshot
  * @fd:		control node
  * @id:		the snapshot
  * @images:	array to be freed by the caller, NULL if there is none or on
@@ -349,7 +349,7 @@ static int fetch_images(struct collection *c)
  *
  * Return: 0 or a negative errno; -ENODEV if the snapshot is not taken yet.
  */
-int blksnap_snapshot_collect_images(int fd, const struct blk_snap_uuid *id,
+int control_snapshot_collect_images(int fd, const struct blk_snap_uuid *id,
 				    struct blk_snap_image_info **images,
 				    unsigned int *nr_images)
 {
@@ -368,7 +368,7 @@ int blksnap_snapshot_collect_images(int fd, const struct blk_snap_uuid *id,
 }
 
 /**
- * blksnap_snapshot_wait_event() - wait for an event of a snapshot
+ * control_snapshot_wait_event() - wait for an event of a snapshot
  * @fd:		control node
  * @id:		the snapshot
  * @timeout_ms:	how long to wait at most; 0 only looks whether an event is there
@@ -377,7 +377,7 @@ int blksnap_snapshot_collect_images(int fd, const struct blk_snap_uuid *id,
  * Return: 0 with an event; -ENOENT if none arose in time, -EINTR after a
  *	   signal, or another negative errno.
  */
-int blksnap_snapshot_wait_event(int fd, const struct blk_snap_uuid *id,
+int control_snapshot_wait_event(int fd, const struct blk_snap_uuid *id,
 				unsigned int timeout_ms,
 				struct blk_snap_snapshot_event *event)
 {
@@ -389,7 +389,7 @@ int blksnap_snapshot_wait_event(int fd, const struct blk_snap_uuid *id,
 }
 
 /**
- * blksnap_snapshot_info() - ask what a snapshot holds, since when, and for whom
+ * control_snapshot_info() - ask what a snapshot holds, since when, and for whom
  * @fd:		control node
  * @id:		the snapshot
  * @info:	filled in, but for the address of the array
@@ -400,7 +400,7 @@ int blksnap_snapshot_wait_event(int fd, const struct blk_snap_uuid *id,
  *
  * Return: 0 or a negative errno.
  */
-int blksnap_snapshot_info(int fd, const struct blk_snap_uuid *id,
+int control_snapshot_info(int fd, const struct blk_snap_uuid *id,
 			  struct blk_snap_snapshot_info *info,
 			  struct blk_snap_dev **devs)
 {

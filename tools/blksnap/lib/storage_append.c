@@ -2,12 +2,12 @@
 /*
  * Difference storage: handing it to a snapshot
  */
-#include <errno.h>
 #include <string.h>
 
-#include "blksnap_ioctl.h"
+#include "connection.h"
+#include "control.h"
+#include "error.h"
 #include "kernel_log.h"
-#include "message.h"
 #include "storage.h"
 
 /* What can be done where the module refuses a device or a range. */
@@ -41,37 +41,60 @@ static const char *find_advice(const char *reason)
 	return advices[i].advice;
 }
 
-static int fail_append(int error, const char *name, int log)
+static int explain(int ret, int log)
 {
 	char line[256];
 	const char *reason = kernel_log_find(log, ": cannot be storage: ", line,
 					     sizeof(line));
 
 	if (!reason)
-		return fail_call(blk_snap_ioctl_snapshot_append_storage, error,
-				 "cannot append '%s'", name);
-	return fail(EXIT_FAILED, "cannot append '%s': %s; %s", name, reason,
-		    find_advice(reason));
+		return error_call(blk_snap_ioctl_snapshot_append_storage, ret);
+	return error_set(-ret, "%s; %s", reason, find_advice(reason));
 }
 
 /**
- * storage_append() - hand the ranges to a snapshot
- * @storage:	the ranges
- * @fd:		control node
+ * blksnap_snapshot_append_storage() - add difference storage
+ * @blksnap:	connection
  * @id:		the snapshot
- * @name:	what the user calls the storage, for messages
+ * @dev:	device that the ranges lie on
+ * @ranges:	ranges, in sectors
+ * @nr_ranges:	number of ranges
  *
- * Return: EXIT_OK, or EXIT_FAILED after a message.
+ * The text of a failure has what the module says about it in the kernel's log.
+ *
+ * Return: 0 or a negative errno, with which none is added.
  */
-int storage_append(const struct storage *storage, int fd, const struct blk_snap_uuid *id,
-		   const char *name)
+int blksnap_snapshot_append_storage(struct blksnap *blksnap,
+				    const struct blk_snap_uuid *id,
+				    struct blk_snap_dev dev,
+				    const struct blk_snap_block_range *ranges,
+				    unsigned int nr_ranges)
 {
 	int log = kernel_log_open();
-	int ret = blksnap_snapshot_append_storage(fd, id, storage->dev, storage->ranges,
-						  storage->nr_ranges);
+	int ret = control_snapshot_append_storage(blksnap->fd, id, dev, ranges,
+						  nr_ranges);
 
 	if (ret)
-		ret = fail_append(ret, name, log);
+		ret = explain(ret, log);
 	kernel_log_close(log);
 	return ret;
+}
+
+/**
+ * blksnap_storage_append() - hand storage to a snapshot
+ * @blksnap:	connection
+ * @id:		the snapshot
+ * @storage:	a file is pinned first, and its ranges are found again
+ *
+ * Return: 0 or a negative errno, with which none is added.
+ */
+int blksnap_storage_append(struct blksnap *blksnap, const struct blk_snap_uuid *id,
+			   struct blksnap_storage *storage)
+{
+	int ret = storage->path ? storage_pin_file(blksnap, id, storage) : 0;
+
+	if (ret)
+		return ret;
+	return blksnap_snapshot_append_storage(blksnap, id, storage->dev,
+					       storage->ranges, storage->nr_ranges);
 }
