@@ -52,8 +52,9 @@ suite in-tree in_tree.sh --host --timeout 900 \
 	--skip '[!u]* the hook is made for 7.x'
 
 suite probes probes.sh --host --fast '' --timeout 300 \
-	--skip 'uml* its configuration has the hook'
+	--skip '@(uml*|*builtin) its configuration has the hook'
 
+part_of_kernel='what is part of a kernel is not loaded anew with other parameters'
 null_blk='--module blksnap --kmod null_blk'
 stack_modules='--kmod-stock brd --kmod-stock zram --kmod-stock lzo-rle --kmod-stock scsi_debug
 	--kmod-stock sd_mod --kmod-stock dm-mod --kmod-stock dm-delay --kmod-stock dm-crypt
@@ -93,16 +94,17 @@ suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod-stock scsi_debug
 	--disk 16M --append 'slab_nomerge slub_debug=FPZ' \
 	--arguments '--lives 30 --device /dev/vda' \
 	--arguments-short '--fast --lives 5' \
-	--fast '--fast --lives 5' --timeout 600
+	--fast '--fast --lives 5' --timeout 600 \
+	--skip "*builtin $part_of_kernel"
 # What has been switched off stays off: each of them needs a boot of its own.
 for part in tracked unload early; do
 	suite ftrace-$part test_ftrace $null_blk --module kill_ftrace \
 		--arguments "--filter $part." --timeout 200 \
-		--skip 'uml* user-mode Linux has no ftrace'
+		--skip '@(uml*|*builtin) its filter needs no ftrace'
 done
 suite disturb disturb.sh $null_blk --program test_oracle \
 	--program $build/tools/blksnap --kmod ext4 --program mkfs.ext4 --program e2fsck \
-	--disk 16M --timeout 600 --skip 'uml* user-mode Linux has no ftrace'
+	--disk 16M --timeout 600 --skip '@(uml*|*builtin) its filter needs no ftrace'
 suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmsetup --memory 1536 \
 	--disk 64M --arguments '--device /dev/vda' \
 	--also 6.1-rt --fast '--device /dev/vda' --timeout 300
@@ -120,7 +122,8 @@ suite sweep test_sweep $null_blk --kmod ext4 --program mkfs.ext4 \
 suite hostile test_hostile $null_blk \
 	--arguments '--calls 60000 --seconds 30' \
 	--arguments-short '--calls 30000 --seconds 12' \
-	--fast '--fast --calls 5000 --seconds 6' --timeout 300
+	--fast '--fast --calls 5000 --seconds 6' --timeout 300 \
+	--skip "*builtin $part_of_kernel"
 suite stacks test_stacks $null_blk $stack_modules $stack_programs --memory 2048 \
 	--append 'memmap=32M!1G' --disk 20M --arguments-short --fast --fast --fast \
 	--timeout 600
@@ -136,7 +139,8 @@ suite storage test_storage $null_blk --kmod dm-mod --kmod dm-delay --kmod loop \
 	--program xfs_repair --memory 1280 \
 	--file Documentation/block/blksnap.rst:/run/blksnap.rst \
 	--arguments '--table /run/blksnap.rst' --arguments-short '--fast' \
-	--fast '--fast' --timeout 600
+	--fast '--fast' --timeout 600 \
+	--skip "*builtin $part_of_kernel"
 suite storage-pressure test_storage --on "$long" $null_blk --kmod dm-mod --kmod dm-delay \
 	--kmod ext4 --program dmsetup --program mkfs.ext4 --program e2fsck \
 	--program mkswap --memory 192 --disk 96M --disk 128M \

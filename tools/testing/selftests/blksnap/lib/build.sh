@@ -45,6 +45,8 @@ copy_sources()
 }
 
 # module_build VERSION [SUFFIX [ARG...]] - build for a kernel, set MODULE_KO
+#
+# Of a kernel that it is part of, that is a name.
 module_build()
 {
 	local version=$1 suffix=${2:-}
@@ -54,6 +56,10 @@ module_build()
 	pkg_need_build
 	pkg_install
 	kernel_fetch "$version"
+	if [[ $version == *builtin ]]; then
+		MODULE_KO=blksnap
+		return
+	fi
 	copy_sources "$top/include/uapi/linux" "$dir/include/uapi/linux"
 	copy_sources "$top/drivers/block/blksnap" "$dir/drivers/block/blksnap"
 	# What a user builds may have warnings, but not of any kernel here.
