@@ -22,54 +22,14 @@ kdir=$2
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 top=$(readlink -f "$here/../../../../..")
 build=$top/build
-number=0
-failed=0
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$here/common.sh"
 
 # In a namespace of its own no mount is left over, however this ends.
 if [[ ! ${BLKSNAP_PACKAGES_ALONE:-} ]]; then
 	BLKSNAP_PACKAGES_ALONE=yes exec unshare --mount --propagation private \
 		"$0" "$@"
 fi
-
-check() # NAME COMMAND...
-{
-	local name=$1 result=ok
-
-	shift
-	number=$((number + 1))
-	"$@" || result='not ok' failed=$((failed + 1))
-	echo "$result $number - $name"
-}
-
-# says TEXT FILE - does it?  Show the file if not.
-says()
-{
-	! grep -qF -- "$1" "$2" || return 0
-	echo "# '$1' is not in"
-	sed 's/^/#   /' "$2"
-	return 1
-}
-
-same() # WANTED ACTUAL
-{
-	[[ $1 != "$2" ]] || return 0
-	{ diff <(echo "$1") <(echo "$2") || true; } | sed 's/^/#   /'
-	return 1
-}
-
-# quiet COMMAND... - show what it prints only if it fails
-quiet()
-{
-	"$@" >"$work/output" 2>&1 && return 0
-	sed 's/^/#   /' "$work/output"
-	return 1
-}
-
-driver_version()
-{
-	sed -n 's/^#define BLKSNAP_VERSION_[A-Z]* //p' \
-		"$top/drivers/block/blksnap/ctrl.h" | paste -sd .
-}
 
 # make_root - set root to what the machine has, to be changed without harm
 make_root()
@@ -78,11 +38,7 @@ make_root()
 	mkdir "$work/changed" "$work/overlay" "$root"
 	mount -t overlay -o "lowerdir=/,upperdir=$work/changed,workdir=$work/overlay" \
 		packages "$root"
-	mount -t proc proc "$root/proc"
-	mount -t tmpfs -o mode=755 dev "$root/dev"
-	mknod -m 666 "$root/dev/null" c 1 3
-	mknod -m 666 "$root/dev/urandom" c 1 9
-	ln -s /proc/self/fd "$root/dev/fd"
+	mount_kernel_files
 	mkdir -p "$root/lib/modules" "$root/var/lib/dkms"
 	# No other kernel of the machine, and none of its modules.
 	mount -t tmpfs -o mode=755 modules "$root/lib/modules"
@@ -114,17 +70,6 @@ fake()
 		"$1" "${2:-}" >"$root/mnt/bin/$1"
 	chmod +x "$root/mnt/bin/$1"
 	: >"$root/mnt/calls"
-}
-
-in_root()
-{
-	env -i PATH=/mnt/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C \
-		DEBIAN_FRONTEND=noninteractive chroot "$root" "$@" </dev/null
-}
-
-in_root_sh()
-{
-	in_root sh -c "$1"
 }
 
 # The file that the kernel would have.
@@ -187,13 +132,6 @@ test_contents()
 		--fail-on error,warning,info,pedantic "$build/deb/"*.changes
 	check "what is built by users has no -Werror" \
 		is_without '-Werror([ "]|$)' "$work/deb.log"
-}
-
-is_without() # PATTERN FILE
-{
-	grep -m 1 -E -- "$1" "$2" >"$work/found" || return 0
-	sed 's/^/#   /' "$work/found"
-	return 1
 }
 
 # The firmware trusts no key yet, and the kernel demands one.
@@ -385,7 +323,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/blksnap-packages.XXXXXX")
 trap 'umount -R "$work" 2>/dev/null || true; rmdir "$work"' EXIT
 mount -t tmpfs -o mode=755 packages "$work"
 
-version=$(driver_version)
+version=$(driver_version "$top")
 echo "TAP version 13"
 if ! make -C "$top" deb >"$work/deb.log" 2>&1; then
 	sed 's/^/# /' "$work/deb.log"
