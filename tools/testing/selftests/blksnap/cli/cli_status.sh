@@ -211,10 +211,10 @@ promtool_likes() # [VARIABLE=VALUE]...
 	[[ $code == 0 && $result == 0 && ! -s $temp/promtool ]]
 }
 
-check_promtool() # NAME [VARIABLE=VALUE]...
+check_promtool() # NAME COMMAND...
 {
 	if type -P promtool >/dev/null; then
-		check "$1" promtool_likes "${@:2}"
+		check "$@"
 	else
 		skip "$1" "no promtool (Debian package prometheus)"
 	fi
@@ -230,6 +230,44 @@ metrics_are_documented()
 	# shellcheck disable=SC2016 # what the documentation has
 	diff <(sed -n '/^Metrics$/,/^Examples$/s/^``\(blksnap_[a-z_]*\)``.*/\1/p' "$rst" | sort) \
 		<(sed -n 's/^# TYPE \([a-z_]*\) .*/\1/p' "$temp/output" | sort)
+}
+
+dashboard=$(dirname "$0")/../../../../blksnap/grafana-dashboard.json
+
+# dashboard_queries - what it asks Prometheus for, a line each
+dashboard_queries()
+{
+	python3 - "$dashboard" <<-'END'
+	import json, sys
+	for panel in json.load(open(sys.argv[1]))["panels"]:
+	    for target in panel["targets"]:
+	        print(target["expr"].replace("$instance", ".*"))
+	END
+}
+
+# It would show nothing of a metric that has another name.
+dashboard_asks_for_what_there_is()
+{
+	local name
+
+	run_tool FAKE_SYS="$sys" FAKE_IMAGES=4000:5,4000:6 -- status --format prometheus
+	for name in $(dashboard_queries | grep -oE 'blksnap_[a-z_]+' | sort -u); do
+		grep -q "^# TYPE $name " "$temp/output" ||
+			{ echo "# no metric $name"; return 1; }
+	done
+	[[ $name ]]
+}
+
+promtool_understands_dashboard()
+{
+	{
+		printf 'groups:\n- name: dashboard\n  rules:\n'
+		dashboard_queries |
+			awk '{ printf "  - record: panel:%d\n    expr: '\''%s'\''\n", NR, $0 }'
+	} >"$temp/rules.yml"
+	promtool check rules "$temp/rules.yml" >"$temp/promtool" 2>&1 && return
+	sed 's/^/# /' "$temp/promtool"
+	return 1
 }
 
 # The file is complete at any time, and others may read it.
@@ -265,9 +303,15 @@ output_that_fails_changes_nothing()
 test_prometheus()
 {
 	check "status for Prometheus" prometheus_values
-	check_promtool "promtool has no objection" FAKE_IMAGES=4000:5,4000:6
-	check_promtool "promtool has no objection if there is little" FAKE_TRACKERS=0
+	check_promtool "promtool has no objection" \
+		promtool_likes FAKE_IMAGES=4000:5,4000:6
+	check_promtool "promtool has no objection if there is little" \
+		promtool_likes FAKE_TRACKERS=0
 	check "all metrics are documented" metrics_are_documented
+	check "the dashboard asks for metrics that there are" \
+		dashboard_asks_for_what_there_is
+	check_promtool "promtool understands the dashboard" \
+		promtool_understands_dashboard
 	check "output replaces a file" output_replaces
 	check "output that cannot be written changes nothing" \
 		output_that_fails_changes_nothing
