@@ -7,6 +7,7 @@
  * tracked device that has gone away can be named in no other way.
  */
 #include <blkid.h>
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -149,6 +150,26 @@ bool device_equal(struct blk_snap_dev a, struct blk_snap_dev b)
 char *device_path(struct blk_snap_dev dev)
 {
 	return blkid_devno_to_devname(makedev(dev.mj, dev.mn));
+}
+
+/**
+ * device_make_name() - make a name of the end of a path, for example for a file
+ * @device:	the path
+ * @name:	gets the name: letters, digits, dots and the like
+ * @size:	of @name
+ */
+void device_make_name(const char *device, char *name, size_t size)
+{
+	const char *slash = strrchr(device, '/');
+	char *c;
+
+	snprintf(name, size, "%s", slash ? slash + 1 : device);
+	for (c = name; *c; c++) {
+		if (!isalnum((unsigned char)*c) && !strchr("._+", *c))
+			*c = '-';
+	}
+	if (*name == '.')
+		*name = '-';
 }
 
 /**

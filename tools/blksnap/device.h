@@ -23,6 +23,7 @@ int device_parse_list(char **texts, int nr_texts, struct blk_snap_dev **devs);
 struct blk_snap_dev device_from_dev_t(dev_t number);
 bool device_equal(struct blk_snap_dev a, struct blk_snap_dev b);
 char *device_path(struct blk_snap_dev dev);
+void device_make_name(const char *device, char *name, size_t size);
 void device_format_number(struct blk_snap_dev dev,
 			  char text[DEVICE_NUMBER_SIZE]);
 bool device_is_image(struct blk_snap_dev dev);

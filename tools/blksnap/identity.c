@@ -3,7 +3,6 @@
  * Which disk of the catalogue a device is
  */
 #include <blkid.h>
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,21 +105,6 @@ static bool is_taken(const struct catalogue *catalogue,
 	       catalogue_find_disk(point, name);
 }
 
-/* The end of the path, as part of a file's name. */
-static void make_name(const char *device, char *name, size_t size)
-{
-	const char *slash = strrchr(device, '/');
-	char *c;
-
-	snprintf(name, size, "%s", slash ? slash + 1 : device);
-	for (c = name; *c; c++) {
-		if (!isalnum((unsigned char)*c) && !strchr("._+", *c))
-			*c = '-';
-	}
-	if (*name == '.')
-		*name = '-';
-}
-
 /**
  * identity_name() - name a disk as in the catalogue, or anew
  * @disk:	was found by identity_find(), gets the name
@@ -137,7 +121,7 @@ int identity_name(struct catalogue_disk *disk,
 	char first[64], name[80];
 	unsigned int i;
 
-	make_name(disk->device, first, sizeof(first));
+	device_make_name(disk->device, first, sizeof(first));
 	snprintf(name, sizeof(name), "%s", first);
 	if (known && !catalogue_find_disk(point, known)) {
 		disk->disk = strdup(known);

@@ -19,29 +19,13 @@
 #include "message.h"
 #include "mount_record.h"
 #include "output.h"
-
-#define DEFAULT_DIR "/run/blksnap"
-
-/* Mounts do not outlive a boot, nor does what is in /run. */
-static const char *record_dir(void)
-{
-	const char *dir = getenv("BLKSNAP_RUN_DIR");
-
-	return dir && *dir ? dir : DEFAULT_DIR;
-}
-
-static int make_dir(const char *dir)
-{
-	if (mkdir(dir, 0700) && errno != EEXIST)
-		return fail_errno(errno, "cannot create '%s'", dir);
-	return EXIT_OK;
-}
+#include "run_dir.h"
 
 static char *mounts_dir(void)
 {
 	char *dir;
 
-	return asprintf(&dir, "%s/mounts", record_dir()) < 0 ? NULL : dir;
+	return asprintf(&dir, "%s/mounts", run_dir()) < 0 ? NULL : dir;
 }
 
 static int lock(const char *dir)
@@ -188,9 +172,9 @@ int mount_records_open(struct mount_records *records)
 	int ret;
 
 	*records = (struct mount_records) { .lock_fd = -1 };
-	ret = dir ? make_dir(record_dir()) : fail_memory();
+	ret = dir ? run_dir_make(run_dir()) : fail_memory();
 	if (!ret)
-		ret = make_dir(dir);
+		ret = run_dir_make(dir);
 	if (!ret) {
 		records->lock_fd = lock(dir);
 		ret = records->lock_fd < 0 ?
@@ -228,7 +212,7 @@ static char *path_of_record(const char *mount_point)
 	checksum_add(&sum, mount_point, strlen(mount_point));
 	ok = checksum_end(&sum, name);
 	checksum_free(&sum);
-	if (!ok || asprintf(&path, "%s/mounts/%s.json", record_dir(),
+	if (!ok || asprintf(&path, "%s/mounts/%s.json", run_dir(),
 			    name) < 0)
 		return NULL;
 	return path;

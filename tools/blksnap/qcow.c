@@ -2,7 +2,6 @@
 /*
  * qcow2 files, opened by qemu-nbd
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,10 +11,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <libnbd.h>
-
 #include "child.h"
 #include "message.h"
+#include "nbd_library.h"
 #include "qcow.h"
 #include "qemu_file.h"
 #include "util.h"
@@ -32,43 +30,6 @@
 /* A request to zero; the protocol allows for less than 4 GiB. */
 #define ZERO_MAX_BYTES (1024ULL << 20)
 
-#define NOT_INSTALLED \
-	"libnbd is not installed; on Debian: apt-get install libnbd0"
-
-/* The calls of libnbd that are used; NULL until it is loaded. */
-static struct {
-	typeof(nbd_create) *create;
-	typeof(nbd_close) *close;
-	typeof(nbd_connect_socket) *connect_socket;
-	typeof(nbd_get_size) *get_size;
-	typeof(nbd_pread) *pread;
-	typeof(nbd_aio_pwrite) *aio_pwrite;
-	typeof(nbd_aio_zero) *aio_zero;
-	typeof(nbd_poll) *poll;
-	typeof(nbd_flush) *flush;
-	typeof(nbd_shutdown) *shutdown;
-	typeof(nbd_get_errno) *get_errno;
-	typeof(nbd_get_error) *get_error;
-} lib;
-
-static const struct {
-	const char *name;
-	void **call;
-} lib_calls[] = {
-	{ "nbd_create", (void **)&lib.create },
-	{ "nbd_close", (void **)&lib.close },
-	{ "nbd_connect_socket", (void **)&lib.connect_socket },
-	{ "nbd_get_size", (void **)&lib.get_size },
-	{ "nbd_pread", (void **)&lib.pread },
-	{ "nbd_aio_pwrite", (void **)&lib.aio_pwrite },
-	{ "nbd_aio_zero", (void **)&lib.aio_zero },
-	{ "nbd_poll", (void **)&lib.poll },
-	{ "nbd_flush", (void **)&lib.flush },
-	{ "nbd_shutdown", (void **)&lib.shutdown },
-	{ "nbd_get_errno", (void **)&lib.get_errno },
-	{ "nbd_get_error", (void **)&lib.get_error },
-};
-
 struct qcow {
 	char *path;
 	char *filename;		/* of QEMU's kind: json:{...} */
@@ -82,26 +43,6 @@ struct qcow {
 	unsigned int next_buffer;	/* they are used in turn */
 	struct qcow_buffer zeros;	/* has no data, counts requests */
 };
-
-static int load_library(void)
-{
-	void *library;
-	size_t i;
-
-	if (lib.create)
-		return EXIT_OK;
-	library = dlopen("libnbd.so.0", RTLD_NOW | RTLD_LOCAL);
-	if (!library)
-		return fail(EXIT_FAILED, NOT_INSTALLED);
-	for (i = ARRAY_SIZE(lib_calls); i--;) {
-		*lib_calls[i].call = dlsym(library, lib_calls[i].name);
-		if (!*lib_calls[i].call)
-			return fail(EXIT_FAILED,
-				    "libnbd is too old: it does not have %s()",
-				    lib_calls[i].name);
-	}
-	return EXIT_OK;
-}
 
 /*
  * What is written to an encrypted file are whole clusters, so the files below it
@@ -168,7 +109,7 @@ static int fail_open(struct qcow *qcow)
 	if (asprintf(&what, "cannot open '%s'", qcow->path) < 0)
 		return fail_memory();
 	if (qcow->nbd) {
-		lib.close(qcow->nbd);
+		libnbd.close(qcow->nbd);
 		qcow->nbd = NULL;
 	}
 	status = child_wait(&qcow->child);
@@ -192,13 +133,13 @@ static int start(struct qcow *qcow)
 		return fail_errno(err, "cannot make a socket for qemu-nbd");
 	ret = child_start(&qcow->child, qcow->argv, listening);
 	close(listening);
-	qcow->nbd = ret ? NULL : lib.create();
+	qcow->nbd = ret ? NULL : libnbd.create();
 	if (!qcow->nbd) {
 		close(connected);
 		return ret ? ret : fail_memory();
 	}
 	/* libnbd owns the socket from here on. */
-	if (lib.connect_socket(qcow->nbd, connected))
+	if (libnbd.connect_socket(qcow->nbd, connected))
 		return fail_open(qcow);
 	return EXIT_OK;
 }
@@ -222,7 +163,7 @@ static void free_qcow(struct qcow *qcow)
 	size_t i;
 
 	if (qcow->nbd)
-		lib.close(qcow->nbd);
+		libnbd.close(qcow->nbd);
 	child_free(&qcow->child);
 	for (i = 0; i < NR_BUFFERS; i++)
 		free(qcow->buffers[i].data);
@@ -246,7 +187,7 @@ int qcow_open(struct qcow **qcow, const char *path, const struct key *key,
 	struct qcow *q;
 	int i = 0, ret;
 
-	ret = load_library();
+	ret = nbd_library_load();
 	if (ret)
 		return ret;
 	q = calloc(1, sizeof(*q));
@@ -287,9 +228,9 @@ static int fail_io(const struct qcow *qcow, int error, const char *doing)
 /* Lets the connection go on, until at least one answer came. */
 static int wait_for_answer(struct qcow *qcow)
 {
-	if (lib.poll(qcow->nbd, -1) < 0 && lib.get_errno() != EINTR) {
+	if (libnbd.poll(qcow->nbd, -1) < 0 && libnbd.get_errno() != EINTR) {
 		if (!qcow->error)
-			qcow->error = lib.get_errno() ? lib.get_errno() : EIO;
+			qcow->error = libnbd.get_errno() ? libnbd.get_errno() : EIO;
 		return -1;
 	}
 	return 0;
@@ -320,12 +261,12 @@ int qcow_close(struct qcow *qcow)
 
 	while (is_busy(qcow) && !wait_for_answer(qcow))
 		;
-	if (!qcow->error && qcow->writable && lib.flush(qcow->nbd, 0))
-		qcow->error = lib.get_errno() ? lib.get_errno() : EIO;
+	if (!qcow->error && qcow->writable && libnbd.flush(qcow->nbd, 0))
+		qcow->error = libnbd.get_errno() ? libnbd.get_errno() : EIO;
 	if (qcow->error)
 		ret = fail_io(qcow, qcow->error, "write");
-	lib.shutdown(qcow->nbd, 0);
-	lib.close(qcow->nbd);
+	libnbd.shutdown(qcow->nbd, 0);
+	libnbd.close(qcow->nbd);
 	qcow->nbd = NULL;
 	/* At its end qemu-nbd writes what it still has of metadata. */
 	status = child_wait(&qcow->child);
@@ -358,8 +299,8 @@ void qcow_abort(struct qcow *qcow)
  */
 int qcow_read(struct qcow *qcow, void *data, size_t nr_bytes, uint64_t offset)
 {
-	if (lib.pread(qcow->nbd, data, nr_bytes, offset, 0))
-		return fail_io(qcow, lib.get_errno(), "read");
+	if (libnbd.pread(qcow->nbd, data, nr_bytes, offset, 0))
+		return fail_io(qcow, libnbd.get_errno(), "read");
 	return EXIT_OK;
 }
 
@@ -398,7 +339,7 @@ static int submitted(struct qcow_buffer *buffer, int64_t cookie)
 	if (cookie >= 0)
 		return EXIT_OK;
 	buffer->nr_in_flight--;
-	return fail_io(buffer->qcow, lib.get_errno(), "write");
+	return fail_io(buffer->qcow, libnbd.get_errno(), "write");
 }
 
 /**
@@ -419,9 +360,9 @@ int qcow_write(struct qcow_buffer *buffer, size_t from, size_t nr_bytes,
 	};
 
 	buffer->nr_in_flight++;
-	return submitted(buffer, lib.aio_pwrite(buffer->qcow->nbd,
-						buffer->data + from, nr_bytes,
-						offset, done, 0));
+	return submitted(buffer, libnbd.aio_pwrite(buffer->qcow->nbd,
+						   buffer->data + from, nr_bytes,
+						   offset, done, 0));
 }
 
 /**
@@ -449,8 +390,8 @@ int qcow_zero(struct qcow *qcow, uint64_t nr_bytes, uint64_t offset)
 		if (qcow->error)
 			return fail_io(qcow, qcow->error, "write");
 		qcow->zeros.nr_in_flight++;
-		ret = submitted(&qcow->zeros, lib.aio_zero(qcow->nbd, nr,
-							   offset, done, 0));
+		ret = submitted(&qcow->zeros, libnbd.aio_zero(qcow->nbd, nr,
+							      offset, done, 0));
 		offset += nr;
 		nr_bytes -= nr;
 	}
@@ -465,7 +406,7 @@ int qcow_zero(struct qcow *qcow, uint64_t nr_bytes, uint64_t offset)
  */
 uint64_t qcow_nr_bytes(struct qcow *qcow)
 {
-	int64_t size = lib.get_size(qcow->nbd);
+	int64_t size = libnbd.get_size(qcow->nbd);
 
 	return size < 0 ? 0 : size;
 }
