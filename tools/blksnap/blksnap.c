@@ -26,6 +26,7 @@ static const struct command *const commands[] = {
 	&command_export,
 	&command_import,
 	&command_hold,
+	&command_serve,
 	&command_status,
 	&command_top,
 	&command_version,
@@ -59,7 +60,7 @@ static const char help_text[] =
 	"  0  done\n"
 	"  1  the operation failed\n"
 	"  2  an argument is wrong; nothing was done\n"
-	"  3  cbt, backup, export: what changed is not known, a full one is due\n"
+	"  3  cbt, backup, export, serve: what changed is not known, a full one is due\n"
 	"  4  snapshot events: no event arose in time\n"
 	"  5  restore, verify, prune, mount, export: a backup is damaged\n"
 	"hold has those of the command that it runs; see its own help.\n";

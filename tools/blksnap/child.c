@@ -4,17 +4,21 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "child.h"
 #include "message.h"
+#include "progress.h"
 #include "util.h"
 
 /* As a shell says it: the program could not be started. */
@@ -32,6 +36,7 @@ static const struct {
 } packages[] = {
 	{ "qemu-img", "qemu-utils" },
 	{ "qemu-nbd", "qemu-utils" },
+	{ "qemu-storage-daemon", "qemu-system-common" },
 	{ "btrfstune", "btrfs-progs" },
 	{ "partclone.extfs", "partclone" },
 	{ "partclone.xfs", "partclone" },
@@ -95,7 +100,8 @@ static void become(const struct child *child, int listen_fd, char **env,
  * child_start() - start a program
  * @child:	the child; to be freed by child_free() in any case
  * @argv:	name and arguments, kept until the child is freed
- * @listen_fd:	socket that the program accepts connections on, or -1
+ * @listen_fd:	socket that the program gets as number 3, told of as systemd does it;
+ *		-1 if there is none
  *
  * Return: EXIT_OK, or EXIT_FAILED after a message.  That the program does not
  *	   exist is told by its status.
@@ -142,6 +148,36 @@ int child_wait(struct child *child)
 	if (WIFSIGNALED(status))
 		return 128 + WTERMSIG(status);
 	return WEXITSTATUS(status);
+}
+
+/**
+ * child_await() - wait until a child ends, or a signal asks for our end
+ * @child:	the child, which is running
+ * @timeout_ms:	no longer than this; -1 for no limit
+ *
+ * Return: true if it has ended, so that child_wait() returns at once.
+ */
+bool child_await(const struct child *child, int timeout_ms)
+{
+	const struct timespec limit = {
+		.tv_sec = timeout_ms / 1000,
+		.tv_nsec = timeout_ms % 1000 * 1000000L,
+	};
+	struct pollfd end = { .events = POLLIN };
+	sigset_t all, mask;
+	int ret = 0;
+
+	end.fd = syscall(SYS_pidfd_open, child->pid, 0);
+	if (end.fd < 0)
+		return true;
+	/* A signal between the question and the wait would go unnoticed. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &mask);
+	if (!interruption_signal())
+		ret = ppoll(&end, 1, timeout_ms < 0 ? NULL : &limit, &mask);
+	sigprocmask(SIG_SETMASK, &mask, NULL);
+	close(end.fd);
+	return ret == 1;
 }
 
 /**

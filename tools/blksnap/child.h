@@ -21,6 +21,7 @@ struct child {
 
 int child_start(struct child *child, const char *const *argv, int listen_fd);
 int child_wait(struct child *child);
+bool child_await(const struct child *child, int timeout_ms);
 void child_kill(struct child *child);
 char *child_output(const struct child *child);
 bool child_is_missing(int status);

@@ -21,6 +21,7 @@ extern const struct command command_umount;
 extern const struct command command_export;
 extern const struct command command_import;
 extern const struct command command_hold;
+extern const struct command command_serve;
 extern const struct command command_status;
 extern const struct command command_top;
 extern const struct command command_version;

@@ -8,7 +8,7 @@
 
 id=a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf
 plain_id=a0a1a2a3a4a5a6a7a8a9aaabacadaeaf
-commands=("backup" "restore" "verify" "list" "prune" "mount" "umount" "export" "import" "hold" "status" "top" "version" "tracker list" "tracker remove" "cbt read" "cbt extents"
+commands=("backup" "restore" "verify" "list" "prune" "mount" "umount" "export" "import" "hold" "serve" "status" "top" "version" "tracker list" "tracker remove" "cbt read" "cbt extents"
 	"cbt mark" "snapshot create" "snapshot append" "snapshot take"
 	"snapshot destroy" "snapshot list" "snapshot images" "snapshot events"
 	"storage reserve")
@@ -110,7 +110,7 @@ test_commands()
 	usage "no version of a group" \
 		"'--version' is no command of cbt; .*" cbt --version
 	usage "unknown command" \
-		"'foo' is no command; valid are backup, restore, verify, list, prune, mount, umount, export, import, hold, status, top, version, tracker, cbt, snapshot, storage" \
+		"'foo' is no command; valid are backup, restore, verify, list, prune, mount, umount, export, import, hold, serve, status, top, version, tracker, cbt, snapshot, storage" \
 		foo
 	usage "group alone" \
 		"a command of cbt is missing; valid are read, extents, mark" cbt
