@@ -206,6 +206,13 @@ suite examples examples.sh --udev --on 6.1 --module blksnap --kmod loop --kmod n
 	--file tools/blksnap/blksnap.8:/run/blksnap.8 \
 	--disk 80M --disk 80M --disk 80M --disk 8G --disk 80M \
 	--arguments '/run/blksnap.8' --timeout 900
+# Two origins, storage, a disk for the files, and one with room for many ranges.
+suite serve serve.sh --on 6.1 --module blksnap --kmod ext4 --nbd-clients \
+	--program "$build/tools/blksnap" --program qemu-storage-daemon --program qemu-img \
+	--program qemu-io --program qemu-nbd --program nbdinfo --program nbdcopy --program jq \
+	--program mkfs.ext4 --program dd --program cmp --program pgrep \
+	--disk 48M --disk 16M --disk 256M --disk 1G --disk 1400M --memory 1536 \
+	--timeout 900
 # The emulator's processors are some twenty times slower than those of the machine, and
 # so are the disks here.  User-mode Linux waits for no disk, so the checksums and the
 # way through qemu-nbd count in full, and the targets are missed: 1.65 and 2.66 were

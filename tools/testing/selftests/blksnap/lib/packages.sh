@@ -412,6 +412,31 @@ udev_programs_unpack()
 	rm -rf "$BLKSNAP_CACHE/apt/udev"
 }
 
+# nbd_clients_fetch - set NBD_CLIENTS to a folder with nbdkit, psktool, and clients in Python
+#
+# For guests: virtnbdbackup would bring libvirt along.
+nbd_clients_fetch()
+{
+	NBD_CLIENTS=$BLKSNAP_CACHE/nbd
+	[[ -e $NBD_CLIENTS/done ]] || pkg_locked nbd nbd_clients_unpack
+}
+
+nbd_clients_unpack()
+{
+	local dir=$BLKSNAP_CACHE/nbd tmp=$BLKSNAP_CACHE/.nbd.tmp
+
+	[[ ! -e $dir/done ]] || return 0
+	apt_root nbd amd64 bookworm bookworm-updates bookworm-security
+	rm -rf "$tmp" "$dir"
+	mkdir -p "$tmp"
+	apt_root_fetch nbd "$tmp" nbdkit gnutls-bin virtnbdbackup python3-libnbd \
+		python3.11-minimal libpython3.11-minimal libpython3.11-stdlib
+	rm -rf "${tmp:?}/usr/share"
+	touch "$tmp/done"
+	mv -T "$tmp" "$dir"
+	rm -rf "$BLKSNAP_CACHE/apt/nbd"
+}
+
 # promtool_fetch - set PROMTOOL_DIR to a folder with promtool
 #
 # Its package has a service, which is not wanted here.
@@ -496,6 +521,10 @@ pkg_need_check()
 	pkg_need perl perl
 	pkg_need python3 python3
 	pkg_need qemu-nbd qemu-utils
+	# What "blksnap serve" runs, and a client of it.
+	pkg_need qemu-storage-daemon qemu-system-common
+	pkg_need nbdkit nbdkit
+	pkg_need nbdinfo libnbd-bin
 	# To read what is exported for them: 20 MB to download, no service.
 	pkg_need rbd ceph-common
 	pkg_need bmaptool bmap-tools
@@ -541,6 +570,7 @@ pkg_need_guest()
 	pkg_need /bin/busybox busybox-static
 	pkg_need mkfs.ext4 e2fsprogs
 	pkg_need qemu-nbd qemu-utils
+	pkg_need qemu-storage-daemon qemu-system-common
 	pkg_need nbdinfo libnbd-bin
 	pkg_need partclone.extfs partclone
 	pkg_need dmsetup dmsetup
@@ -577,6 +607,7 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
 		qemu_fetch
 		stack_programs_fetch
 		udev_programs_fetch
+		nbd_clients_fetch
 		promtool_fetch
 		for name in 6.1 6.12 7; do
 			kernel_fetch "$name"
