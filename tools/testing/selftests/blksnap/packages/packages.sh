@@ -292,9 +292,23 @@ left_files()
 	find "$root/lib/modules" "$root/var/lib/dkms" "$root/usr/src" -name '*blksnap*' -printf '%P\n'
 }
 
+# use_packages - leave in the root what systemd, and who has backups made, would
+use_packages()
+{
+	local of_systemd="/etc/systemd/system/timers.target.wants /var/lib/systemd/timers"
+
+	in_root_sh "mkdir -p $of_systemd /etc/blksnap /var/lib/blksnap &&
+		ln -s /lib/systemd/system/blksnap-backup@.timer \
+		  /etc/systemd/system/timers.target.wants/blksnap-backup@system.timer &&
+		touch /var/lib/systemd/timers/stamp-blksnap-backup@system.timer \
+		  /etc/blksnap/system.conf /etc/blksnap/key"
+}
+
 test_purge()
 {
+	use_packages
 	check "purge" quiet in_root dpkg --purge blksnap blksnap-dkms
+	check "keys stay" in_root_sh "rm /etc/blksnap/key && rmdir /etc/blksnap"
 	check "nothing is left" same "" "$(left_files)"
 }
 
