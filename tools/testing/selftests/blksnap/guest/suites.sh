@@ -233,6 +233,13 @@ suite status status.sh --udev --on '@(6.1|uml*)' \
 	--program dd --program bpftrace --file Documentation/block/blksnap.rst:/run/blksnap.rst \
 	--disk 64M --disk 64M --disk 64M --memory 1536 --arguments '/run/blksnap.rst' \
 	--timeout 900
+suite library library.sh --on 6.1 \
+	--module 'blksnap diff_storage_minimum=8192 diff_storage_ahead=0' --kmod ext4 \
+	--program "$build/tools/blksnap" --program "$build/library/example_backup" \
+	--program /usr/bin/python3 --program "$build/library/_ctypes.so" \
+	--program mkfs.ext4 --program dd --program cmp --program sha256sum \
+	--file "$build/library:/library" --file "$build/library/lib:/library/home/lib" \
+	--disk 32M --disk 320M --timeout 600
 suite power-cut power_cut.sh --host --on '@(6.1|uml*)' \
 	--arguments '--cuts 2' --arguments-uml '--cuts 50' --timeout 2400
 suite rounds rounds.sh --on '@(6.1|uml*)' --module blksnap --kmod ext4 --kmod xfs \

@@ -7,6 +7,7 @@
 #	kill_ftrace_build VERSION				-> KILL_FTRACE_KO
 #	tools_build KERNEL					-> TOOLS_DIR
 #	guest_programs_build KERNEL				-> PROGRAMS_DIR
+#	library_build						-> build/library
 #
 # Each kernel's build works on a copy of the sources below build/ at the top of
 # the tree, so that kernels do not overwrite each other's objects, nor those of
@@ -127,4 +128,24 @@ guest_programs_build()
 	pkg_install
 	program_make "$1" "$selftests/guest" guest
 	PROGRAMS_DIR=$OUT
+}
+
+# library_build - have the examples of the library and what they need in build/library
+#
+# After tools_build, on the architecture of the machine.  Python's own modules are a
+# small part of all there are, and _ctypes has to be copied with its libraries.
+library_build()
+{
+	local source=$top/tools/blksnap/lib to=$build/library
+
+	rm -rf "$to"
+	mkdir -p "$to/lib"
+	cc -O2 -Wall -Wextra -Werror -I"$source/include" -I"$top/include/uapi" \
+		-o "$to/example_backup" "$source/examples/backup.c" \
+		-L"$TOOLS_DIR/lib" -lblksnap
+	cp -L "$TOOLS_DIR/lib/libblksnap.so.1" "$to/"
+	cp -r "$source/examples/"*.py "$source/python/blksnap" "$to/"
+	(cd "$to" && LD_LIBRARY_PATH=$to PYTHONDONTWRITEBYTECODE=1 \
+		/usr/bin/python3 "$selftests/lib/collect_python" "$to/lib" "$to" \
+		blksnap json traceback encodings.ascii encodings.latin_1)
 }
