@@ -88,10 +88,10 @@ help:
 	@echo '  bench           what snapshots cost, beside dm-snapshot, as a table'
 	@echo '  series          patches for the kernel, in build/series'
 	@echo '  deb             packages for Debian, in build/deb (Debian: apt-get install'
-	@echo '                  debhelper dh-dkms)'
+	@echo '                  debhelper dh-dkms dh-python)'
 	@echo '  rpm             packages for systems with rpm, in build/rpm'
-	@echo '  install         module, tool, udev rules, systemd units, completion for shells'
-	@echo '                  and header (DESTDIR=, PREFIX=/usr/local)'
+	@echo '  install         module, tool, library, udev rules, systemd units, completion'
+	@echo '                  for shells and header (DESTDIR=, PREFIX=/usr/local)'
 	@echo '  clean           remove what was built'
 	@echo '  help            this text'
 	@echo

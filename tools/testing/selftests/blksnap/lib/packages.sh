@@ -553,6 +553,7 @@ pkg_need_packages()
 	pkg_need_build
 	pkg_need dh debhelper
 	pkg_need dh_dkms dh-dkms
+	pkg_need dh_python3 dh-python
 	pkg_need dkms dkms
 	pkg_need lintian lintian
 	pkg_need rpmbuild rpm

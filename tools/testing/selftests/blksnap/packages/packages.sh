@@ -97,9 +97,18 @@ wanted_of_tool()
 	/usr/sbin/blksnap
 	/usr/share/bash-completion/completions/blksnap
 	/usr/share/doc/blksnap/README.md.gz
+	/usr/share/doc/blksnap/blksnap-cost.rst.gz
+	/usr/share/doc/blksnap/blksnap-depth.svg
+	/usr/share/doc/blksnap/blksnap-fraction.svg
+	/usr/share/doc/blksnap/blksnap-growth-memory.svg
+	/usr/share/doc/blksnap/blksnap-growth-ranges.svg
+	/usr/share/doc/blksnap/blksnap-growth-size.svg
+	/usr/share/doc/blksnap/blksnap-size.svg
 	/usr/share/doc/blksnap/blksnap.rst.gz
 	/usr/share/doc/blksnap/changelog.gz
 	/usr/share/doc/blksnap/copyright
+	/usr/share/doc/blksnap/grafana-dashboard.json.gz
+	/usr/share/man/man7/blksnap.7.gz
 	/usr/share/man/man8/blksnap-backup@.service.8.gz
 	/usr/share/man/man8/blksnap.8.gz
 	/usr/share/zsh/vendor-completions/_blksnap
@@ -118,16 +127,59 @@ wanted_of_module()
 	} | sort
 }
 
+wanted_of_library()
+{
+	sort <<-END
+	/usr/lib/x86_64-linux-gnu/libblksnap.so.1
+	/usr/lib/x86_64-linux-gnu/libblksnap.so.1.0.0
+	/usr/share/doc/libblksnap1/changelog.gz
+	/usr/share/doc/libblksnap1/copyright
+	END
+}
+
+wanted_for_development()
+{
+	sort <<-END
+	/usr/include/blksnap/blksnap.h
+	/usr/include/blksnap/linux/blksnap.h
+	/usr/lib/x86_64-linux-gnu/libblksnap.a
+	/usr/lib/x86_64-linux-gnu/libblksnap.so
+	/usr/lib/x86_64-linux-gnu/pkgconfig/blksnap.pc
+	/usr/share/doc/libblksnap-dev/changelog.gz
+	/usr/share/doc/libblksnap-dev/copyright
+	/usr/share/doc/libblksnap-dev/examples/backup.c
+	/usr/share/doc/libblksnap-dev/examples/backup.py
+	/usr/share/doc/libblksnap-dev/examples/watch.py
+	/usr/share/man/man3/blksnap.3.gz
+	END
+}
+
+wanted_of_python()
+{
+	sort <<-END
+	/usr/lib/python3/dist-packages/blksnap/__init__.py
+	/usr/lib/python3/dist-packages/blksnap/_native.py
+	/usr/lib/python3/dist-packages/blksnap/py.typed
+	/usr/share/doc/python3-blksnap/changelog.gz
+	/usr/share/doc/python3-blksnap/copyright
+	END
+}
+
 test_contents()
 {
 	local package
 
-	for package in blksnap blksnap-dkms; do
+	for package in blksnap blksnap-dkms libblksnap1 libblksnap-dev python3-blksnap; do
 		check "$package has the version of the driver" same "$version" \
 			"$(dpkg-deb -f "$build/deb/$package"_*.deb Version)"
 	done
 	check "blksnap: files" same "$(wanted_of_tool)" "$(contents blksnap)"
 	check "blksnap-dkms: files" same "$(wanted_of_module)" "$(contents blksnap-dkms)"
+	check "libblksnap1: files" same "$(wanted_of_library)" "$(contents libblksnap1)"
+	check "libblksnap-dev: files" same "$(wanted_for_development)" \
+		"$(contents libblksnap-dev)"
+	check "python3-blksnap: files" same "$(wanted_of_python)" \
+		"$(contents python3-blksnap)"
 	check "lintian" quiet lintian --allow-root \
 		--fail-on error,warning,info,pedantic "$build/deb/"*.changes
 	check "what is built by users has no -Werror" \
@@ -154,6 +206,58 @@ test_install()
 		"$(modinfo -F vermagic "$module" | cut -d ' ' -f 1)"
 	check "its warnings are no errors" is_without '-Werror([ "]|$)' \
 		<(cat "$root/usr/src/blksnap-$version"/{dkms.conf,drivers/block/blksnap/Makefile})
+}
+
+# The interface that is recorded: a function that is gone, or new, or of another version.
+recorded_symbols()
+{
+	sed -n 's/^ \(.*@.*\) .*/\1/p' "$top/packaging/debian/libblksnap1.symbols" | sort
+}
+
+symbols_of_library()
+{
+	nm -D --defined-only --with-symbol-versions \
+		"$root/usr/lib/x86_64-linux-gnu/libblksnap.so.1" |
+		sed -n 's/.* [AT] \(.*\)@@\(.*\)/\1@\2/p; s/.* A \([^@]*\)$/\1@\1/p' | sort
+}
+
+# build_example OPTION... - with what pkg-config says and nothing else
+build_example()
+{
+	in_root_sh "cc -Wall -Wextra -Werror -o /mnt/example $* \
+		/usr/share/doc/libblksnap-dev/examples/backup.c \
+		\$(pkg-config --cflags --libs $* blksnap)"
+}
+
+# Without a module each program says so.
+example_says() # COMMAND...
+{
+	in_root sh -c "$* /dev/null /mnt/storage /mnt/copy" >"$work/output" 2>&1 &&
+		return 1
+	says "the blksnap module is not loaded" "$work/output"
+}
+
+test_library()
+{
+	check "library: install" quiet in_root dpkg -i \
+		/mnt/deb/libblksnap1_"$version"_amd64.deb \
+		/mnt/deb/libblksnap-dev_"$version"_amd64.deb \
+		/mnt/deb/python3-blksnap_"$version"_all.deb
+	check "library: dpkg --verify" quiet in_root dpkg --verify libblksnap1 \
+		libblksnap-dev python3-blksnap
+	check "library: its interface is the one that is recorded" \
+		same "$(recorded_symbols)" "$(symbols_of_library)"
+	check "library: pkg-config has the version" same "$version" \
+		"$(in_root pkg-config --modversion blksnap)"
+	check "library: the example is built" quiet build_example
+	check "library: it needs the shared one" \
+		says "libblksnap.so.1" <(readelf -d "$root/mnt/example")
+	check "library: it runs" example_says /mnt/example
+	check "library: the example is built with the static one" \
+		quiet build_example -static
+	check "library: that runs" example_says /mnt/example
+	check "library: the example in Python runs" example_says \
+		/usr/bin/python3 /usr/share/doc/libblksnap-dev/examples/backup.py
 }
 
 test_units()
@@ -307,7 +411,8 @@ use_packages()
 test_purge()
 {
 	use_packages
-	check "purge" quiet in_root dpkg --purge blksnap blksnap-dkms
+	check "purge" quiet in_root dpkg --purge blksnap blksnap-dkms \
+		python3-blksnap libblksnap-dev libblksnap1
 	check "keys stay" in_root rm /etc/blksnap/key
 	# Folders that systemd makes when it needs them.
 	in_root rmdir --ignore-fail-on-non-empty /etc/blksnap \
@@ -327,7 +432,7 @@ test_rpm()
 	done
 	check "rpm: the module's files are those of Debian" same \
 		"$(contents blksnap-dkms | grep ^/usr/src)" \
-		"$(rpm -qpl "$build"/rpm/RPMS/noarch/*.rpm |
+		"$(rpm -qpl "$build"/rpm/RPMS/noarch/blksnap-dkms-*.rpm |
 		   grep -E '^/usr/src/.*(/Makefile|/Kconfig|[.](c|h|conf))$' | sort)"
 	# A page about a unit is not in section "service", and who makes a package for others
 	# signs it and gives it a name and a changelog.
@@ -351,6 +456,7 @@ test_contents
 make_root
 module=$root/lib/modules/$release/updates/dkms/blksnap.ko
 test_install
+test_library
 test_units
 test_shutdown
 test_prune_of_unit
