@@ -116,43 +116,6 @@ int device_parse_list(char **texts, int nr_texts, struct blk_snap_dev **devs)
 }
 
 /**
- * device_from_dev_t() - convert a device number
- * @number:	as stat() tells it
- *
- * Return: the number as the module takes it.
- */
-struct blk_snap_dev device_from_dev_t(dev_t number)
-{
-	return (struct blk_snap_dev) {
-		.mj = major(number),
-		.mn = minor(number),
-	};
-}
-
-/**
- * device_equal() - are two device numbers the same?
- * @a:		a device
- * @b:		another
- *
- * Return: true if they are.
- */
-bool device_equal(struct blk_snap_dev a, struct blk_snap_dev b)
-{
-	return a.mj == b.mj && a.mn == b.mn;
-}
-
-/**
- * device_path() - find the path of a device
- * @dev:	the device
- *
- * Return: a string to be freed by the caller, NULL if there is no such device.
- */
-char *device_path(struct blk_snap_dev dev)
-{
-	return blkid_devno_to_devname(makedev(dev.mj, dev.mn));
-}
-
-/**
  * device_make_name() - make a name of the end of a path, for example for a file
  * @device:	the path
  * @name:	gets the name: letters, digits, dots and the like

@@ -7,9 +7,8 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/types.h>
 
-#include <linux/blksnap.h>
+#include "lib/device.h"
 
 #define DEVICE_NUMBER_SIZE 24 /* two 32-bit numbers and a colon */
 
@@ -20,9 +19,6 @@
 int device_parse(const char *text, struct blk_snap_dev *dev);
 int device_parse_list(char **texts, int nr_texts, struct blk_snap_dev **devs);
 
-struct blk_snap_dev device_from_dev_t(dev_t number);
-bool device_equal(struct blk_snap_dev a, struct blk_snap_dev b);
-char *device_path(struct blk_snap_dev dev);
 void device_make_name(const char *device, char *name, size_t size);
 void device_format_number(struct blk_snap_dev dev,
 			  char text[DEVICE_NUMBER_SIZE]);

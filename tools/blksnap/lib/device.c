@@ -15,43 +15,6 @@
 /* Of a path in sysfs with the name of a device in it. */
 #define PATH_SIZE 512
 
-/**
- * device_from_dev_t() - convert a device number
- * @number:	as stat() tells it
- *
- * Return: the number as the module takes it.
- */
-struct blk_snap_dev device_from_dev_t(dev_t number)
-{
-	return (struct blk_snap_dev) {
-		.mj = major(number),
-		.mn = minor(number),
-	};
-}
-
-/**
- * device_equal() - are two device numbers the same?
- * @a:		a device
- * @b:		another
- *
- * Return: true if they are.
- */
-bool device_equal(struct blk_snap_dev a, struct blk_snap_dev b)
-{
-	return a.mj == b.mj && a.mn == b.mn;
-}
-
-/**
- * device_path() - find the path of a device
- * @dev:	the device
- *
- * Return: a string to be freed by the caller, NULL if there is no such device.
- */
-char *device_path(struct blk_snap_dev dev)
-{
-	return blkid_devno_to_devname(makedev(dev.mj, dev.mn));
-}
-
 static struct blk_snap_dev whole_disk(struct blk_snap_dev dev)
 {
 	dev_t disk;

@@ -248,7 +248,7 @@ static int check_snapshot_allows_reserving(int fd,
 	unsigned int nr_images, i;
 	int ret = 0;
 
-	/* Fails if it is not taken yet, or was destroyed meanwhile: no harm. */
+	/* One that is not taken yet, or was destroyed meanwhile, has no images. */
 	if (control_snapshot_collect_images(fd, id, &images, &nr_images))
 		return 0;
 	blksnap_format_uuid(id, text);

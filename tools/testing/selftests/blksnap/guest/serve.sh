@@ -70,7 +70,7 @@ has_no_image()
 	! compgen -G '/sys/block/blksnap-image*' >/dev/null
 }
 
-# The disk of an image goes with the last who has it open.
+# The disk of an image goes when the last opener closes it.
 destroy()
 {
 	blksnap snapshot destroy "$id" && becomes 10 has_no_image

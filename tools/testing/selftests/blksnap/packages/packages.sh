@@ -397,7 +397,7 @@ left_files()
 	find "$root/lib/modules" "$root/var/lib/dkms" "$root/usr/src" -name '*blksnap*' -printf '%P\n'
 }
 
-# use_packages - leave in the root what systemd, and who has backups made, would
+# use_packages - leave in the root what systemd and an administrator would leave
 use_packages()
 {
 	local of_systemd="/etc/systemd/system/timers.target.wants /var/lib/systemd/timers"
