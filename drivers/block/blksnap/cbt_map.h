@@ -127,7 +127,7 @@ static inline bool cbt_map_mark_short(struct cbt_map *map, sector_t sector,
 	u8 *page, *byte;
 
 	/* False also for 0 sectors, which wrap around. */
-	if (nr_sectors - 1 > (~sector & map->block_mask) || block >= map->nr_blocks)
+	if (nr_sectors - 1 > (~sector & map->block_mask) || sector >= map->nr_sectors)
 		return false;
 	page = sparse_map_page(&map->active, block >> PAGE_SHIFT);
 	if (!page)

@@ -258,6 +258,22 @@ static void test_change_beyond_the_device_is_ignored(void)
 	cbt_map_destroy(map);
 }
 
+/* Also what is in the part of the last block that the device does not have. */
+static void test_change_just_beyond_the_device_is_ignored(void)
+{
+	struct cbt_map *map = make_map();
+
+	/* So that the page of the last block may be written. */
+	mark_block(map, NR_BLOCKS - 2);
+	cbt_map_mark(map, NR_SECTORS, 1);
+	cbt_map_mark(map, NR_SECTORS + 2, 1);
+	CU_ASSERT(!mark_short(map, NR_SECTORS, 1));
+	take(map);
+	CU_ASSERT_EQUAL(frozen(map, NR_BLOCKS - 1), 0);
+	CU_ASSERT_EQUAL(nr_frozen_blocks_marked(map), 1);
+	cbt_map_destroy(map);
+}
+
 static void test_change_is_clipped_at_the_end_of_the_device(void)
 {
 	struct cbt_map *map = make_map();
@@ -1316,6 +1332,7 @@ CU_TestInfo cbt_map_tests[] = {
 	TEST(test_change_marks_every_block_it_touches),
 	TEST(test_change_may_span_pages_of_the_map),
 	TEST(test_change_beyond_the_device_is_ignored),
+	TEST(test_change_just_beyond_the_device_is_ignored),
 	TEST(test_change_is_clipped_at_the_end_of_the_device),
 	TEST(test_change_from_a_marked_block_is_marked_to_its_end),
 	TEST(test_empty_change_marks_nothing),
