@@ -95,8 +95,7 @@ static int cow_init_pools(struct cow *cow)
 	ret = copied_map_init(&cow->copied, cow->nr_blocks);
 	if (ret)
 		goto err_exit_bios;
-	cow->may_skip = cow->config.may_discard_later &&
-			bdev_max_discard_sectors(cow->config.origin);
+	cow->may_skip = discard_later && bdev_max_discard_sectors(cow->config.origin);
 	if (cow->may_skip)
 		ret = copied_map_init(&cow->skipped, cow->nr_blocks);
 	if (ret)

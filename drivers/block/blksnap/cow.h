@@ -46,7 +46,6 @@ struct resubmit;
  * @storage:	difference storage of the snapshot
  * @events:	gets the one corrupted event
  * @resubmit:	of the origin's disk; gets held writes that are to be judged again
- * @may_discard_later: discards that are skipped are made up for
  *
  * Everything pointed to has to stay until cow_shutdown() has returned.
  */
@@ -59,7 +58,6 @@ struct cow_config {
 	struct diff_storage *storage;
 	struct event_queue *events;
 	struct resubmit *resubmit;
-	bool may_discard_later;
 };
 
 /* Figures of one moment, for sysfs. */

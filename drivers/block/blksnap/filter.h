@@ -22,8 +22,7 @@
  *
  * filter_replaced() is called when a driver may have put other data on a disk without a
  * write: device mapper has another table, and lets no bio pass yet.  It may be called
- * with preemption disabled, for any disk, and also for no such reason.  The filter
- * through the hook does not call it.
+ * with preemption disabled, for any disk, and also for no such reason.
  *
  * Context: the other functions are control path and sleep.  filter_register() and
  * filter_unregister() must not be called with a lock that submitting a bio may need.
@@ -63,9 +62,6 @@ static inline sector_t filter_bio_sector(struct bio *bio)
 
 	return bio_flagged(bio, BIO_REMAPPED) ? sector : sector + bio->bi_bdev->bd_start_sect;
 }
-
-/* Is filter_replaced() ever called? */
-extern const bool filter_sees_tables;
 
 int filter_module_init(void);
 void filter_module_exit(void);

@@ -227,8 +227,6 @@ static long filter_count_holders(void)
 	return sum;
 }
 
-const bool filter_sees_tables = true;
-
 /* Sleeps for some ten milliseconds.  -EBUSY also if ftrace is off, by sysctl or for good. */
 int filter_register(void)
 {

@@ -23,11 +23,10 @@ static enum bio_filter_verdict filter_hook_judge(struct bio *bio)
 	}
 }
 
-const bool filter_sees_tables;
-
 static const struct bio_filter filter_hook = {
-	.judge	= filter_hook_judge,
-	.hold	= filter_hold,
+	.judge		= filter_hook_judge,
+	.hold		= filter_hold,
+	.replaced	= filter_replaced,
 };
 
 int filter_register(void)

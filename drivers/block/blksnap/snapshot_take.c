@@ -196,7 +196,6 @@ static int take_prepare_member(struct take *take, u32 i)
 		.storage = snapshot->storage,
 		.events = &snapshot->events,
 		.resubmit = tracker_resubmit(member->tracker),
-		.may_discard_later = tracker_may_discard_later(member->tracker),
 	});
 	if (IS_ERR(cow))
 		return PTR_ERR(cow);

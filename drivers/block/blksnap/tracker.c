@@ -547,12 +547,6 @@ unsigned int tracker_logical_block_bytes(const struct tracker *tracker)
 	return tracker->logical_block_bytes;
 }
 
-/* Not where another table could put other data there without notice. */
-bool tracker_may_discard_later(const struct tracker *tracker)
-{
-	return discard_later && (filter_sees_tables || !tracker->tracked_disk->has_table);
-}
-
 /* Valid until the claim ends or tracker_refresh() is called. */
 struct cbt_map *tracker_cbt_map(const struct tracker *tracker)
 {

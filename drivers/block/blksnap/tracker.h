@@ -43,7 +43,6 @@ struct gendisk *tracker_disk(const struct tracker *tracker);
 sector_t tracker_start_sector(const struct tracker *tracker);
 sector_t tracker_nr_sectors(const struct tracker *tracker);
 unsigned int tracker_logical_block_bytes(const struct tracker *tracker);
-bool tracker_may_discard_later(const struct tracker *tracker);
 struct cbt_map *tracker_cbt_map(const struct tracker *tracker);
 struct inflight *tracker_inflight(const struct tracker *tracker);
 struct resubmit *tracker_resubmit(const struct tracker *tracker);
