@@ -34,6 +34,12 @@ demo:
 check:
 	$(selftests)/run $(KERNELS:%=--kernel %)
 
+check-long:
+	$(selftests)/run --long $(KERNELS:%=--kernel %)
+
+check-all:
+	$(selftests)/run --all $(KERNELS:%=--kernel %)
+
 check-fast:
 	$(selftests)/run --fast
 
@@ -81,7 +87,9 @@ help:
 	@echo '  modules         blksnap.ko, for the running kernel or for KDIR=...'
 	@echo '  tools           tools/blksnap/blksnap, the command-line tool'
 	@echo '  demo            see a backup of a disk in use, in a virtual machine'
-	@echo '  check           all tests, ends in "N passed, N failed"'
+	@echo '  check           what answers soon, ends in "N passed, N failed"'
+	@echo '  check-long      the tests that take longer'
+	@echo '  check-all       both'
 	@echo '  check-fast      the short tests on one kernel, under 5 minutes'
 	@echo '  check-kernels   the short suites on all kernels and architectures, takes hours'
 	@echo '  kernels-table   put what it found into Documentation/block/blksnap-kernels.rst'
@@ -105,7 +113,7 @@ help:
 	@echo 'demo, check and bench install what they need with apt and say so; kernels'
 	@echo 'and the emulator go to $${XDG_CACHE_HOME:-$$HOME/.cache}/blksnap.'
 
-.PHONY: all modules kdir tools demo check check-fast check-kernels kernels-table \
+.PHONY: all modules kdir tools demo check check-long check-all check-fast check-kernels kernels-table \
 	bench series deb rpm install \
 	modules_install tools_install headers_install clean help
 

@@ -14,6 +14,8 @@
 set -euo pipefail
 
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+# shellcheck source-path=SCRIPTDIR source=rig/ktap.sh
+. "$here/rig/ktap.sh"
 work=$(mktemp -d "${TMPDIR:-/tmp}/blksnap-runner.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 short=
@@ -27,8 +29,6 @@ while (($#)); do
 	esac
 	shift
 done
-count=0
-failed=0
 
 # in_guest [OPTION]... -- SCRIPT_TEXT - run it, set code and output
 in_guest()
@@ -51,15 +51,15 @@ result()
 	local name=$1
 
 	shift
-	count=$((count + 1))
-	if "$@"; then
-		printf 'ok %d %s\n' "$count" "$name"
-		return
-	fi
-	failed=1
-	printf '# code %s\n' "$code"
+	ktap_result "$name" holds "$@"
+}
+
+holds()
+{
+	! "$@" || return 0
+	say "code $code"
 	sed 's/^/# /' "$work/output" "$work/errors" | tail -n 60
-	printf 'not ok %d %s\n' "$count" "$name"
+	return 1
 }
 
 code_is()
@@ -186,9 +186,8 @@ test_host_files_are_there()
 test_counted_instructions_are_time()
 {
 	if [[ $kernel == uml* ]]; then
-		count=$((count + 1))
-		printf 'ok %d counted_instructions_are_time # SKIP %s\n' \
-			"$count" 'user-mode Linux cannot count them'
+		ktap_result counted_instructions_are_time \
+			skip 'user-mode Linux cannot count them'
 		return
 	fi
 	in_guest --icount -- '
@@ -264,8 +263,8 @@ tests=(
 if [[ $short ]]; then
 	tests=(exit_code_comes_back splat_is_found_despite_success)
 fi
-printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
+ktap_plan "${#tests[@]}"
 for name in "${tests[@]}"; do
 	"test_$name"
 done
-exit "$failed"
+exit "$ktap_failed"

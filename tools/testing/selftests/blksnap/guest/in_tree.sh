@@ -19,6 +19,8 @@ selftests=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 . "$selftests/lib/build.sh"
 # shellcheck source-path=SCRIPTDIR source=../lib/kernel_build.sh
 . "$selftests/lib/kernel_build.sh"
+# shellcheck source-path=SCRIPTDIR source=rig/ktap.sh
+. "$selftests/guest/rig/ktap.sh"
 if [[ ${1:-} != --kernel || $# != 2 ]]; then
 	sed -n '4,/^$/s/^# \{0,1\}//p' "$0" >&2
 	exit 2
@@ -27,20 +29,14 @@ kernel=$2
 driver=drivers/block/blksnap
 into_tree=$top/tools/patches/into-tree
 make_arguments=(ARCH=um -s -j "$(nproc)")
-count=0
-failed=0
 
-# result NAME CODE - print the KTAP line of one test
-result()
+# shows_log COMMAND... - run it, and show the log if it fails
+shows_log()
 {
-	count=$((count + 1))
-	if (($2 == 0)); then
-		printf 'ok %d %s\n' "$count" "$1"
-		return
-	fi
-	failed=1
-	[[ ! -e $dir/log ]] || tail -n 60 "$dir/log" | sed 's/^/# /'
-	printf 'not ok %d %s\n' "$count" "$1"
+	: >"$dir/log"
+	! "$@" >>"$dir/log" 2>&1 || return 0
+	tail -n 60 "$dir/log" | sed 's/^/# /'
+	return 1
 }
 
 # The hook is there already: it is the kernel's own source.
@@ -115,11 +111,8 @@ tests=(
 	module_of_the_tree_runs
 	driver_builds_in
 )
-printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
+ktap_plan "${#tests[@]}"
 for name in "${tests[@]}"; do
-	code=0
-	: >"$dir/log"
-	"test_$name" >>"$dir/log" 2>&1 || code=$?
-	result "$name" "$code"
+	ktap_result "$name" shows_log "test_$name"
 done
-exit "$failed"
+exit "$ktap_failed"

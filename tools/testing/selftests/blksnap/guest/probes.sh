@@ -15,6 +15,8 @@ set -euo pipefail
 selftests=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 # shellcheck source-path=SCRIPTDIR source=../lib/build.sh
 . "$selftests/lib/build.sh"
+# shellcheck source-path=SCRIPTDIR source=rig/ktap.sh
+. "$selftests/guest/rig/ktap.sh"
 if [[ ${1:-} != --kernel || $# != 2 ]]; then
 	sed -n '4,/^$/s/^# \{0,1\}//p' "$0" >&2
 	exit 2
@@ -22,20 +24,13 @@ fi
 kernel=$2
 dir=$build/probes-$kernel
 driver=$dir/drivers/block/blksnap
-count=0
-failed=0
 
-# result NAME CODE - print the KTAP line of one test
-result()
+# shows_log COMMAND... - run it, and show the log if it fails
+shows_log()
 {
-	count=$((count + 1))
-	if (($2 == 0)); then
-		printf 'ok %d %s\n' "$count" "$1"
-		return
-	fi
-	failed=1
+	! "$@" || return 0
 	tail -n 30 "$dir/log" | sed 's/^/# /'
-	printf 'not ok %d %s\n' "$count" "$1"
+	return 1
 }
 
 # build_with [LINE]... - build with LINEs before anything but the configuration
@@ -145,10 +140,8 @@ tests=(
 	unknown_way_to_open_devices_is_refused
 	killed_compiler_is_no_answer
 )
-printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
+ktap_plan "${#tests[@]}"
 for name in "${tests[@]}"; do
-	code=0
-	"test_$name" || code=$?
-	result "$name" "$code"
+	ktap_result "$name" shows_log "test_$name"
 done
-exit "$failed"
+exit "$ktap_failed"

@@ -5,8 +5,8 @@
 #
 #	suite NAME PROGRAM [OPTION]...
 #
-# NAME names the step ("run --only NAME"), PROGRAM is a test_* program of this
-# folder or a script.  It prints KTAP to stdout.  Options are those of
+# NAME names the step ("run --only NAME"), PROGRAM is a test_* program or a script
+# of this folder.  It prints KTAP to stdout.  Options are those of
 # ../lib/guest ("--module blksnap" is the module built here), and
 #
 #	--kmod-stock M		as --kmod on a kernel of Debian, which has it if it is
@@ -102,7 +102,7 @@ for part in tracked unload early; do
 		--arguments "--filter $part." --timeout 200 \
 		--skip '@(uml*|*builtin) its filter needs no ftrace'
 done
-suite disturb disturb.sh $null_blk --program test_oracle \
+suite disturb life/disturb.sh $null_blk --program test_oracle \
 	--program $build/tools/blksnap --kmod ext4 --program mkfs.ext4 --program e2fsck \
 	--disk 16M --timeout 600 --skip '@(uml*|*builtin) its filter needs no ftrace'
 suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmsetup --memory 1536 \
@@ -154,7 +154,7 @@ suite waits test_waits --alone --on '@(6.1|uml*)' $null_blk --kmod ext4 --kmod d
 	--kmod-stock raid1 --program mkfs.ext4 --program mdadm --fast '--fast' \
 	--timeout 900
 # What is seen of an image beside its origin is the same on each kernel.
-suite images images.sh --udev --on 6.1 --module blksnap --kmod loop --kmod dm-mod --kmod dm-crypt \
+suite images tool/images.sh --udev --on 6.1 --module blksnap --kmod loop --kmod dm-mod --kmod dm-crypt \
 	--kmod-stock xts --kmod-stock ecb --kmod-stock aes_generic --kmod-stock aesni-intel \
 	--kmod-stock sha256_generic --kmod-stock algif_skcipher --kmod raid1 --kmod raid456 \
 	--kmod ext4 --kmod xfs --kmod btrfs \
@@ -179,21 +179,21 @@ mount_options="--udev --on 6.1 --module blksnap --kmod loop --kmod nbd
 	--file tools/blksnap/udev/blksnap-links:/lib/udev/blksnap-links
 	--file tools/blksnap/blksnap.8:/run/blksnap.8
 	--disk 512M --disk 160M --disk 160M --disk 400M --disk 256M --disk 3G"
-suite mount mount.sh $mount_options --timeout 900
-suite mount-containers mount.sh $mount_options --arguments --containers \
+suite mount tool/mount.sh $mount_options --timeout 900
+suite mount-containers tool/mount.sh $mount_options --arguments --containers \
 	--kmod dm-mod --kmod dm-crypt --kmod-if xts --kmod-if ecb --kmod-if aes_generic \
 	--kmod-if aesni-intel --kmod-if sha256_generic --kmod-if algif_skcipher \
 	--kmod raid1 --kmod raid456 --program mkswap --program script --program cmp \
 	--timeout 1200
 # What loads libnbd gets it with a program that is linked with it.
-suite backup backup.sh --on 6.1 --module blksnap --kmod ext4 --kmod xfs --kmod loop \
+suite backup tool/backup.sh --on 6.1 --module blksnap --kmod ext4 --kmod xfs --kmod loop \
 	--kmod nbd \
 	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
 	--program nbdinfo --program mkfs.ext4 --program blockdev --program e2fsck \
 	--program mkfs.xfs --program xfs_repair --program partclone.extfs \
 	--program partclone.xfs --program fallocate --program cmp \
 	--disk 64M --disk 6G --disk 64M --disk 320M --disk 320M --timeout 1200
-suite examples examples.sh --udev --on 6.1 --module blksnap --kmod loop --kmod nbd --kmod ext4 \
+suite examples tool/examples.sh --udev --on 6.1 --module blksnap --kmod loop --kmod nbd --kmod ext4 \
 	--kmod dm-mod --kmod dm-crypt --kmod-if xts --kmod-if ecb --kmod-if aes_generic \
 	--kmod-if aesni-intel --kmod-if sha256_generic --kmod-if algif_skcipher \
 	--program partclone.extfs \
@@ -207,7 +207,7 @@ suite examples examples.sh --udev --on 6.1 --module blksnap --kmod loop --kmod n
 	--disk 80M --disk 80M --disk 80M --disk 8G --disk 80M \
 	--arguments '/run/blksnap.8' --timeout 900
 # Two origins, storage, a disk for the files, and one with room for many ranges.
-suite serve serve.sh --on 6.1 --module blksnap --kmod ext4 --nbd-clients \
+suite serve tool/serve.sh --on 6.1 --module blksnap --kmod ext4 --nbd-clients \
 	--program "$build/tools/blksnap" --program qemu-storage-daemon --program qemu-img \
 	--program qemu-io --program qemu-nbd --program nbdinfo --program nbdcopy --program jq \
 	--program mkfs.ext4 --program dd --program cmp --program pgrep \
@@ -221,28 +221,28 @@ throughput="--module blksnap --kmod ext4 --program $build/tools/blksnap
 	--program qemu-nbd --program qemu-img --program nbdinfo --program mkfs.ext4
 	--program blockdev --program dd --program sync --program test_throughput
 	--memory 1536"
-suite throughput throughput.sh --alone --on 6.1 $throughput \
+suite throughput cost/throughput.sh --alone --on 6.1 $throughput \
 	--disk 512M,rate=10000000 --disk 3G,rate=10000000 \
 	--arguments '--rounds 3' --timeout 1800
-suite throughput-uml throughput.sh --alone --on uml $throughput \
+suite throughput-uml cost/throughput.sh --alone --on uml $throughput \
 	--disk 1G --disk 4G --arguments '--rounds 5 --limits 2.5:5' --timeout 1800
-suite status status.sh --udev --on '@(6.1|uml*)' \
+suite status tool/status.sh --udev --on '@(6.1|uml*)' \
 	--module 'blksnap diff_storage_minimum=8192 diff_storage_ahead=0 copy_memory_maximum=4' \
 	--kmod null_blk --kmod dm-mod --kmod ext4 \
 	--program "$build/tools/blksnap" --program jq --program dmsetup --program mkfs.ext4 \
 	--program dd --program bpftrace --file Documentation/block/blksnap.rst:/run/blksnap.rst \
 	--disk 64M --disk 64M --disk 64M --memory 1536 --arguments '/run/blksnap.rst' \
 	--timeout 900
-suite library library.sh --on 6.1 \
+suite library tool/library.sh --on 6.1 \
 	--module 'blksnap diff_storage_minimum=8192 diff_storage_ahead=0' --kmod ext4 \
 	--program "$build/tools/blksnap" --program "$build/library/example_backup" \
 	--program /usr/bin/python3 --program "$build/library/_ctypes.so" \
 	--program mkfs.ext4 --program dd --program cmp --program sha256sum \
 	--file "$build/library:/library" --file "$build/library/lib:/library/home/lib" \
 	--disk 32M --disk 320M --timeout 600
-suite power-cut power_cut.sh --host --on '@(6.1|uml*)' \
+suite power-cut tool/power_cut.sh --host --on '@(6.1|uml*)' \
 	--arguments '--cuts 2' --arguments-uml '--cuts 50' --timeout 2400
-suite rounds rounds.sh --on '@(6.1|uml*)' --module blksnap --kmod ext4 --kmod xfs \
+suite rounds tool/rounds.sh --on '@(6.1|uml*)' --module blksnap --kmod ext4 --kmod xfs \
 	--program "$build/tools/blksnap" --program qemu-nbd --program qemu-img \
 	--program nbdinfo --program mkfs.ext4 --program mkfs.xfs --program blockdev \
 	--program fsfreeze --program fstrim --program cmp --program awk --program dd \

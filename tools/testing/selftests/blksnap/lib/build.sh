@@ -76,7 +76,7 @@ kill_ftrace_build()
 
 	kernel_fetch "$1"
 	mkdir -p "$dir"
-	copy_sources "$selftests/guest/kill_ftrace" "$dir"
+	copy_sources "$selftests/guest/life/kill_ftrace" "$dir"
 	kernel_make_modules "$dir" modules || return
 	KILL_FTRACE_KO=$dir/kill_ftrace.ko
 }

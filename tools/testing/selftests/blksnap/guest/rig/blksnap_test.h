@@ -53,7 +53,6 @@ int module_unload(void);
 bool module_is_loaded(void);
 int64_t module_parameter(const char *name);
 bool kernel_module_load(const char *name);
-bool filter_tells_of_tables(void);
 void log_clear(void);
 unsigned int count_in_log(const char *text);
 

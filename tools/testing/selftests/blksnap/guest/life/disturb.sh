@@ -12,17 +12,12 @@
 # The tests are called by name from the table at the end.
 # shellcheck disable=SC2317
 set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=../rig/ktap.sh
+. ktap.sh
 
 trace=/sys/kernel/tracing
 [[ -e $trace/kprobe_events ]] || trace=/sys/kernel/debug/tracing
 function=submit_bio_noacct
-count=0
-failed=0
-
-say()
-{
-	printf '# %s\n' "$*"
-}
 
 # put WORD... FILE - write WORDs to FILE of the tracer
 put()
@@ -161,17 +156,6 @@ test_ftrace_may_not_be_switched_off()
 	return "$code"
 }
 
-run_test()
-{
-	count=$((count + 1))
-	if "test_$1"; then
-		printf 'ok %d disturb.%s\n' "$count" "$1"
-		return
-	fi
-	failed=1
-	printf 'not ok %d disturb.%s\n' "$count" "$1"
-}
-
 tests=("$@")
 ((${#tests[@]})) || tests=(
 	function_tracer
@@ -182,8 +166,4 @@ tests=("$@")
 	switching_all_the_time
 	ftrace_may_not_be_switched_off
 )
-printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
-for name in "${tests[@]}"; do
-	run_test "$name"
-done
-exit "$failed"
+ktap_run "${tests[@]}"

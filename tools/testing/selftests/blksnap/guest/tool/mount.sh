@@ -15,6 +15,8 @@
 # shellcheck disable=SC2317,SC2154
 set -uo pipefail
 shopt -s extglob
+# shellcheck source-path=SCRIPTDIR source=../rig/ktap.sh
+. ktap.sh
 
 for name in a b c d e f; do
 	printf -v "disk_$name" '%s' "$(readlink -f "/dev/vd$name")"
@@ -23,14 +25,7 @@ backups=/srv/backups/all
 kills=12
 id=
 image=
-count=0
-failed=0
 RANDOM=20261129
-
-say()
-{
-	printf '# %s\n' "$*"
-}
 
 # quietly COMMAND... - its output as a comment
 quietly()
@@ -1043,16 +1038,5 @@ if [[ ${1:-} == --containers ]]; then
 fi
 tests=("$@")
 ((${#tests[@]})) || tests=("${all_tests[@]}")
-printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
 start_udev
-for name in "${tests[@]}"; do
-	count=$((count + 1))
-	if "test_$name"; then
-		echo "ok $count $name"
-	else
-		echo "not ok $count $name"
-		failed=1
-	fi
-	clean_up
-done
-exit "$failed"
+ktap_run "${tests[@]}"

@@ -13,6 +13,8 @@
 # The tests are called by name from the table at the end.
 # shellcheck disable=SC2317
 set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=../rig/ktap.sh
+. ktap.sh
 
 documentation=$1
 disk_a=$(readlink -f /dev/vda)
@@ -25,33 +27,8 @@ mib=$((1024 * 1024))
 # As the module was loaded: half of the minimum is the limit.
 low_limit=$((2 * mib))
 id=
-count=0
-failed=0
 # There is no udev.
 export DM_DISABLE_UDEV=1
-
-say()
-{
-	printf '# %s\n' "$*"
-}
-
-# is WHAT FOUND WANTED
-is()
-{
-	[[ $2 == "$3" ]] || { say "$1 is $2 in place of $3"; return 1; }
-}
-
-# becomes SECONDS COMMAND... - does the command succeed within this time?
-becomes()
-{
-	local end=$((SECONDS + $1))
-
-	shift
-	until "$@"; do
-		((SECONDS < end)) || { say "never: $*"; return 1; }
-		sleep 0.1
-	done
-}
 
 number_of()
 {
@@ -477,7 +454,8 @@ take_and_write()
 
 test_examples_with_bpftrace_run()
 {
-	[[ -e /sys/kernel/btf/vmlinux ]] || return 4
+	[[ -e /sys/kernel/btf/vmlinux ]] ||
+		{ skip "the kernel has no type information"; return; }
 	run_example take_ungated take_and_write && grep -q '^\[.*) *1 |@*|$' /run/bpf ||
 		return 1
 	destroy
@@ -596,18 +574,6 @@ for event in take_begin take_frozen take_gated take_ungated take_thawed take_dra
 	echo 1 >"$tracefs/events/blksnap/blksnap_$event/enable" || exit 1
 done
 
-printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
-for name in "${tests[@]}"; do
-	((++count))
-	code=0
-	"test_$name" || code=$?
-	case $code in
-	0)	echo "ok $count $name" ;;
-	4)	echo "ok $count $name # SKIP the kernel has no type information" ;;
-	*)	echo "not ok $count $name"
-		failed=1 ;;
-	esac
-	clean_up
-done
+ktap_run "${tests[@]}"
 kill %1
-exit $failed
+exit "$ktap_failed"

@@ -168,12 +168,6 @@ bool kernel_module_load(const char *name)
 	return !shell("modprobe %s 2>/dev/null", name);
 }
 
-/* Does the module notice another table of a device-mapper device?  Not with the hook. */
-bool filter_tells_of_tables(void)
-{
-	return shell("grep -qw bio_filter_register /proc/kallsyms");
-}
-
 /* What klogctl(2) is asked for; the C library has no names for it. */
 #define KLOG_READ_ALL 3
 #define KLOG_CLEAR 5

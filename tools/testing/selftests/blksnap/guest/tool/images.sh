@@ -15,6 +15,8 @@
 # assigned by name.
 # shellcheck disable=SC2317,SC2154
 set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=../rig/ktap.sh
+. ktap.sh
 
 rules=/lib/udev/rules.d/12-blksnap.rules
 if [[ ${1:-} == --without-rules ]]; then
@@ -28,13 +30,6 @@ done
 part=${disk_a}1
 id=
 image2=
-count=0
-failed=0
-
-say()
-{
-	printf '# %s\n' "$*"
-}
 
 # recipe NAME - print the commands of a recipe of the text
 recipe()
@@ -457,16 +452,5 @@ all_tests=(
 )
 tests=("${@:2}")
 ((${#tests[@]})) || tests=("${all_tests[@]}")
-printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
 start_udev
-for name in "${tests[@]}"; do
-	count=$((count + 1))
-	if "test_$name"; then
-		echo "ok $count $name"
-	else
-		echo "not ok $count $name"
-		failed=1
-	fi
-	clean_up
-done
-exit "$failed"
+ktap_run "${tests[@]}"

@@ -9,11 +9,15 @@
 # moment, with all that it has in memory.  The next one finds the same disks, checks
 # what there is (see power_cut_guest.sh), and goes on, until it is killed in turn.
 
+# Functions are called by name.
+# shellcheck disable=SC2317
 set -euo pipefail
 
-selftests=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
-# shellcheck source-path=SCRIPTDIR source=../lib/build.sh
+selftests=$(dirname "$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")")
+# shellcheck source-path=SCRIPTDIR source=../../lib/build.sh
 . "$selftests/lib/build.sh"
+# shellcheck source-path=SCRIPTDIR source=../rig/ktap.sh
+. "$selftests/guest/rig/ktap.sh"
 kernel=6.1
 cuts=3
 seed=1
@@ -47,7 +51,7 @@ run_guest()
 		--program nbdinfo --program mkfs.ext4 --program e2fsck \
 		--program blockdev --program dd --program stat \
 		--disk "$work/origin" --disk "$work/backups" \
-		"$selftests/guest/power_cut_guest.sh" "$@" >"$work/output" 2>&1 &
+		"$selftests/guest/tool/power_cut_guest.sh" "$@" >"$work/output" 2>&1 &
 	guest_pid=$!
 }
 
@@ -68,6 +72,16 @@ cut_power()
 	sed 's/^/# /' "$work/output"
 }
 
+guest_succeeds()
+{
+	local code=0
+
+	wait "$guest_pid" || code=$?
+	guest_pid=
+	sed 's/^/# /' "$work/output"
+	return "$code"
+}
+
 build_all()
 {
 	module_build "$kernel" && tools_build "$kernel"
@@ -76,21 +90,12 @@ build_all()
 build_all >"$work/build" 2>&1 || { cat "$work/build"; exit 1; }
 truncate -s 24M "$work/origin"
 truncate -s 2G "$work/backups"
-printf 'TAP version 13\n1..%d\n# seed %d\n' $((cuts + 1)) "$seed"
+ktap_plan $((cuts + 1))
+say "seed $seed"
 for ((cut = 1; cut <= cuts; cut++)); do
 	run_guest work "$seed$cut"
-	if ! cut_power; then
-		sed 's/^/# /' "$work/output"
-		printf 'not ok %d cut_%d\n' "$cut" "$cut"
-		exit 1
-	fi
-	printf 'ok %d cut_%d\n' "$cut" "$cut"
+	ktap_result "cut_$cut" cut_power || exit 1
 done
 run_guest check
-code=0
-wait "$guest_pid" || code=$?
-guest_pid=
-sed 's/^/# /' "$work/output"
-((code == 0)) || printf 'not '
-printf 'ok %d everything_is_whole_at_the_end\n' $((cuts + 1))
-exit $((code != 0))
+ktap_result everything_is_whole_at_the_end guest_succeeds
+exit "$ktap_failed"

@@ -11,36 +11,13 @@
 # Tests are called by name from the table at the end.
 # shellcheck disable=SC2317
 set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=../rig/ktap.sh
+. ktap.sh
 
 export LD_LIBRARY_PATH=/library
 # What Python needs, and _ctypes, which is among the programs.
 export PYTHONHOME=/library/home PYTHONPATH=/library:/bin PYTHONDONTWRITEBYTECODE=1
 origin=/dev/vda
-count=0
-failed=0
-
-say()
-{
-	printf '# %s\n' "$*"
-}
-
-# is WHAT FOUND WANTED
-is()
-{
-	[[ $2 == "$3" ]] || { say "$1 is '$2' in place of '$3'"; return 1; }
-}
-
-# becomes SECONDS COMMAND... - does the command succeed within this time?
-becomes()
-{
-	local end=$((SECONDS + $1))
-
-	shift
-	until "$@"; do
-		((SECONDS < end)) || { say "never: $*"; return 1; }
-		sleep 0.2
-	done
-}
 
 # write_mib START COUNT
 write_mib()
@@ -134,15 +111,6 @@ test_events_are_watched()
 
 tests=(backups_in_c backups_in_python backup_of_a_device_in_use events_are_watched)
 mkdir -p /store && mkfs.ext4 -q /dev/vdb && mount -t ext4 /dev/vdb /store || exit 1
-printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
-for name in "${tests[@]}"; do
-	((++count))
-	if "test_$name"; then
-		echo "ok $count $name"
-	else
-		echo "not ok $count $name"
-		failed=1
-	fi
-done
+ktap_run "${tests[@]}"
 umount /store
-exit $failed
+exit "$ktap_failed"

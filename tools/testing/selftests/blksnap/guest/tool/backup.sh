@@ -13,6 +13,8 @@
 # The tests are called by name from the table at the end.
 # shellcheck disable=SC2317
 set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=../rig/ktap.sh
+. ktap.sh
 
 rounds=4
 [[ ${1:-} != --rounds ]] || rounds=$2
@@ -22,13 +24,6 @@ backups=/srv/backups
 seed=20261129
 RANDOM=$seed
 writer=
-count=0
-failed=0
-
-say()
-{
-	printf '# %s\n' "$*"
-}
 
 # Random writes of 4 KiB, until the file is gone.
 write_all_the_time()
@@ -397,15 +392,6 @@ modprobe loop && mkfs.ext4 -q /dev/vdb && mkdir -p /srv /mnt /live &&
 dd if=/dev/urandom of="$origin" bs=1M count=48 oflag=direct 2>/dev/null
 
 say "seed $seed"
-printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
-for name in "${tests[@]}"; do
-	((++count))
-	if "test_$name"; then
-		echo "ok $count $name"
-	else
-		echo "not ok $count $name"
-		failed=1
-	fi
-done
+ktap_run "${tests[@]}"
 umount /srv
-exit $failed
+exit "$ktap_failed"

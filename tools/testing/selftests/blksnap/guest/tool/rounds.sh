@@ -23,6 +23,8 @@
 # Functions are called by name.
 # shellcheck disable=SC2317
 set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=../rig/ktap.sh
+. ktap.sh
 
 rounds=3
 seed=1
@@ -50,18 +52,10 @@ workers=()
 checksums=()		# of what is being backed up
 declare -A truth	# checksum by POINT.DISK
 points=()		# those of which the truth is known, oldest first
-count=0
-failed=0
-
-say()
-{
-	printf '# %s\n' "$*"
-}
 
 fail()
 {
 	say "$*"
-	failed=1
 	return 1
 }
 
@@ -309,31 +303,16 @@ check_the_rest()
 	say "${#points[@]} points of three disks are what they were"
 }
 
-# result NAME COMMAND... - run and report it
-result()
-{
-	local name=$1
-
-	shift
-	count=$((count + 1))
-	if "$@"; then
-		echo "ok $count $name"
-	else
-		echo "not ok $count $name"
-		failed=1
-	fi
-}
-
 mkdir -p /ext4 /xfs /srv &&
 mkfs.ext4 -q "${origins[0]}" && mount -t ext4 "${origins[0]}" /ext4 &&
 mkfs.xfs -q "${origins[1]}" && mount -t xfs "${origins[1]}" /xfs &&
 mkfs.ext4 -q /dev/vdd && mount -t ext4 /dev/vdd /srv &&
 mkdir -p "$backups" || exit 1
 say "seed $seed"
-printf 'TAP version 13\n1..%d\n' "$((rounds + 1))"
+ktap_plan $((rounds + 1))
 for ((round = 1; round <= rounds; round++)); do
-	result "round_$round" one_round "$round"
+	ktap_result "round_$round" one_round "$round"
 done
-result what_is_kept_is_whole check_the_rest
+ktap_result what_is_kept_is_whole check_the_rest
 umount /ext4 /xfs /srv
-exit $failed
+exit "$ktap_failed"

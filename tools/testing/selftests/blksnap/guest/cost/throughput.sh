@@ -23,6 +23,8 @@
 # Functions are called by name.
 # shellcheck disable=SC2317
 set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=../rig/ktap.sh
+. ktap.sh
 
 rounds=5
 limits=1.2:1.5
@@ -37,13 +39,6 @@ seed=20261129
 RANDOM=$seed
 origin=$(readlink -f /dev/vda)
 backups=/srv/backups
-count=0
-failed=0
-
-say()
-{
-	printf '# %s\n' "$*"
-}
 
 # fill_disk - with runs of data and of zeros, of 1 to 16 MiB
 fill_disk()
@@ -242,15 +237,6 @@ mkfs.ext4 -q /dev/vdb && mkdir -p /srv && mount -t ext4 /dev/vdb /srv &&
 	blksnap storage reserve /srv/storage --size 64M >/dev/null &&
 	fill_disk || exit 1
 say "seed $seed"
-printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
-for test in "${tests[@]}"; do
-	((++count))
-	if "test_$test"; then
-		echo "ok $count $test"
-	else
-		echo "not ok $count $test"
-		failed=1
-	fi
-done
+ktap_run "${tests[@]}"
 umount /srv
-exit $failed
+exit "$ktap_failed"

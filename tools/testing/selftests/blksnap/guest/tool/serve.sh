@@ -11,6 +11,8 @@
 # The tests are called by name from the table at the end.
 # shellcheck disable=SC2317
 set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=../rig/ktap.sh
+. ktap.sh
 
 origin=$(readlink -f /dev/vda)
 second=$(readlink -f /dev/vdb)
@@ -28,25 +30,6 @@ server=
 change_id=
 seed=20261130
 RANDOM=$seed
-count=0
-failed=0
-
-say()
-{
-	printf '# %s\n' "$*"
-}
-
-# becomes SECONDS COMMAND... - does the command succeed within this time?
-becomes()
-{
-	local end=$((SECONDS + $1))
-
-	shift
-	until "$@"; do
-		((SECONDS < end)) || { say "never: $*"; return 1; }
-		sleep 0.1
-	done
-}
 
 # Files come, are written over and go, until the file is gone.
 write_all_the_time()
@@ -389,17 +372,8 @@ tests=(full_copy changes_are_served bitmap_is_the_list nbdinfo qemu_img virtnbdb
 	it_cannot_be_written only_the_owner_may_connect it_ends_with_a_signal killed
 	wrong_base changes_only network destroyed two_images many_ranges)
 set_up || exit 1
-printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
-for test in "${tests[@]}"; do
-	((++count))
-	if "test_$test"; then
-		echo "ok $count $test"
-	else
-		echo "not ok $count $test"
-		failed=1
-	fi
-done
+ktap_run "${tests[@]}"
 rm -f /run/writing
 wait
 umount /live /srv
-exit $failed
+exit "$ktap_failed"

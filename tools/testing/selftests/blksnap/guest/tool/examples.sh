@@ -12,15 +12,10 @@
 # Tests are called by name from the table at the end.
 # shellcheck disable=SC2317
 set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=../rig/ktap.sh
+. ktap.sh
 
 manual=$1
-count=0
-failed=0
-
-say()
-{
-	printf '# %s\n' "$*"
-}
 
 # example WORDS - the first example with this command, as one types it
 example()
@@ -218,15 +213,6 @@ set_up()
 tests=(version backup list restore mount mount_of_a_volume encrypt export hold status
 	backup_by_hand storage_on_a_partition used_only prune)
 set_up || exit 1
-printf 'TAP version 13\n1..%d\n' "${#tests[@]}"
-for name in "${tests[@]}"; do
-	((++count))
-	if "test_$name"; then
-		echo "ok $count $name"
-	else
-		echo "not ok $count $name"
-		failed=1
-	fi
-done
+ktap_run "${tests[@]}"
 umount /live /encrypted /var/lib /backup
-exit $failed
+exit "$ktap_failed"
