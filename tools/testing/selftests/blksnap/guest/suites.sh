@@ -98,11 +98,13 @@ suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod-stock scsi_debug
 	--skip "*builtin $part_of_kernel"
 # What has been switched off stays off: each of them needs a boot of its own.
 for part in tracked unload early; do
-	suite ftrace-$part test_ftrace $null_blk --module kill_ftrace \
+	suite ftrace-$part test_ftrace $null_blk --module test_modules/kill_ftrace.ko \
 		--arguments "--filter $part." --timeout 200 \
 		--skip '@(uml*|*builtin) its filter needs no ftrace'
 done
-suite disturb life/disturb.sh $null_blk --program test_oracle \
+suite disturb life/disturb.sh $null_blk \
+	--file test_modules/second_user.ko:/run/second_user.ko \
+	--program test_oracle --program bpftrace \
 	--program $build/tools/blksnap --kmod ext4 --program mkfs.ext4 --program e2fsck \
 	--disk 16M --timeout 600 --skip '@(uml*|*builtin) its filter needs no ftrace'
 suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmsetup --memory 1536 \

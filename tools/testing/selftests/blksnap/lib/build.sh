@@ -4,7 +4,7 @@
 # Builds of the module and the programs for the tests; sourced
 #
 #	module_build VERSION [SUFFIX [MAKE_ARGUMENT...]]	-> MODULE_KO
-#	kill_ftrace_build VERSION				-> KILL_FTRACE_KO
+#	test_modules_build VERSION				-> TEST_MODULES_DIR
 #	tools_build KERNEL					-> TOOLS_DIR
 #	guest_programs_build KERNEL				-> PROGRAMS_DIR
 #	library_build						-> build/library
@@ -69,16 +69,14 @@ module_build()
 	MODULE_KO=$dir/drivers/block/blksnap/blksnap.ko
 }
 
-# kill_ftrace_build VERSION - build a module for tests, set KILL_FTRACE_KO
-kill_ftrace_build()
+# test_modules_build VERSION - build the modules for tests, set TEST_MODULES_DIR
+test_modules_build()
 {
-	local dir=$build/kill_ftrace-$1
-
+	TEST_MODULES_DIR=$build/modules-$1
 	kernel_fetch "$1"
-	mkdir -p "$dir"
-	copy_sources "$selftests/guest/life/kill_ftrace" "$dir"
-	kernel_make_modules "$dir" modules || return
-	KILL_FTRACE_KO=$dir/kill_ftrace.ko
+	mkdir -p "$TEST_MODULES_DIR"
+	copy_sources "$selftests/guest/life/modules" "$TEST_MODULES_DIR"
+	kernel_make_modules "$TEST_MODULES_DIR" modules
 }
 
 # program_make KERNEL FOLDER NAME [ARG...] - build programs for guests with KERNEL

@@ -108,6 +108,58 @@ test_probe_at_its_return()
 	probe "r:disturb/one $function"
 }
 
+# Kernels before 6.5 have no events of fprobes.
+fprobe()
+{
+	local code=0
+
+	grep -q 'f\[:' "$trace/README" || { skip "there are no fprobe events"; return; }
+	put "$1" dynamic_events && put 1 events/disturb/enable || return 1
+	oracle || code=1
+	put 0 events/disturb/enable
+	grep -q ' one: ' "$trace/trace" || { say "the probe saw nothing"; code=1; }
+	: >"$trace/dynamic_events"
+	: >"$trace/trace"
+	return "$code"
+}
+
+test_fprobe_at_its_entry()
+{
+	fprobe "f:disturb/one $function"
+}
+
+test_fprobe_at_its_return()
+{
+	fprobe "f:disturb/one $function%return"
+}
+
+# trace_with_bpf KIND - have a program of BPF called at its entry or its end
+trace_with_bpf()
+{
+	local code=0 tracer
+
+	[[ -e /sys/kernel/btf/vmlinux ]] ||
+		{ skip "the kernel has no type information"; return; }
+	bpftrace -e "$1:$function { @calls = count(); }" >/tmp/bpf 2>&1 &
+	tracer=$!
+	becomes 60 grep -q '^Attaching' /tmp/bpf || code=1
+	oracle || code=1
+	kill -INT "$tracer"
+	wait "$tracer"
+	grep -q '^@calls: [1-9]' /tmp/bpf || { say "$(</tmp/bpf)"; code=1; }
+	return "$code"
+}
+
+test_bpf_at_its_entry()
+{
+	trace_with_bpf kfunc
+}
+
+test_bpf_at_its_end()
+{
+	trace_with_bpf kretfunc
+}
+
 # toggle - switch a tracer and a probe on and off until the file is gone
 toggle()
 {
@@ -156,6 +208,35 @@ test_ftrace_may_not_be_switched_off()
 	return "$code"
 }
 
+# One may divert the function; the second one is refused, whoever comes first.
+test_second_user_is_refused()
+{
+	blksnap snapshot create /dev/vda || return 1
+	if insmod /run/second_user.ko 2>/dev/null; then
+		say "a second one could divert the function"
+		rmmod second_user
+		return 1
+	fi
+	oracle
+}
+
+test_second_user_is_respected()
+{
+	local code=0
+
+	# The filter stays for half a second after the last device.
+	becomes 10 insmod /run/second_user.ko 2>/dev/null || return 1
+	if blksnap snapshot create /dev/vda 2>/tmp/message; then
+		say "the function was diverted twice"
+		code=1
+	fi
+	grep -q 'another module' /tmp/message || { say "$(</tmp/message)"; code=1; }
+	# A disk that is not tracked has nothing to do with it.
+	dd if=/dev/zero of=/dev/vda bs=4k count=1 oflag=direct 2>/dev/null || code=1
+	(($(</sys/module/second_user/parameters/nr_calls))) || code=1
+	rmmod second_user && oracle && return "$code"
+}
+
 tests=("$@")
 ((${#tests[@]})) || tests=(
 	function_tracer
@@ -163,6 +244,12 @@ tests=("$@")
 	function_may_not_be_traced
 	probe_at_its_entry
 	probe_at_its_return
+	fprobe_at_its_entry
+	fprobe_at_its_return
+	bpf_at_its_entry
+	bpf_at_its_end
+	second_user_is_respected
+	second_user_is_refused
 	switching_all_the_time
 	ftrace_may_not_be_switched_off
 )
