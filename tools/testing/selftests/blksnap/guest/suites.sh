@@ -40,16 +40,21 @@ declare -gA lacking=(
 	['s390x-*']='scsi_debug aesni-intel nd_e820 nd_pmem'
 )
 
-# What "make check" leaves out, whose time is limited; "run --kernel NAME" does not.
-# On newer kernels it is what is nearest to what is tested on an older one; throughput
+# What "make check" leaves to "make check-long", as patterns of steps.  On newer kernels
+# it is what is nearest to what is tested on an older one.
+# shellcheck disable=SC2034 # of ../run
+later=('@(ioctl32|oracle-virtio|disturb|kind|storage-pressure|instant|waits)-6.1'
+	'@(images|mount*|backup|examples|serve|status|library|power-cut|rounds)-6.1'
+	'@(probes|torture|life|hostile|storage|io|ftrace-*|disturb)-@(6.12|7)')
+
+# What both leave out, whose time is limited; "run --kernel NAME" does not.  Throughput
 # has disks that are slow on purpose.
 # shellcheck disable=SC2034 # of ../run
-left_out=(torture-6.12 disturb-6.12 torture-7 io-7 life-7 hostile-7 stacks-7 storage-7
-	throughput-6.1)
+left_out=(throughput-6.1 torture-6.12 torture-7 hostile-7 storage-7)
 
 suite guest-runner guest_runner.sh --on "$long" --host --fast --short --timeout 300
-suite in-tree in_tree.sh --host --timeout 900 \
-	--skip '[!u]* the hook is made for 7.x'
+# The hook is made for 7.x.
+suite in-tree in_tree.sh --host --on 'uml*' --timeout 900
 
 suite probes probes.sh --host --fast '' --timeout 300 \
 	--skip '@(uml*|*builtin) its configuration has the hook'
@@ -78,6 +83,7 @@ suite ioctl32 test_ioctl32 --on "$long" $null_blk --timeout 300 \
 	--skip 'uml* user-mode Linux runs no 32-bit programs'
 suite oracle test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
 	--program e2fsck --arguments '--rounds 300' --arguments-short '--rounds 100' \
+	--also uml-kasan --arguments-uml-kasan '--rounds 300' \
 	--fast '--rounds 24' \
 	--timeout 3600
 suite oracle-virtio test_oracle --on "$long" $null_blk --kmod ext4 --program mkfs.ext4 \
@@ -87,12 +93,13 @@ suite oracle-virtio test_oracle --on "$long" $null_blk --kmod ext4 --program mkf
 suite torture test_torture $null_blk --kmod brd --kmod loop --kmod dm-mod \
 	--kmod dm-delay --kmod ext4 --program mkfs.ext4 --memory 1536 \
 	--arguments '--seconds 180' --arguments-short '--seconds 40' \
-	--also kasan --arguments-kasan '--seconds 120' \
+	--also uml-kasan --arguments-uml-kasan '--seconds 240' \
 	--fast '--seconds 20' --timeout 400
 suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod-stock scsi_debug \
 	--kmod dm-mod --kmod dm-delay --kmod ext4 --program dmsetup --program mkfs.ext4 \
 	--disk 16M --append 'slab_nomerge slub_debug=FPZ' \
 	--arguments '--lives 30 --device /dev/vda' \
+	--also uml-kasan --arguments-uml-kasan '--lives 30 --device /dev/vda' \
 	--arguments-short '--fast --lives 5' \
 	--fast '--fast --lives 5' --timeout 600 \
 	--skip "*builtin $part_of_kernel"
@@ -119,35 +126,37 @@ suite kind test_kind --alone $null_blk --kmod dm-mod --kmod dm-delay --memory 15
 suite sweep test_sweep $null_blk --kmod ext4 --program mkfs.ext4 \
 	--program e2fsck --program modinfo --faults \
 	--append 'rcupdate.rcu_expedited=1 slub_debug=A;-,kmemleak_object,kmemleak_scan_area,debug_objects_cache' \
-	--on '@(*kasan|uml*)' --also kasan --arguments-kasan '--step 24' \
+	--on '@(*kasan|uml*)' --also uml-kasan --arguments-uml-kasan '--step 8' \
 	--timeout 900
 suite hostile test_hostile $null_blk \
 	--arguments '--calls 60000 --seconds 30' \
+	--also uml-kasan --arguments-uml-kasan '--calls 60000 --seconds 30' \
 	--arguments-short '--calls 30000 --seconds 12' \
 	--fast '--fast --calls 5000 --seconds 6' --timeout 300 \
 	--skip "*builtin $part_of_kernel"
 suite stacks test_stacks $null_blk $stack_modules $stack_programs --memory 2048 \
 	--append 'memmap=32M!1G' --disk 20M --arguments-short --fast --fast --fast \
+	--also uml-kasan --arguments-uml-kasan '' \
 	--timeout 600
 suite latency test_io --on "$long" $null_blk --icount --arguments '--filter latency' \
 	--timeout 300 --skip 'uml* user-mode Linux cannot count instructions'
 suite cost test_bench $null_blk --icount --memory 1500 \
 	--file tools/testing/selftests/blksnap/bench/budgets:/run/budgets \
-	--arguments '--filter blksnap.cost_ --budgets /run/budgets' --timeout 600 \
-	--skip '!(6.1) the budgets are those of 6.1'
+	--on 6.1 --arguments '--filter blksnap.cost_ --budgets /run/budgets' --timeout 600
 suite storage test_storage $null_blk --kmod dm-mod --kmod dm-delay --kmod loop \
 	--kmod-stock scsi_debug --kmod sd_mod --kmod ext4 --kmod-stock xfs --program dmsetup \
 	--program mkfs.ext4 --program e2fsck --program mkswap --program mkfs.xfs \
 	--program xfs_repair --memory 1280 \
 	--file Documentation/block/blksnap.rst:/run/blksnap.rst \
 	--arguments '--table /run/blksnap.rst' --arguments-short '--fast' \
+	--also uml-kasan --arguments-uml-kasan '--table /run/blksnap.rst' \
 	--fast '--fast' --timeout 600 \
 	--skip "*builtin $part_of_kernel"
 suite storage-pressure test_storage --on "$long" $null_blk --kmod dm-mod --kmod dm-delay \
 	--kmod ext4 --program dmsetup --program mkfs.ext4 --program e2fsck \
 	--program mkswap --memory 192 --disk 96M --disk 128M \
 	--arguments '--device /dev/vda --storage /dev/vdb' --timeout 300
-suite instant test_instant --on "$long" --module 'blksnap take_drain_limit=8' --kmod null_blk --kmod ext4 --kmod dm-mod --kmod dm-crypt \
+suite instant test_instant --also uml-kasan --on "$long" --module 'blksnap take_drain_limit=8' --kmod null_blk --kmod ext4 --kmod dm-mod --kmod dm-crypt \
 	--kmod dm-delay --kmod-stock dm-zero --kmod-stock aes_generic --kmod-stock xts \
 	--kmod-stock crypto_null --kmod loop --kmod-stock scsi_debug --kmod sd_mod \
 	--program mkfs.ext4 --program dmsetup --memory 1536 \
