@@ -76,6 +76,12 @@ function print_row(title, judged, row, bare_row, target,    bare, dm, value,
 		nr_targets++
 		nr_met += verdict == "met"
 	}
+	if (dm != "" && value != "") {
+		nr_peers++
+		nr_ahead += value <= dm
+		if (value > dm)
+			verdict = verdict (verdict ? ", " : "") "behind"
+	}
 	if (target != "")
 		target = (judged == "added" ? "+" : "") \
 			 (judged == "ratio" ? "x " target : shown(target + 0))
@@ -119,6 +125,7 @@ END {
 		print_row(trim(field[1]), trim(field[2]), trim(field[3]),
 			  trim(field[4]), trim(field[5]))
 	}
-	printf "\n%d of %d targets met\n", nr_met, nr_targets
+	printf "\n%d of %d rows ahead of the best of dm-snapshot, %d of %d targets met\n",
+	       nr_ahead, nr_peers, nr_met, nr_targets
 	exit nr_missing > 0
 }

@@ -10,7 +10,8 @@
 # database does, a log is appended to, and now and then free space is trimmed.  After each operation, COUNTS holds one line: how many there were in
 # all, and how many of each of the kinds named in "kinds".
 #
-# It ends with an error if any of them fails.
+# It ends with an error if any of them fails, and when it is killed after the one that
+# is going on.
 
 set -euo pipefail
 
@@ -109,6 +110,8 @@ trim()
 	done_one trim
 }
 
+# A child that was left behind would keep the filesystem in use.
+trap 'exit 0' TERM
 for kind in "${kinds[@]}"; do
 	count[$kind]=0
 done

@@ -68,6 +68,7 @@ bool load_run(const struct load *load, const char *path);
 double load_best(const struct load *load, const char *path);
 void load_settled(const struct load *load, const char *path, struct cost *cost);
 double load_submitted(const struct load *load, const char *path, double *ns);
+double load_write_p99(const struct load *load, const char *path);
 
 /**
  * struct meter - what is between two moments
@@ -124,6 +125,7 @@ extern const struct way *bench_way;	/* of the suite that runs */
 
 void bench_disks_need(void);
 
+void first_rows_add(const char *name, const struct load *load);
 extern const struct ktap_test cost_tests[];
 extern const struct ktap_test cost_dm_tests[];
 extern const struct ktap_test plot_tests[];
@@ -135,6 +137,9 @@ void scale_tear_down(void);
 extern const struct ktap_test space_tests[];
 void space_tear_down(void);
 double free_bytes(void);
+
+extern const struct ktap_test user_tests[];
+extern const struct ktap_test many_tests[];
 
 extern const struct ktap_test growth_tests[];
 void growth_tear_down(void);

@@ -191,7 +191,7 @@ static double middle(double *values, unsigned int nr)
 }
 
 /* Writes to blocks that nobody has written to since the take. */
-static void first_rows_add(const char *name, const struct load *load)
+void first_rows_add(const char *name, const struct load *load)
 {
 	double ns[FIRST_ROUNDS - 1], busy_ns[FIRST_ROUNDS - 1];
 	struct cost cost;

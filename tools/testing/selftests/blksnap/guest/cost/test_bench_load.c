@@ -161,6 +161,7 @@ void load_part(struct load *part, const struct load *load, unsigned int first,
  * @iocbs:	one for each request under way
  * @idle:	those of them that are not
  * @submit_ns:	how long io_submit() took by request, or NULL
+ * @took_ns:	when a request was submitted, then how long it took, or NULL
  */
 struct runner {
 	int fd;
@@ -170,6 +171,7 @@ struct runner {
 	unsigned int nr_idle;
 	unsigned int nr_failed;
 	uint64_t *submit_ns;
+	uint64_t *took_ns;
 };
 
 static void *buffer;
@@ -205,12 +207,16 @@ static void runner_reap(struct runner *runner, unsigned int nr_at_least)
 		struct iocb *iocb = (struct iocb *)(uintptr_t)events[i].obj;
 
 		runner->nr_failed += events[i].res != (int64_t)iocb->aio_nbytes;
+		if (runner->took_ns)
+			runner->took_ns[iocb->aio_data] =
+				now_ns() - runner->took_ns[iocb->aio_data];
 		runner->idle[runner->nr_idle++] = iocb;
 	}
 }
 
-static void runner_submit(struct runner *runner, const struct request *request)
+static void runner_submit(struct runner *runner, const struct load *load, unsigned int nr)
 {
+	const struct request *request = &load->requests[nr];
 	struct iocb *iocb;
 
 	if (!runner->nr_idle)
@@ -223,6 +229,9 @@ static void runner_submit(struct runner *runner, const struct request *request)
 	iocb->aio_buf = (uintptr_t)buffer;
 	iocb->aio_nbytes = request->nr_bytes;
 	iocb->aio_offset = request->at;
+	iocb->aio_data = nr;
+	if (runner->took_ns)
+		runner->took_ns[nr] = now_ns();
 	if (syscall(SYS_io_submit, runner->context, 1, &iocb) != 1) {
 		runner->nr_failed++;
 		runner->idle[runner->nr_idle++] = iocb;
@@ -245,7 +254,7 @@ static void runner_run(struct runner *runner, const struct load *load)
 				runner_reap(runner, 1);
 			start = now_ns();
 		}
-		runner_submit(runner, &load->requests[i]);
+		runner_submit(runner, load, i);
 		if (runner->submit_ns)
 			runner->submit_ns[i] = now_ns() - start;
 	}
@@ -400,6 +409,27 @@ double load_submitted(const struct load *load, const char *path, double *ns)
 	qsort(runner.submit_ns, load->nr, sizeof(uint64_t), compare_numbers);
 	p99_ns = runner.submit_ns[load->nr * 99 / 100];
 	free(runner.submit_ns);
+	EXPECT(runner_close(&runner));
+	return p99_ns;
+}
+
+/* The time in nanoseconds that 99 % of the writes of a load do not exceed. */
+double load_write_p99(const struct load *load, const char *path)
+{
+	struct runner runner;
+	unsigned int i, nr = 0;
+	double p99_ns;
+
+	ASSERT(runner_open(&runner, path));
+	runner.took_ns = calloc(load->nr, sizeof(uint64_t));
+	ASSERT(runner.took_ns);
+	runner_run(&runner, load);
+	for (i = 0; i < load->nr; i++)
+		if (load->requests[i].is_write)
+			runner.took_ns[nr++] = runner.took_ns[i];
+	qsort(runner.took_ns, nr, sizeof(uint64_t), compare_numbers);
+	p99_ns = runner.took_ns[nr * 99 / 100];
+	free(runner.took_ns);
 	EXPECT(runner_close(&runner));
 	return p99_ns;
 }
