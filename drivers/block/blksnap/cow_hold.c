@@ -33,6 +33,10 @@
  */
 #define COW_STALL_TIMEOUT (20 * HZ)
 
+/* After so many small writes in order, blocks are copied in pieces of so many. */
+#define COW_AHEAD_AFTER 8
+#define COW_AHEAD_BLOCKS 16ULL
+
 enum cow_step {
 	COW_STEP_RELEASE,	/* nothing stands in the way of the write */
 	COW_STEP_WAIT,		/* it waits on a list */
@@ -158,20 +162,43 @@ static enum cow_step cow_put_off(struct cow *cow, struct bio *bio)
 	return step;
 }
 
+/*
+ * Small writes in order would want a copy each, so a few blocks more are copied at once.
+ * Only a guess: writers may get in each other's way.  Returns the last block to be copied
+ * for a write of which @first is the first that is not.
+ */
+static u64 cow_copy_ahead(struct cow *cow, const struct cow_span *span, u64 first)
+{
+	unsigned int nr_in_order = 0;
+	u64 last = span->last;
+
+	if (first > last)
+		return last;
+	if (first == READ_ONCE(cow->next_in_order))
+		nr_in_order = READ_ONCE(cow->nr_in_order) + 1;
+	/* Until then, what is copied is marked as changed. */
+	if (nr_in_order > COW_AHEAD_AFTER && READ_ONCE(cow->is_drained))
+		last = min(last | (COW_AHEAD_BLOCKS - 1), cow->nr_blocks - 1);
+	WRITE_ONCE(cow->nr_in_order, nr_in_order);
+	WRITE_ONCE(cow->next_in_order, last + 1);
+	return last;
+}
+
 static enum cow_step cow_judge(struct cow *cow, struct bio *bio, const struct cow_span *span)
 {
 	bool is_sync = op_is_sync(bio->bi_opf);
 	unsigned int nr_blocks;
 	unsigned long flags;
 	enum cow_step step;
-	u64 first;
+	u64 first, last;
 
 	/*
 	 * A guess without the lock, mostly right: there is one run to be read, and a
 	 * fast device has read it when cow_read_run() returns.
 	 */
 	first = copied_map_next_uncopied(&cow->copied, span->first, span->last);
-	nr_blocks = min3(copied_map_next_copied(&cow->copied, first, span->last) - first,
+	last = cow_copy_ahead(cow, span, first);
+	nr_blocks = min3(copied_map_next_copied(&cow->copied, first, last) - first,
 			 (u64)cow_run_max_blocks(cow), (u64)cow_room(cow, is_sync));
 	do {
 		if (nr_blocks && !cow_read_run(cow, first, nr_blocks, is_sync))

@@ -114,6 +114,8 @@ struct cow_store {
  *		the engine through its tracker
  * @nr_io:	what uses @config: copies being read, image bios and stores
  * @nr_held_total: writes that had to be held so far
+ * @next_in_order: block after the last run that was copied for a write
+ * @nr_in_order: copies in a row that began there, each one's end being the next one's start
  * @is_drained:	no write submitted before the take is in flight
  * @block_pool:	memory of one block
  * @copy_bios:	struct cow_copy
@@ -166,6 +168,8 @@ struct cow {
 	struct kref kref ____cacheline_aligned_in_smp;
 	atomic_t nr_io;
 	atomic64_t nr_held_total;
+	u64 next_in_order;
+	unsigned int nr_in_order;
 	bool is_drained;
 	mempool_t block_pool;
 	struct bio_set copy_bios;

@@ -124,6 +124,40 @@ static void test_second_write_copies_nothing(void)
 	EXPECT_EQ(after.read_sectors, before.read_sectors);
 }
 
+/* One after the other, as a log is written.  Returns how many sectors were read. */
+static uint64_t write_in_order(unsigned int first, unsigned int nr, uint64_t *nr_reads)
+{
+	struct disk_stat before, after;
+	unsigned int i;
+
+	disk_read_stat(&origin, &before);
+	for (i = first; i < first + nr; i++)
+		ASSERT(fill_direct(origin.path, 0x22, 4096, i * 4096ULL));
+	disk_read_stat(&origin, &after);
+	*nr_reads = after.reads - before.reads;
+	return after.read_sectors - before.read_sectors;
+}
+
+static void test_small_writes_in_order_are_copied_ahead(void)
+{
+	struct snapshot snapshot;
+	uint64_t nr_reads;
+
+	make_disks(DISK_MIB, DISK_MIB);
+	ASSERT(fill_direct(origin.path, 0x11, 2 * MIB, 0));
+	snapshot_now(&snapshot, &origin, &storage);
+	/* Not before the writes of before the take are known to be done. */
+	sleep_ms(1000);
+	EXPECT_EQ(write_in_order(0, 64, &nr_reads), 64 * 8);
+	EXPECT(nr_reads <= 16);
+	/* A few are nothing yet, and what is copied is in one piece with no other. */
+	EXPECT_EQ(write_in_order(101, 8, &nr_reads), 8 * 8);
+	EXPECT_EQ(nr_reads, 8);
+	EXPECT(reads_as(image_of(&snapshot, &origin), 0x11, 2 * MIB, 0));
+	EXPECT(reads_as(origin.path, 0x22, 64 * 4096, 0));
+	EXPECT(reads_as(origin.path, 0x11, 37 * 4096, 64 * 4096));
+}
+
 /* An image block that nobody changed is read from the origin, uncopied. */
 static void test_reading_the_image_stores_nothing(void)
 {
@@ -493,6 +527,7 @@ static const struct ktap_test cost_tests[] = {
 	KTAP_TEST(test_small_write_copies_no_more_than_itself),
 	KTAP_TEST(test_small_write_to_1_tib_copies_no_more_than_itself),
 	KTAP_TEST(test_second_write_copies_nothing),
+	KTAP_TEST(test_small_writes_in_order_are_copied_ahead),
 	KTAP_TEST(test_reading_the_image_stores_nothing),
 	KTAP_END
 };

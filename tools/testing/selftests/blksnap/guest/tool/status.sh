@@ -179,7 +179,7 @@ test_figures_are_true()
 	local begin=$SECONDS age used=$((50 * 4096))
 
 	take 65536 "$disk_a" "$disk_b" && write_at "$disk_a" 4k 40 1000 &&
-		write_at "$disk_b" 4k 10 2000 && write_at "$disk_b" 4k 5 2000 &&
+		write_at "$disk_b" 40k 1 200 && write_at "$disk_b" 4k 5 2000 &&
 		becomes 20 is_stored "$disk_a" && becomes 20 is_stored "$disk_b" || return 1
 	same_as_sysfs "$disk_a" && same_as_sysfs "$disk_b" || return 1
 	is copied "$(image "$disk_a" copied_bytes)" $((40 * 4096)) &&
