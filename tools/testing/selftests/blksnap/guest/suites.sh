@@ -43,7 +43,7 @@ declare -gA lacking=(
 # What "make check" leaves to "make check-long", as patterns of steps.  On newer kernels
 # it is what is nearest to what is tested on an older one.
 # shellcheck disable=SC2034 # of ../run
-later=('@(ioctl32|oracle-virtio|disturb|kind|storage-pressure|instant|waits)-6.1'
+later=('@(guest-runner|ioctl32|oracle-virtio|disturb|kind|storage-pressure|instant|waits)-6.1'
 	'@(images|mount*|backup|examples|serve|status|library|power-cut|rounds)-6.1'
 	'@(probes|torture|life|hostile|storage|io|ftrace-*|disturb)-@(6.12|7)')
 
