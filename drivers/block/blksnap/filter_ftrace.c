@@ -146,6 +146,21 @@ static int filter_remove(unsigned int nr_ops)
 	return ret;
 }
 
+/* How often, and after how many ms, to try again while BPF changes the function, too. */
+#define FILTER_TRIES 200
+#define FILTER_TRY_MS 5
+
+/* A program of BPF that is attached to the function just now makes it -EAGAIN. */
+static int filter_install_ops(struct ftrace_ops *ops)
+{
+	unsigned int nr_tries = 0;
+	int ret;
+
+	while ((ret = register_ftrace_function(ops)) == -EAGAIN && ++nr_tries < FILTER_TRIES)
+		msleep(FILTER_TRY_MS);
+	return ret;
+}
+
 /* Sets @is_left if some of it could not be removed after an error. */
 static int filter_install(bool *is_left)
 {
@@ -153,7 +168,7 @@ static int filter_install(bool *is_left)
 	int ret;
 
 	for (i = 0; i < ARRAY_SIZE(filter_ops); i++) {
-		ret = register_ftrace_function(filter_ops[i]);
+		ret = filter_install_ops(filter_ops[i]);
 		if (ret) {
 			*is_left = filter_remove(i);
 			return ret;

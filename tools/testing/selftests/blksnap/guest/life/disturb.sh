@@ -208,6 +208,34 @@ test_ftrace_may_not_be_switched_off()
 	return "$code"
 }
 
+# attach_bpf_again_and_again - until the file is gone
+attach_bpf_again_and_again()
+{
+	while [[ -e /run/attaching ]]; do
+		bpftrace -e "kfunc:$function { @calls = count(); } interval:ms:50 { exit(); }"
+	done
+}
+
+# The filter is installed while programs come and go; it stays for half a second.
+test_bpf_comes_and_goes()
+{
+	local code=0 i id
+
+	[[ -e /sys/kernel/btf/vmlinux ]] ||
+		{ skip "the kernel has no type information"; return; }
+	: >/run/attaching
+	attach_bpf_again_and_again >/run/bpf 2>&1 &
+	for ((i = 0; i < 20; i++)); do
+		id=$(blksnap snapshot create /dev/vda 2>&1) || { say "$id"; code=1; break; }
+		blksnap snapshot destroy "$id" && blksnap tracker remove /dev/vda || code=1
+		sleep 0.8
+	done
+	rm /run/attaching
+	wait
+	grep -q '^@calls: ' /run/bpf || { say "$(tail -n 3 /run/bpf)"; code=1; }
+	return "$code"
+}
+
 # One may divert the function; the second one is refused, whoever comes first.
 test_second_user_is_refused()
 {
@@ -248,6 +276,7 @@ tests=("$@")
 	fprobe_at_its_return
 	bpf_at_its_entry
 	bpf_at_its_end
+	bpf_comes_and_goes
 	second_user_is_respected
 	second_user_is_refused
 	switching_all_the_time
