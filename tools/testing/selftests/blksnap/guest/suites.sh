@@ -50,7 +50,8 @@ later=('@(guest-runner|ioctl32|oracle-virtio|disturb|kind|storage-pressure|insta
 # What both leave out, whose time is limited; "run --kernel NAME" does not.  Throughput
 # has disks that are slow on purpose.
 # shellcheck disable=SC2034 # of ../run
-left_out=(throughput-6.1 torture-6.12 torture-7 hostile-7 storage-7)
+left_out=(throughput-6.1 'torture-@(6.12|7)' '@(probes|disturb)-6.12'
+	'@(life|io|hostile|storage)-7')
 
 suite guest-runner guest_runner.sh --on "$long" --host --fast --short --timeout 300
 # The hook is made for 7.x.
