@@ -58,6 +58,15 @@ static noinline bool cow_must_hold_uncopied(const struct cow *cow, const struct 
 	return !smp_load_acquire(&cow->error) || cow_must_wait(cow, bio, &span);
 }
 
+static noinline bool cow_must_hold_long(const struct cow *cow, const struct bio *bio,
+					u64 first, u64 last)
+{
+	const struct cow_span span = { first, last };
+
+	return !cow_span_is_copied(cow, &span) &&
+	       cow_must_hold_uncopied(cow, bio, first, last);
+}
+
 /**
  * cow_must_hold() - would this write destroy old data?
  * @cow:	engine of an origin that @bio touches
@@ -74,11 +83,11 @@ bool cow_must_hold(const struct cow *cow, const struct bio *bio, sector_t sector
 
 	if (!cow_bio_span(cow, bio, sector, &span))
 		return false;
-	/* Most writes are short. */
-	if (span.first == span.last ? copied_map_test(&cow->copied, span.first) :
-				      cow_span_is_copied(cow, &span))
-		return false;
-	return cow_must_hold_uncopied(cow, bio, span.first, span.last);
+	/* Most writes are short, and for these no register is saved here. */
+	if (span.first != span.last)
+		return cow_must_hold_long(cow, bio, span.first, span.last);
+	return !copied_map_test(&cow->copied, span.first) &&
+	       cow_must_hold_uncopied(cow, bio, span.first, span.last);
 }
 
 /*
