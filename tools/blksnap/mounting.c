@@ -369,6 +369,16 @@ static int mount_content(struct mounting *mounting)
 				    mount_read_only(mounting);
 }
 
+/* What the kernel has found on disks that are served, which nobody is to use. */
+static void remove_partitions(const struct mount_record *record)
+{
+	size_t i;
+
+	for (i = 0; i < record->nr_disks; i++)
+		if (record->disks[i].nbd)
+			nbd_remove_partitions(record->disks[i].nbd);
+}
+
 static int begin(struct mounting *mounting)
 {
 	int ret;
@@ -383,7 +393,11 @@ static int begin(struct mounting *mounting)
 	if (!ret)
 		ret = content_find(&mounting->content, mounting->base,
 				   mounting->name, mounting->partition);
-	return ret ? ret : mount_content(mounting);
+	if (!ret)
+		ret = mount_content(mounting);
+	if (!ret)
+		remove_partitions(&mounting->record);
+	return ret;
 }
 
 /* In another mount namespace, or because of another program. */

@@ -144,16 +144,24 @@ static int start(const char *const *argv, const char *file)
 	return ret;
 }
 
-/* While it is locked, udev does not have the kernel look for partitions. */
+/*
+ * While it is locked, udev does not have the kernel look for partitions.  If that is what
+ * it does at this moment, it is done soon.
+ */
 static int open_locked(const char *name)
 {
+	const struct timespec step = { .tv_nsec = READY_STEP_MS * 1000000 };
 	char path[NBD_NAME_SIZE + 8];
+	unsigned int ms;
 	int fd;
 
 	snprintf(path, sizeof(path), "/dev/%s", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0)
-		flock(fd, LOCK_SH | LOCK_NB);
+	for (ms = 0; fd >= 0 && ms < PARTITION_MAX_MS; ms += READY_STEP_MS) {
+		if (!flock(fd, LOCK_SH | LOCK_NB) || errno != EWOULDBLOCK)
+			break;
+		nanosleep(&step, NULL);
+	}
 	return fd;
 }
 
@@ -175,8 +183,15 @@ static void remove_partition(int fd, int number)
 	}
 }
 
-/* The kernel looks for them when the device is opened first: now at the latest. */
-static void remove_partitions(const char *name)
+/**
+ * nbd_remove_partitions() - have no devices for what is found on a disk that is served
+ * @name:	the nbd device
+ *
+ * The kernel looks for them when the device is opened first after it was told its size,
+ * the last time just after the device seems to be ready.  So this is done when it is,
+ * and once more when it has been in use.
+ */
+void nbd_remove_partitions(const char *name)
 {
 	int number, fd = open_locked(name);
 	struct dirent *entry;
@@ -232,7 +247,7 @@ int nbd_serve(const char *name, const char *format, const char *file,
 	if (!ret)
 		ret = wait_until_ready(name);
 	if (!ret)
-		remove_partitions(name);
+		nbd_remove_partitions(name);
 	return ret;
 }
 

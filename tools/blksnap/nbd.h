@@ -30,6 +30,7 @@ struct nbd_server {
 int nbd_find_free(char name[NBD_NAME_SIZE]);
 int nbd_serve(const char *name, const char *format, const char *file,
 	      const struct nbd_server *server, int *fd);
+void nbd_remove_partitions(const char *name);
 void nbd_stop(const struct nbd_server *server);
 
 #endif /* NBD_H */

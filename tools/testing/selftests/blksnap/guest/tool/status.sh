@@ -227,7 +227,7 @@ test_frozen_or_not_is_told()
 		take 16384 "$disk_a" "$disk_b" || return 1
 	is "of a filesystem" "$(image "$disk_a" filesystem_frozen)" true &&
 		is "below a driver" "$(image "$disk_b" filesystem_frozen)" false &&
-		same_as_sysfs "$disk_b"
+		becomes 10 same_as_sysfs "$disk_b"
 }
 
 uevents()
