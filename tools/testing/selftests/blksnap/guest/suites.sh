@@ -43,17 +43,19 @@ declare -gA lacking=(
 # What "make check" leaves to "make check-long", as patterns of steps.  On newer kernels
 # it is what is nearest to what is tested on an older one.
 # shellcheck disable=SC2034 # of ../run
-later=('@(guest-runner|ioctl32|oracle-virtio|disturb|kind|storage-pressure|instant|waits)-6.1'
+later=('@(ioctl32|oracle-virtio|disturb|kind|storage-pressure)-6.1'
 	'@(images|mount*|backup|examples|serve|status|library|power-cut|rounds)-6.1'
 	'@(probes|torture|life|hostile|storage|io|ftrace-*|disturb)-@(6.12|7)')
 
 # What both leave out, whose time is limited; "run --kernel NAME" does not.  Throughput
-# has disks that are slow on purpose.
+# has disks that are slow on purpose; instant and waits run on uml-kasan, which has not
+# the emulator's delays.
 # shellcheck disable=SC2034 # of ../run
-left_out=(throughput-6.1 'torture-@(6.12|7)' '@(probes|disturb)-6.12'
-	'@(life|io|hostile|storage)-7')
+left_out=(throughput-6.1 '@(instant|waits)-6.1' 'torture-@(6.12|7)'
+	'@(probes|disturb|hostile|storage)-6.12' '@(probes|life|io|hostile|storage)-7')
 
-suite guest-runner guest_runner.sh --on "$long" --host --fast --short --timeout 300
+suite guest-runner guest_runner.sh --on "$long" --host --arguments-short --short \
+	--fast --short --timeout 300
 # The hook is made for 7.x.
 suite in-tree in_tree.sh --host --on 'uml*' --timeout 900
 
@@ -165,7 +167,7 @@ suite instant test_instant --also uml-kasan --on "$long" --module 'blksnap take_
 	--kmod-stock crypto_null --kmod loop --kmod-stock scsi_debug --kmod sd_mod \
 	--program mkfs.ext4 --program dmsetup --memory 1536 \
 	--arguments '--takes 120' --timeout 900
-suite waits test_waits --alone --on '@(6.1|uml*)' $null_blk --kmod ext4 --kmod dm-mod --kmod dm-delay \
+suite waits test_waits --alone --also uml-kasan --on '@(6.1|uml*)' $null_blk --kmod ext4 --kmod dm-mod --kmod dm-delay \
 	--kmod-stock raid1 --program mkfs.ext4 --program mdadm --fast '--fast' \
 	--timeout 900
 # What is seen of an image beside its origin is the same on each kernel.

@@ -42,17 +42,20 @@ ktap_plan()
 }
 
 # ktap_result NAME COMMAND... - run the command, and print what came of it
+#
+# What is local here is seen by the command, so it has a name of its own.
 ktap_result()
 {
-	local name=$1
+	local ktap_name=$1
 
 	shift
 	ktap_count=$((ktap_count + 1))
 	ktap_reason=
 	if "$@"; then
-		printf 'ok %d %s%s\n' "$ktap_count" "$name" "${ktap_reason:+ # SKIP $ktap_reason}"
+		printf 'ok %d %s%s\n' "$ktap_count" "$ktap_name" \
+			"${ktap_reason:+ # SKIP $ktap_reason}"
 	else
-		printf 'not ok %d %s\n' "$ktap_count" "$name"
+		printf 'not ok %d %s\n' "$ktap_count" "$ktap_name"
 		ktap_failed=1
 	fi
 }
@@ -61,11 +64,11 @@ ktap_result()
 # function; false if any failed
 ktap_run()
 {
-	local name
+	local ktap_test
 
 	ktap_plan $#
-	for name in "$@"; do
-		ktap_result "$name" "test_$name"
+	for ktap_test in "$@"; do
+		ktap_result "$ktap_test" "test_$ktap_test"
 		! declare -F clean_up >/dev/null || clean_up
 	done
 	((!ktap_failed))
