@@ -43,15 +43,14 @@ declare -gA lacking=(
 # What "make check" leaves to "make check-long", as patterns of steps.  On newer kernels
 # it is what is nearest to what is tested on an older one.
 # shellcheck disable=SC2034 # of ../run
-later=('@(ioctl32|oracle-virtio|disturb|kind|storage-pressure)-6.1'
+later=('@(ioctl32|oracle-virtio|disturb|kind|storage-pressure|instant|waits)-6.1'
 	'@(images|mount*|backup|examples|serve|status|library|power-cut|rounds)-6.1'
 	'@(probes|torture|life|hostile|storage|io|ftrace-*|disturb)-@(6.12|7)')
 
 # What both leave out, whose time is limited; "run --kernel NAME" does not.  Throughput
-# has disks that are slow on purpose; instant and waits run on uml-kasan, which has not
-# the emulator's delays.
+# has disks that are slow on purpose.
 # shellcheck disable=SC2034 # of ../run
-left_out=(throughput-6.1 '@(instant|waits)-6.1' 'torture-@(6.12|7)'
+left_out=(throughput-6.1 'torture-@(6.12|7)'
 	'@(probes|disturb|hostile|storage)-6.12' '@(probes|life|io|hostile|storage)-7')
 
 suite guest-runner guest_runner.sh --on "$long" --host --arguments-short --short \
@@ -89,7 +88,6 @@ suite ioctl32 test_ioctl32 --on "$long" $null_blk --timeout 300 \
 	--skip 'uml* user-mode Linux runs no 32-bit programs'
 suite oracle test_oracle $null_blk --kmod ext4 --program mkfs.ext4 \
 	--program e2fsck --arguments '--rounds 300' --arguments-short '--rounds 100' \
-	--also uml-kasan --arguments-uml-kasan '--rounds 300' \
 	--fast '--rounds 24' \
 	--timeout 3600
 suite oracle-virtio test_oracle --on "$long" $null_blk --kmod ext4 --program mkfs.ext4 \
@@ -99,13 +97,12 @@ suite oracle-virtio test_oracle --on "$long" $null_blk --kmod ext4 --program mkf
 suite torture test_torture --append "$small_minimum" $null_blk --kmod brd --kmod loop --kmod dm-mod \
 	--kmod dm-delay --kmod ext4 --program mkfs.ext4 --memory 1536 \
 	--arguments '--seconds 180' --arguments-short '--seconds 40' \
-	--also uml-kasan --arguments-uml-kasan '--seconds 240' \
+	--also uml-kasan --arguments-uml-kasan '--seconds 120' \
 	--fast '--seconds 20' --timeout 400
 suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod-stock scsi_debug \
 	--kmod dm-mod --kmod dm-delay --kmod ext4 --program dmsetup --program mkfs.ext4 \
 	--disk 16M --append 'slab_nomerge slub_debug=FPZ' \
 	--arguments '--lives 30 --device /dev/vda' \
-	--also uml-kasan --arguments-uml-kasan '--lives 30 --device /dev/vda' \
 	--arguments-short '--fast --lives 5' \
 	--fast '--fast --lives 5' --timeout 600 \
 	--skip "*builtin $part_of_kernel"
@@ -132,17 +129,16 @@ suite kind test_kind --alone $null_blk --kmod dm-mod --kmod dm-delay --memory 15
 suite sweep test_sweep $null_blk --kmod ext4 --program mkfs.ext4 \
 	--program e2fsck --program modinfo --faults \
 	--append 'rcupdate.rcu_expedited=1 slub_debug=A;-,kmemleak_object,kmemleak_scan_area,debug_objects_cache' \
-	--on '@(*kasan|uml*)' --also uml-kasan --arguments-uml-kasan '--step 8' \
+	--on '@(*kasan|uml*)' --also uml-kasan --arguments-uml-kasan '--step 24' \
 	--timeout 900
 suite hostile test_hostile $null_blk \
 	--arguments '--calls 60000 --seconds 30' \
-	--also uml-kasan --arguments-uml-kasan '--calls 60000 --seconds 30' \
+	--also uml-kasan --arguments-uml-kasan '--calls 20000 --seconds 12' \
 	--arguments-short '--calls 30000 --seconds 12' \
 	--fast '--fast --calls 5000 --seconds 6' --timeout 300 \
 	--skip "*builtin $part_of_kernel"
 suite stacks test_stacks $null_blk $stack_modules $stack_programs --memory 2048 \
 	--append 'memmap=32M!1G' --disk 20M --arguments-short --fast --fast --fast \
-	--also uml-kasan --arguments-uml-kasan '' \
 	--timeout 600
 suite latency test_io --on "$long" $null_blk --icount --arguments '--filter latency' \
 	--timeout 300 --skip 'uml* user-mode Linux cannot count instructions'
@@ -155,20 +151,19 @@ suite storage test_storage $null_blk --kmod dm-mod --kmod dm-delay --kmod loop \
 	--program xfs_repair --memory 1280 \
 	--file Documentation/block/blksnap.rst:/run/blksnap.rst \
 	--arguments '--table /run/blksnap.rst' --arguments-short '--fast' \
-	--also uml-kasan --arguments-uml-kasan '--table /run/blksnap.rst' \
 	--fast '--fast' --timeout 600 \
 	--skip "*builtin $part_of_kernel"
 suite storage-pressure test_storage --on "$long" $null_blk --kmod dm-mod --kmod dm-delay \
 	--kmod ext4 --program dmsetup --program mkfs.ext4 --program e2fsck \
 	--program mkswap --memory 192 --disk 96M --disk 128M \
 	--arguments '--device /dev/vda --storage /dev/vdb' --timeout 300
-suite instant test_instant --also uml-kasan --on "$long" --module 'blksnap take_drain_limit=8' --kmod null_blk --kmod ext4 --kmod dm-mod --kmod dm-crypt \
+suite instant test_instant --on "$long" --module 'blksnap take_drain_limit=8' --kmod null_blk --kmod ext4 --kmod dm-mod --kmod dm-crypt \
 	--kmod dm-delay --kmod-stock dm-zero --kmod-stock aes_generic --kmod-stock xts \
 	--kmod-stock crypto_null --kmod loop --kmod-stock scsi_debug --kmod sd_mod \
 	--program mkfs.ext4 --program dmsetup --memory 1536 \
-	--arguments '--takes 120' --timeout 900
-suite waits test_waits --alone --also uml-kasan --on '@(6.1|uml*)' $null_blk --kmod ext4 --kmod dm-mod --kmod dm-delay \
-	--kmod-stock raid1 --program mkfs.ext4 --program mdadm --fast '--fast' \
+	--arguments '--takes 120' --arguments-short '--takes 40' --timeout 900
+suite waits test_waits --alone --on '@(6.1|uml*)' $null_blk --kmod ext4 --kmod dm-mod --kmod dm-delay \
+	--kmod-stock raid1 --program mkfs.ext4 --program mdadm --arguments-short '--fast' --fast '--fast' \
 	--timeout 900
 # What is seen of an image beside its origin is the same on each kernel.
 suite images tool/images.sh --udev --on 6.1 --module blksnap --kmod loop --kmod dm-mod --kmod dm-crypt \
