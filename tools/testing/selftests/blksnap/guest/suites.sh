@@ -123,7 +123,7 @@ suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmset
 suite rt test_rt $null_blk --disk 16M --arguments '--device /dev/vda' \
 	--on '*-rt' --also 6.1-rt --timeout 600
 suite kind test_kind --alone $null_blk --kmod dm-mod --kmod dm-delay --memory 1536 \
-	--on 6.1 --fast '--fast' --timeout 900
+	--on 6.1 --arguments-short '--fast' --fast '--fast' --timeout 900
 # The kernel's leak detector makes an object for each one that is allocated: if
 # those could fail too, the sweep would take twice as long.
 suite sweep test_sweep $null_blk --kmod ext4 --program mkfs.ext4 \
