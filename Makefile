@@ -89,7 +89,7 @@ help:
 	@echo '  demo            see a backup of a disk in use, in a virtual machine'
 	@echo '  check           what answers soon, ends in "N passed, N failed"'
 	@echo '  check-long      the tests that take longer'
-	@echo '  check-all       both'
+	@echo '  check-all       both, in short forms and without kernels to be built'
 	@echo '  check-fast      the short tests on one kernel, under 5 minutes'
 	@echo '  check-kernels   the short suites on all kernels and architectures, takes hours'
 	@echo '  kernels-table   put what it found into Documentation/block/blksnap-kernels.rst'

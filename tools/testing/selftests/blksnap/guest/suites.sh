@@ -97,7 +97,7 @@ suite oracle-virtio test_oracle --on "$long" $null_blk --kmod ext4 --program mkf
 suite torture test_torture --append "$small_minimum" $null_blk --kmod brd --kmod loop --kmod dm-mod \
 	--kmod dm-delay --kmod ext4 --program mkfs.ext4 --memory 1536 \
 	--arguments '--seconds 180' --arguments-short '--seconds 40' \
-	--also uml-kasan --arguments-uml-kasan '--seconds 120' \
+	--also kasan --arguments-kasan '--seconds 120' \
 	--fast '--seconds 20' --timeout 400
 suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod-stock scsi_debug \
 	--kmod dm-mod --kmod dm-delay --kmod ext4 --program dmsetup --program mkfs.ext4 \
@@ -129,11 +129,10 @@ suite kind test_kind --alone $null_blk --kmod dm-mod --kmod dm-delay --memory 15
 suite sweep test_sweep $null_blk --kmod ext4 --program mkfs.ext4 \
 	--program e2fsck --program modinfo --faults \
 	--append 'rcupdate.rcu_expedited=1 slub_debug=A;-,kmemleak_object,kmemleak_scan_area,debug_objects_cache' \
-	--on '@(*kasan|uml*)' --also uml-kasan --arguments-uml-kasan '--step 24' \
+	--on '@(*kasan|uml*)' --also kasan --arguments-kasan '--step 24' \
 	--timeout 900
 suite hostile test_hostile $null_blk \
 	--arguments '--calls 60000 --seconds 30' \
-	--also uml-kasan --arguments-uml-kasan '--calls 20000 --seconds 12' \
 	--arguments-short '--calls 30000 --seconds 12' \
 	--fast '--fast --calls 5000 --seconds 6' --timeout 300 \
 	--skip "*builtin $part_of_kernel"
