@@ -32,7 +32,7 @@ oracle()
 
 	for filter in test_images_of_disk_and_partition test_take_amid_writes; do
 		code=0
-		test_oracle --rounds 8 --filter "$filter" >/tmp/oracle 2>&1 ||
+		timeout 120 test_oracle --rounds 8 --filter "$filter" >/tmp/oracle 2>&1 ||
 			code=$?
 		grep -q '^ok ' /tmp/oracle && ((!code)) && continue
 		sed 's/^/# | /' /tmp/oracle
@@ -133,6 +133,18 @@ test_fprobe_at_its_return()
 	fprobe "f:disturb/one $function%return"
 }
 
+# ends PROCESS - does it, when it is asked to?
+ends()
+{
+	kill -INT "$1"
+	becomes 30 is_gone "$1"
+}
+
+is_gone()
+{
+	! grep -q '^State:.[^Z]' "/proc/$1/status" 2>/dev/null
+}
+
 # trace_with_bpf KIND - have a program of BPF called at its entry or its end
 trace_with_bpf()
 {
@@ -144,9 +156,14 @@ trace_with_bpf()
 	tracer=$!
 	becomes 60 grep -q '^Attaching' /tmp/bpf || code=1
 	oracle || code=1
-	kill -INT "$tracer"
+	if ! ends "$tracer"; then
+		say "bpftrace does not end: $(</tmp/bpf)" "$(<"/proc/$tracer/stack")"
+		kill -KILL "$tracer"
+	elif ! grep -q '^@calls: [1-9]' /tmp/bpf; then
+		say "$(</tmp/bpf)"
+		code=1
+	fi
 	wait "$tracer"
-	grep -q '^@calls: [1-9]' /tmp/bpf || { say "$(</tmp/bpf)"; code=1; }
 	return "$code"
 }
 
@@ -212,7 +229,8 @@ test_ftrace_may_not_be_switched_off()
 attach_bpf_again_and_again()
 {
 	while [[ -e /run/attaching ]]; do
-		bpftrace -e "kfunc:$function { @calls = count(); } interval:ms:50 { exit(); }"
+		timeout -k 5 30 \
+			bpftrace -e "kfunc:$function { @calls = count(); } interval:ms:50 { exit(); }"
 	done
 }
 
