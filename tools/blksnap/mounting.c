@@ -369,7 +369,7 @@ static int mount_content(struct mounting *mounting)
 				    mount_read_only(mounting);
 }
 
-/* What the kernel has found on disks that are served, which nobody is to use. */
+/* Nobody is to use the partitions that the kernel has found on disks that are served. */
 static void remove_partitions(const struct mount_record *record)
 {
 	size_t i;

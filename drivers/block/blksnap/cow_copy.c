@@ -236,6 +236,7 @@ struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_bloc
 	copy->cow = cow;
 	refcount_set(&copy->refs, 1);
 	bio_list_init(&copy->waiters);
+	copy->is_ahead = false;
 	copy->stored = 0;
 	copy->storing = 0;
 	copy->extent = NULL;
@@ -333,8 +334,8 @@ bool cow_copy_start(struct cow *cow, struct cow_copy *copy, bool is_sync)
 }
 
 /*
- * The old data is in memory.  @copy and the engine may be freed when this returns.  Not
- * for the filter's callback.
+ * The old data is in memory, or could not be read.  @copy and the engine may be freed when
+ * this returns.  Not for the filter's callback.
  */
 void cow_copy_filled(struct cow_copy *copy)
 {
@@ -346,15 +347,16 @@ void cow_copy_filled(struct cow_copy *copy)
 	INIT_LIST_HEAD(&copy->link);
 	spin_lock_irqsave(&cow->lock, flags);
 	cow->nr_reading--;
-	if (likely(!READ_ONCE(cow->error))) {
+	if (likely(!READ_ONCE(cow->error) && !copy->bio.bi_status)) {
 		copied_map_set(&cow->copied, copy->range.first, copy->range.last);
 		cow->nr_copied += cow_copy_blocks(copy);
 		cow->nr_unstored += cow_copy_blocks(copy);
 		list_add_tail(&copy->link, &cow->unstored);
 		cow_kick_store(cow);
 	} else {
-		/* It may hold no old data. */
+		/* It may hold no old data; a write of the image may wait for it. */
 		cow_forget_copy(cow, copy, &forgotten);
+		wake_up_all(&cow->progress);
 	}
 	/* Before the end of the I/O, which may end the config. */
 	cow_hand_back(cow, &copy->waiters, UINT_MAX);
@@ -368,7 +370,8 @@ static void cow_read_end_io(struct bio *bio)
 	struct cow_copy *copy = container_of(bio, struct cow_copy, bio);
 	struct cow *cow = copy->cow;
 
-	if (bio->bi_status)
+	/* What is wanted of a copy ahead is read once more, and no more than that. */
+	if (bio->bi_status && !copy->is_ahead)
 		cow_fail(cow, blk_status_to_errno(bio->bi_status));
 	else if (!cow_medium_is_same(cow))
 		cow_fail(cow, -ENOMEDIUM);

@@ -33,7 +33,7 @@
  */
 #define COW_STALL_TIMEOUT (20 * HZ)
 
-/* After so many small writes in order, blocks are copied in pieces of so many. */
+/* How many small writes in order it takes to copy ahead, and how many blocks then. */
 #define COW_AHEAD_AFTER 8
 #define COW_AHEAD_BLOCKS 16ULL
 
@@ -145,12 +145,14 @@ static enum cow_step cow_next_step(struct cow *cow, struct bio *bio,
 }
 
 /* False if there is no memory at the moment. */
-static bool cow_read_run(struct cow *cow, u64 first, unsigned int nr_blocks, bool is_sync)
+static bool cow_read_run(struct cow *cow, u64 first, unsigned int nr_blocks, bool is_sync,
+			 bool is_ahead)
 {
 	struct cow_copy *copy = cow_copy_alloc(cow, first, nr_blocks);
 
 	if (!copy)
 		return false;
+	copy->is_ahead = is_ahead;
 	if (cow_copy_start(cow, copy, is_sync))
 		cow_copy_read(copy);
 	return true;
@@ -210,8 +212,10 @@ static enum cow_step cow_judge(struct cow *cow, struct bio *bio, const struct co
 	nr_blocks = min3(copied_map_next_copied(&cow->copied, first, last) - first,
 			 (u64)cow_run_max_blocks(cow), (u64)cow_room(cow, is_sync));
 	do {
-		if (nr_blocks && !cow_read_run(cow, first, nr_blocks, is_sync))
+		if (nr_blocks && !cow_read_run(cow, first, nr_blocks, is_sync, last > span->last))
 			return cow_put_off(cow, bio);
+		/* From here on it is no guess. */
+		last = span->last;
 		if (cow_span_is_copied(cow, span))
 			return COW_STEP_RELEASE;
 		spin_lock_irqsave(&cow->lock, flags);

@@ -56,6 +56,7 @@ struct cow_span {
  * @cow:	the engine
  * @refs:	held by cow->copies, and by each image bio that looks at it
  * @is_sync:	class of the write that wanted it
+ * @is_ahead:	it has more than that write wanted: if it cannot be read, that is no failure
  * @copied_at:	when the old data was in memory, in jiffies
  * @waiters:	writes to be judged again at that time; under cow->lock
  * @stored:	sectors already in extents; only the storing worker uses it
@@ -72,6 +73,7 @@ struct cow_copy {
 	struct cow *cow;
 	refcount_t refs;
 	bool is_sync;
+	bool is_ahead;
 	unsigned long copied_at;
 	struct bio_list waiters;
 

@@ -242,7 +242,10 @@ static long filter_count_holders(void)
 	return sum;
 }
 
-/* Sleeps for some ten milliseconds.  -EBUSY also if ftrace is off, by sysctl or for good. */
+/*
+ * Sleeps for some ten milliseconds, or for seconds while BPF changes the function, too.
+ * -EBUSY also if ftrace is off, by sysctl or for good.
+ */
 int filter_register(void)
 {
 	bool is_left = false;

@@ -254,7 +254,7 @@ test_bpf_comes_and_goes()
 	return "$code"
 }
 
-# One may divert the function; the second one is refused, whoever comes first.
+# Only one module may divert the function: the one that comes second is refused.
 test_second_user_is_refused()
 {
 	blksnap snapshot create /dev/vda || return 1

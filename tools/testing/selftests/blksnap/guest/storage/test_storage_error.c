@@ -142,6 +142,24 @@ static void test_copy_error_breaks_and_the_write_succeeds(void)
 	expect_tracking_goes_on();
 }
 
+/* Nobody wants the block that cannot be read; it would only have been copied ahead. */
+static void test_error_of_what_is_copied_ahead_breaks_nothing(void)
+{
+	const uint64_t bad = 12 * BLOCK_BYTES / SECTOR_SIZE;
+	unsigned int i;
+
+	rig_take(STORAGE_BYTES);
+	/* Until the writes of before the take are known to be done, nothing is. */
+	sleep_ms(1000);
+	disk_break_sectors(rig.origin, bad, 1);
+	for (i = 0; i < 12; i++)
+		origin_write(BLOCK_BYTES, i * BLOCK_BYTES);
+	EXPECT_EQ(image_number("error"), 0);
+	EXPECT_EQ(image_number("copied_bytes"), 12 * BLOCK_BYTES);
+	disk_mend_sectors(rig.origin, bad, 1);
+	expect_sound();
+}
+
 /* A long copy of which one sector fails, with all kinds of writers behind it. */
 static void test_copy_error_lets_all_writers_go(void)
 {
@@ -420,6 +438,7 @@ const struct ktap_test error_tests[] = {
 	KTAP_SLOW_TEST(test_store_error_spares_other_snapshots),
 	KTAP_SLOW_TEST(test_store_that_fails_at_its_submission),
 	KTAP_TEST(test_copy_error_breaks_and_the_write_succeeds),
+	KTAP_TEST(test_error_of_what_is_copied_ahead_breaks_nothing),
 	KTAP_SLOW_TEST(test_copy_error_lets_all_writers_go),
 	KTAP_SLOW_TEST(test_copy_error_spares_other_members),
 	KTAP_SLOW_TEST(test_failed_copy_is_never_shown),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A second one who diverts submit_bio_noacct(), as another module for snapshots does
+ * A second module that diverts submit_bio_noacct(), as others for snapshots do
  *
- * It diverts nothing in fact; ftrace does not know that.  If somebody diverts the
- * function already, loading fails with EBUSY.
+ * It asks ftrace for the right to divert, and then diverts nothing.  If another module
+ * has that right already, loading fails with EBUSY.
  */
 #include <linux/blkdev.h>
 #include <linux/ftrace.h>
