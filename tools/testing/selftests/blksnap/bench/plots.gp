@@ -42,3 +42,31 @@ unset logscale x
 plot for [i = 1:5] data."/fraction" using 1:(column(i + 1)) \
 	linewidth 2 pointtype 7 pointsize 0.6 linecolor rgb colours[i] \
 	title names[i]
+
+# How long requests took, one picture for each file.
+set terminal svg size 960,720 dynamic background "white" font "sans,13"
+set output pictures."/blksnap-tails.svg"
+array tails[5] = ["write", "image", "take_1", "take_8", "take_64"]
+array titles[5] = ["writes, a snapshot held", "reads of an image", \
+	"writes while 1 device is taken", "while 8 devices are taken", \
+	"while 64 devices are taken"]
+set multiplot layout 2,3
+set ylabel "microseconds"
+set xlabel "of the requests, at most"
+set xtics ("50 %%" 0, "90 %%" 1, "99 %%" 2, "99.9 %%" 3, "all" 4) nomirror
+set xrange [-0.3:4.3]
+set yrange [80:2000000]
+set format y "%.0f"
+unset key
+do for [t = 1:5] {
+	set title titles[t]
+	plot for [i = 1:5] data."/".tails[t] using 0:(column(i + 1)) \
+		linewidth 2 pointtype 7 pointsize 0.6 linecolor rgb colours[i] \
+		title names[i]
+}
+# The sixth place has the names.
+unset title; unset xlabel; unset ylabel; unset tics; unset border; unset grid
+set key center center
+plot for [i = 1:5] 1 / 0 with linespoints linewidth 2 pointtype 7 \
+	linecolor rgb colours[i] title names[i]
+unset multiplot

@@ -69,6 +69,7 @@ double load_best(const struct load *load, const char *path);
 void load_settled(const struct load *load, const char *path, struct cost *cost);
 double load_submitted(const struct load *load, const char *path, double *ns);
 double load_write_p99(const struct load *load, const char *path);
+uint64_t *load_times(const struct load *load, const char *path);
 
 /**
  * struct meter - what is between two moments
@@ -107,6 +108,8 @@ extern const struct way way_bare, way_blksnap, way_dm8, way_dm128, way_dm512;
 
 void way_start(const struct way *way, const struct disk *origin,
 	       const struct disk *storage);
+void way_start_many(const struct way *way, const struct disk *of_origins,
+		    const struct disk *of_storages, unsigned int nr);
 void way_take(void);
 void way_drop(void);
 void way_stop(void);
@@ -140,6 +143,8 @@ double free_bytes(void);
 
 extern const struct ktap_test user_tests[];
 extern const struct ktap_test many_tests[];
+
+extern const struct ktap_test tail_tests[];
 
 extern const struct ktap_test growth_tests[];
 void growth_tear_down(void);

@@ -413,6 +413,28 @@ double load_submitted(const struct load *load, const char *path, double *ns)
 	return p99_ns;
 }
 
+/*
+ * How long each request took, in nanoseconds, the shortest one first.  NULL if anything
+ * failed: this is for threads, too, which may not end the test.
+ */
+uint64_t *load_times(const struct load *load, const char *path)
+{
+	uint64_t *times = calloc(load->nr, sizeof(*times));
+	struct runner runner;
+	bool ok = times && runner_open(&runner, path);
+
+	if (ok) {
+		runner.took_ns = times;
+		runner_run(&runner, load);
+		ok = runner_close(&runner);
+		qsort(times, load->nr, sizeof(*times), compare_numbers);
+	}
+	if (ok)
+		return times;
+	free(times);
+	return NULL;
+}
+
 /* The time in nanoseconds that 99 % of the writes of a load do not exceed. */
 double load_write_p99(const struct load *load, const char *path)
 {

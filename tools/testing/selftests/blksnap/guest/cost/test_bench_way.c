@@ -2,8 +2,8 @@
 /*
  * The ways to hold a snapshot
  *
- * One is in use at a time, on one origin.  Started, it stands where it has to
- * stand before a snapshot can be taken.
+ * One is in use at a time, on one origin or on some.  Started, it stands where it has
+ * to stand before a snapshot can be taken.
  *
  * Device mapper is called directly: a program would cost more than the call.
  */
@@ -26,8 +26,10 @@ const struct way way_dm512 = { "dm512", WAY_DM, 512 };
 #define DM_SNAPSHOT "bench-snapshot"
 
 static const struct way *current;
-static const struct disk *origin_disk, *storage_disk;
+static const struct disk *origins[SNAPSHOT_DISKS_MAX], *storages[SNAPSHOT_DISKS_MAX];
+static unsigned int nr_origins;
 static struct snapshot snapshot;
+/* Of the first one. */
 static char dm_origin_path[32], dm_snapshot_path[32];
 static bool is_taken;
 
@@ -81,26 +83,45 @@ static void dm_create(const char *name, const char *target, const char *params,
 	ASSERT(wait_for_node(path, true));
 }
 
+static const char *dm_name(const char *name, unsigned int nr)
+{
+	static char text[32];
+
+	snprintf(text, sizeof(text), "%s%u", name, nr);
+	return text;
+}
+
 static void dm_start(void)
 {
+	char path[32];
+	unsigned int i;
+
 	if (access("/sys/module/dm_snapshot", F_OK))
 		ASSERT(kernel_module_load("dm-snapshot"));
 	ASSERT(wait_for_node("/dev/mapper/control", true));
-	dm_create(DM_ORIGIN, "snapshot-origin", origin_disk->path,
-		  origin_disk->nr_bytes / SECTOR_SIZE, dm_origin_path);
+	for (i = 0; i < nr_origins; i++)
+		dm_create(dm_name(DM_ORIGIN, i), "snapshot-origin", origins[i]->path,
+			  origins[i]->nr_bytes / SECTOR_SIZE, i ? path : dm_origin_path);
 }
 
+/* As with a snapshot of ours, all wait before the first one goes on. */
 static void dm_take(void)
 {
-	char params[128];
+	char params[128], path[32];
+	unsigned int i;
 
-	/* Not kept over a reboot, like a snapshot of ours. */
-	snprintf(params, sizeof(params), "%s %s N %u", origin_disk->path,
-		 storage_disk->path, current->chunk_sectors);
-	ASSERT_OK(dm_simple_call(DM_DEV_SUSPEND, DM_ORIGIN, DM_SUSPEND_FLAG));
-	dm_create(DM_SNAPSHOT, "snapshot", params,
-		  origin_disk->nr_bytes / SECTOR_SIZE, dm_snapshot_path);
-	ASSERT_OK(dm_simple_call(DM_DEV_SUSPEND, DM_ORIGIN, 0));
+	for (i = 0; i < nr_origins; i++)
+		ASSERT_OK(dm_simple_call(DM_DEV_SUSPEND, dm_name(DM_ORIGIN, i),
+					 DM_SUSPEND_FLAG));
+	for (i = 0; i < nr_origins; i++) {
+		/* Not kept over a reboot, like a snapshot of ours. */
+		snprintf(params, sizeof(params), "%s %s N %u", origins[i]->path,
+			 storages[i]->path, current->chunk_sectors);
+		dm_create(dm_name(DM_SNAPSHOT, i), "snapshot", params,
+			  origins[i]->nr_bytes / SECTOR_SIZE, i ? path : dm_snapshot_path);
+	}
+	for (i = 0; i < nr_origins; i++)
+		ASSERT_OK(dm_simple_call(DM_DEV_SUSPEND, dm_name(DM_ORIGIN, i), 0));
 }
 
 /* The device can be busy for a moment: somebody looks what is on it. */
@@ -116,35 +137,64 @@ static void dm_remove(const char *name)
 	FAIL("%s cannot be removed", name);
 }
 
+static void dm_remove_all(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_origins; i++)
+		dm_remove(dm_name(name, i));
+}
+
 /*
- * Have the module follow the origin, without a snapshot.  For some time after that, all
+ * Have the module follow the origins, without a snapshot.  For some time after that, all
  * requests cost more, because writes from before are watched for.
  */
 static void blksnap_start(void)
 {
 	ASSERT_OK(module_load("settle_watch=1"));
 	ctl_set_up();
-	snapshot_create(&snapshot, origin_disk);
+	snapshot_create_of(&snapshot, origins, nr_origins);
 	destroy_all_snapshots();
 	sleep_ms(WATCH_MS);
 }
 
-void way_start(const struct way *way, const struct disk *origin,
-	       const struct disk *storage)
+/* dm-snapshot needs storage for each origin. */
+void way_start_many(const struct way *way, const struct disk *of_origins,
+		    const struct disk *of_storages, unsigned int nr)
 {
+	unsigned int i;
+
+	ASSERT(nr <= SNAPSHOT_DISKS_MAX);
 	current = way;
-	origin_disk = origin;
-	storage_disk = storage;
+	nr_origins = nr;
+	for (i = 0; i < nr; i++) {
+		origins[i] = &of_origins[i];
+		storages[i] = &of_storages[i];
+	}
 	if (way->kind == WAY_BLKSNAP)
 		blksnap_start();
 	else if (way->kind == WAY_DM)
 		dm_start();
 }
 
+void way_start(const struct way *way, const struct disk *origin,
+	       const struct disk *storage)
+{
+	way_start_many(way, origin, storage, 1);
+}
+
+static void blksnap_take(void)
+{
+	snapshot_create_of(&snapshot, origins, nr_origins);
+	ASSERT_OK(append_range(&snapshot, storages[0], 0,
+			       storages[0]->nr_bytes / SECTOR_SIZE));
+	snapshot_take(&snapshot);
+}
+
 void way_take(void)
 {
 	if (current->kind == WAY_BLKSNAP)
-		snapshot_now(&snapshot, origin_disk, storage_disk);
+		blksnap_take();
 	else if (current->kind == WAY_DM)
 		dm_take();
 	is_taken = true;
@@ -158,7 +208,7 @@ void way_drop(void)
 	if (current->kind == WAY_BLKSNAP)
 		destroy_all_snapshots();
 	else if (current->kind == WAY_DM)
-		dm_remove(DM_SNAPSHOT);
+		dm_remove_all(DM_SNAPSHOT);
 }
 
 /* Whatever became of the test. */
@@ -171,24 +221,25 @@ void way_stop(void)
 		ctl_tear_down();
 		EXPECT_EQ(module_unload(), 0);
 	} else if (current->kind == WAY_DM) {
-		dm_remove(DM_ORIGIN);
+		dm_remove_all(DM_ORIGIN);
 	}
 	current = NULL;
 }
 
+/* The first one. */
 const char *way_origin(void)
 {
-	return current->kind == WAY_DM ? dm_origin_path : origin_disk->path;
+	return current->kind == WAY_DM ? dm_origin_path : origins[0]->path;
 }
 
 const char *way_image(void)
 {
 	switch (current->kind) {
 	case WAY_BLKSNAP:
-		return image_of(&snapshot, origin_disk);
+		return image_of(&snapshot, origins[0]);
 	case WAY_DM:
 		return dm_snapshot_path;
 	default:
-		return origin_disk->path;
+		return origins[0]->path;
 	}
 }

@@ -526,9 +526,10 @@ bool wait_for_node(const char *path, bool is_there)
 void snapshot_create_of(struct snapshot *snapshot, const struct disk **disks,
 			unsigned int nr_disks)
 {
-	struct blk_snap_dev ids[4];
+	struct blk_snap_dev ids[SNAPSHOT_DISKS_MAX];
 	unsigned int i;
 
+	ASSERT(nr_disks <= ARRAY_SIZE(ids));
 	memset(snapshot, 0, sizeof(*snapshot));
 	for (i = 0; i < nr_disks; i++)
 		ids[i] = disks[i]->id;

@@ -129,6 +129,8 @@ bool reads_as(const char *path, int byte, size_t nr_bytes, uint64_t at);
 
 /* --- snapshots --- */
 
+#define SNAPSHOT_DISKS_MAX 64
+
 struct snapshot {
 	struct blk_snap_uuid id;
 	unsigned int nr_images;
@@ -136,7 +138,7 @@ struct snapshot {
 		struct blk_snap_dev origin;
 		char path[32];
 		struct blk_snap_dev id;
-	} images[4];
+	} images[SNAPSHOT_DISKS_MAX];
 };
 
 void snapshot_create(struct snapshot *snapshot, const struct disk *disk);
