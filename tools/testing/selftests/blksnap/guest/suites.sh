@@ -114,7 +114,7 @@ for part in tracked unload early; do
 done
 suite disturb life/disturb.sh $null_blk \
 	--file test_modules/second_user.ko:/run/second_user.ko \
-	--program test_oracle --program bpftrace \
+	--program test_oracle --program-if bpftrace \
 	--program $build/tools/blksnap --kmod ext4 --program mkfs.ext4 --program e2fsck \
 	--disk 16M --timeout 600 --skip '@(uml*|*builtin) its filter needs no ftrace'
 suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmsetup --memory 1536 \

@@ -93,11 +93,13 @@ builder_fetch()
 world_fetch()
 {
 	local release=trixie
+	local -a packages=("${WORLD_PACKAGES[@]}")
 
 	# Not every mirror has all packages of trixie for it.
 	[[ $1 != s390x ]] || release=bookworm
+	[[ $1 != arm64 && $1 != riscv64 ]] || packages+=(bpftrace)
 	WORLD=$BLKSNAP_CACHE/world/$1
-	tree_fetch "world/$1" "$1" "$release" "${WORLD_PACKAGES[@]}"
+	tree_fetch "world/$1" "$1" "$release" "${packages[@]}"
 }
 
 # emulator_fetch PACKAGE - have the tree of an emulator, see TREE_COMMAND

@@ -145,13 +145,21 @@ is_gone()
 	! grep -q '^State:.[^Z]' "/proc/$1/status" 2>/dev/null
 }
 
+# need_bpf - skip the test where there can be no such programs
+need_bpf()
+{
+	type -P bpftrace >/dev/null ||
+		{ skip "Debian has no bpftrace for this architecture"; return 1; }
+	[[ -e /sys/kernel/btf/vmlinux ]] ||
+		{ skip "the kernel has no type information"; return 1; }
+}
+
 # trace_with_bpf KIND - have a program of BPF called at its entry or its end
 trace_with_bpf()
 {
 	local code=0 tracer
 
-	[[ -e /sys/kernel/btf/vmlinux ]] ||
-		{ skip "the kernel has no type information"; return; }
+	need_bpf || return 0
 	bpftrace -e "$1:$function { @calls = count(); }" >/tmp/bpf 2>&1 &
 	tracer=$!
 	becomes 60 grep -q '^Attaching' /tmp/bpf || code=1
@@ -239,8 +247,7 @@ test_bpf_comes_and_goes()
 {
 	local code=0 i id
 
-	[[ -e /sys/kernel/btf/vmlinux ]] ||
-		{ skip "the kernel has no type information"; return; }
+	need_bpf || return 0
 	: >/run/attaching
 	attach_bpf_again_and_again >/run/bpf 2>&1 &
 	for ((i = 0; i < 20; i++)); do

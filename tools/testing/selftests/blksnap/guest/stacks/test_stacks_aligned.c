@@ -90,7 +90,9 @@ void aligned_tear_down(void)
 	char line[100];
 
 	ctl_tear_down();
-	if (aligned.made && shell_line(line, sizeof(line), aligned.made->down))
+	/* What a skipped test has not made cannot be removed. */
+	if (aligned.made && shell_line(line, sizeof(line), aligned.made->down) &&
+	    aligned.storage.path[0])
 		FAIL("the devices cannot be removed");
 	null_disk_destroy(&aligned.below);
 	free(aligned.buffer);

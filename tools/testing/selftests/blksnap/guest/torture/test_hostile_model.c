@@ -221,8 +221,8 @@ static uint64_t round_up_8(uint64_t number)
 }
 
 /* Of a range on a member only whole blocks of 4 KiB are used. */
-static uint64_t usable_sectors(const struct model_snapshot *snapshot,
-			       unsigned int whole, uint64_t start, uint64_t end)
+static uint64_t usable_in_blocks(const struct model_snapshot *snapshot, unsigned int whole,
+				 uint64_t start, uint64_t end)
 {
 	unsigned int i;
 
@@ -238,6 +238,46 @@ static uint64_t usable_sectors(const struct model_snapshot *snapshot,
 			end &= ~7ULL;
 	}
 	return start < end ? (end - start) & ~7ULL : 0;
+}
+
+/*
+ * Nothing is used of the first MiB and of the last one of the disk and of its partitions:
+ * the first such MiB that ends after @start, or what there is of it before @end.
+ */
+static void find_edge(unsigned int whole, uint64_t start, uint64_t end, uint64_t *from,
+		      uint64_t *to)
+{
+	const uint64_t length = EDGE_BYTES / SECTOR_SIZE;
+	unsigned int i;
+
+	*from = *to = end;
+	for (i = 0; i < 2 * NR_TARGETS; i++) {
+		const struct target *target = &targets[i / 2];
+		uint64_t at = target->start;
+
+		if (i % 2)
+			at += target->nr_sectors - length;
+		if (target->whole != whole || at + length <= start || at >= *from)
+			continue;
+		*from = at;
+		*to = at + length;
+	}
+	if (*from < start)
+		*from = start;
+	if (*to > end)
+		*to = end;
+}
+
+static uint64_t usable_sectors(const struct model_snapshot *snapshot,
+			       unsigned int whole, uint64_t start, uint64_t end)
+{
+	uint64_t nr_usable = 0, from, to;
+
+	for (; start < end; start = to) {
+		find_edge(whole, start, end, &from, &to);
+		nr_usable += usable_in_blocks(snapshot, whole, start, from);
+	}
+	return nr_usable;
 }
 
 static void apply_append(struct caller *caller, const struct call *call)
