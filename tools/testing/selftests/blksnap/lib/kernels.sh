@@ -103,8 +103,8 @@ kernel_make_foreign()
 	kernel_builder+=-$kernel_arch
 	read -ra more <<<"${KERNELS_OF_TRIXIE[$kernel_version]:-}"
 	kernel_suites+=("${more[@]}")
-	# Debian 12 is not made for it.
-	[[ $kernel_arch != riscv64 ]] || kernel_suites=("${more[@]}")
+	# Debian 12, where the others look first, is not made for it.
+	[[ $kernel_arch != riscv64 || ! ${more[*]} ]] || kernel_suites=("${more[@]}")
 }
 
 # kernel_fetch NAME - have a kernel

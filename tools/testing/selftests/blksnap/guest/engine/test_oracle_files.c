@@ -73,7 +73,7 @@ static bool write_chunks(int fd, struct known_file *file, unsigned int first,
 	if (file->nr_chunks < first + nr)
 		file->nr_chunks = first + nr;
 	return pwrite(fd, buffer, nr * CHUNK_BYTES, first * CHUNK_BYTES) ==
-	       nr * CHUNK_BYTES;
+	       (ssize_t)(nr * CHUNK_BYTES);
 }
 
 static bool truncate_chunks(int fd, struct known_file *file, unsigned int nr)
@@ -215,7 +215,7 @@ static void check_file(unsigned int i)
 		return;
 	ret = pread(fd, content, sizeof(content), 0);
 	EXPECT_EQ(ret, file->nr_chunks * CHUNK_BYTES);
-	if (ret == file->nr_chunks * CHUNK_BYTES)
+	if (ret == (ssize_t)(file->nr_chunks * CHUNK_BYTES))
 		check_chunks(i, file, content);
 	close(fd);
 }

@@ -34,11 +34,21 @@ static void test_image_read_error_of_the_origin(void)
 	expect_sound();
 }
 
+/* In order, which stores beside each other need not be. */
+static void store_in_order(uint64_t nr_bytes, uint64_t at)
+{
+	const uint64_t end = at + nr_bytes, step = 64 * KIB;
+
+	for (; at < end; at += step) {
+		origin_write(step, at);
+		wait_until_stored();
+	}
+}
+
 static void test_image_read_error_of_the_storage(void)
 {
 	rig_take(STORAGE_BYTES);
-	origin_write(2 * MIB, 4 * MIB);
-	wait_until_stored();
+	store_in_order(2 * MIB, 4 * MIB);
 	disk_break_sectors(&rig.storage_disk, 2 * 2048 + 100, 1);
 	EXPECT_EQ(io_error(image(), false, SECTOR_SIZE, 5 * MIB + 100 * SECTOR_SIZE), EIO);
 	EXPECT_EQ(io_error(image(), false, 4 * MIB, 3 * MIB), EIO);
@@ -53,8 +63,7 @@ static void test_image_write_error_of_the_storage(void)
 {
 	row("an image write fails on the storage");
 	rig_take(STORAGE_BYTES);
-	origin_write(2 * MIB, 4 * MIB);
-	wait_until_stored();
+	store_in_order(2 * MIB, 4 * MIB);
 	disk_break_sectors(&rig.storage_disk, 2 * 2048 + 100, 1);
 	EXPECT_EQ(io_error(image(), true, SECTOR_SIZE, 5 * MIB + 100 * SECTOR_SIZE), EIO);
 	EXPECT_EQ(image_number("error"), 0);

@@ -331,7 +331,7 @@ static void read_piece(struct worker *worker, struct medium *medium)
 	worker_doing(worker, "reading an origin");
 	if (pread(way->direct, worker->buffer, range.nr_sectors * SECTOR_SIZE,
 		  (range.sector - way->start) * SECTOR_SIZE) !=
-	    range.nr_sectors * SECTOR_SIZE) {
+	    (ssize_t)(range.nr_sectors * SECTOR_SIZE)) {
 		tell_failure(medium, &range, "read", errno);
 		return;
 	}
