@@ -200,29 +200,12 @@ void cow_put(struct cow *cow)
 	kref_put(&cow->kref, cow_free);
 }
 
-/* Blocks that are being copied will be stored. */
-static void cow_exclude_uncopied(struct cow *cow, u64 first, u64 last)
-{
-	struct cow_copy *copy;
-
-	lockdep_assert_held(&cow->lock);
-	while (first <= last) {
-		copy = cow_find_copy(cow, first, last);
-		if (!copy) {
-			copied_map_set(&cow->copied, first, last);
-			return;
-		}
-		if (first < copy->range.first)
-			copied_map_set(&cow->copied, first, copy->range.first - 1);
-		first = copy->range.last + 1;
-	}
-}
-
 /*
  * Leaves sectors of the disk out of the image, because they are storage of some
  * snapshot: what is written there is not copied, and the image reads as zeros there.
- * Only whole blocks are left out.  Returns 0, or -ENOMEM and a part may have been
- * excluded.
+ * Only whole blocks are left out, and of them only those that are not copied yet: a copy
+ * that is being read finds the bit set, and has zeros there, see cow_copy_filled().
+ * Returns 0, or -ENOMEM and a part may have been excluded.
  *
  * If the engine has ended, nothing is discarded there any more: a discard found before the
  * blocks were left out has been waited for.
@@ -243,7 +226,7 @@ int cow_exclude(struct cow *cow, sector_t sector, sector_t nr_sectors)
 		if (!copied_map_populate(&cow->copied, block, last, GFP_KERNEL))
 			return -ENOMEM;
 		spin_lock_irq(&cow->lock);
-		cow_exclude_uncopied(cow, block, last);
+		copied_map_set(&cow->copied, block, last);
 		spin_unlock_irq(&cow->lock);
 		cond_resched();
 	}

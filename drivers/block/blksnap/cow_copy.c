@@ -147,8 +147,22 @@ static void cow_copy_add_block(struct cow_copy *copy, u64 block, struct page *pa
 	__bio_add_page(&copy->bio, page, nr_bytes, 0);
 }
 
-/* Allocates memory for a run of blocks, or for the beginning of one. */
-static void cow_copy_add_blocks(struct cow_copy *copy, u64 first, unsigned int nr_blocks)
+/* Takes from the reserve if it has to, but never waits for it. */
+static struct page *cow_alloc_block(struct cow *cow, bool is_wanted)
+{
+	const gfp_t gfp = GFP_NOWAIT | __GFP_NOWARN;
+
+	if (is_wanted)
+		return mempool_alloc(&cow->block_pool, gfp);
+	return alloc_pages(gfp, get_order(cow_block_bytes(cow)));
+}
+
+/*
+ * Allocates memory for a run of blocks, or for the beginning of one.  The reserve is for
+ * those that are wanted.
+ */
+static void cow_copy_add_blocks(struct cow_copy *copy, u64 first, unsigned int nr_wanted,
+				unsigned int nr_blocks)
 {
 	/* The pages are put in their final place. */
 	struct bio_vec *bvecs = copy->bio.bi_io_vec;
@@ -157,8 +171,7 @@ static void cow_copy_add_blocks(struct cow_copy *copy, u64 first, unsigned int n
 
 	nr = cow_take_pages(cow, bvecs, nr_blocks);
 	for (; nr < nr_blocks; nr++) {
-		/* Takes from the reserve, but never waits for it. */
-		bvecs[nr].bv_page = mempool_alloc(&cow->block_pool, GFP_NOWAIT | __GFP_NOWARN);
+		bvecs[nr].bv_page = cow_alloc_block(cow, nr < nr_wanted);
 		if (!bvecs[nr].bv_page)
 			break;
 	}
@@ -218,10 +231,12 @@ void cow_drop_copies(struct cow *cow, struct list_head *copies)
 
 /*
  * A copy with memory for a run of blocks, or for the beginning of one; NULL if there is
- * no memory.  It uses the reserve if there is no other, which is filled up when copies
- * have been stored.  May reclaim memory without I/O, but waits for no copy.
+ * no memory.  For the first @nr_wanted blocks it uses the reserve if there is no other,
+ * which is filled up when copies have been stored; more of them are copied ahead.  May
+ * reclaim memory without I/O, but waits for no copy.
  */
-struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_blocks)
+struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_wanted,
+				unsigned int nr_blocks)
 {
 	struct cow_copy *copy;
 	struct bio *bio;
@@ -236,12 +251,13 @@ struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_bloc
 	copy->cow = cow;
 	refcount_set(&copy->refs, 1);
 	bio_list_init(&copy->waiters);
-	copy->is_ahead = false;
+	copy->is_ahead = nr_blocks > nr_wanted;
+	copy->is_filled = false;
 	copy->stored = 0;
 	copy->storing = 0;
 	copy->extent = NULL;
 
-	cow_copy_add_blocks(copy, first, nr_blocks);
+	cow_copy_add_blocks(copy, first, nr_wanted, nr_blocks);
 	if (!bio->bi_vcnt) {
 		bio_put(bio);
 		return NULL;
@@ -334,6 +350,25 @@ bool cow_copy_start(struct cow *cow, struct cow_copy *copy, bool is_sync)
 }
 
 /*
+ * What was left out of the image while it was read has zeros there, whatever was read: it
+ * may be what has been stored there since.
+ */
+static void cow_copy_clear_excluded(struct cow_copy *copy)
+{
+	struct cow *cow = copy->cow;
+	u64 block = copy->range.first;
+
+	lockdep_assert_held(&cow->lock);
+	while ((block = copied_map_next_copied(&cow->copied, block, copy->range.last)) <=
+	       copy->range.last) {
+		struct bio_vec *bvec = &copy->bio.bi_io_vec[block - copy->range.first];
+
+		memset(page_address(bvec->bv_page), 0, bvec->bv_len);
+		block++;
+	}
+}
+
+/*
  * The old data is in memory, or could not be read.  @copy and the engine may be freed when
  * this returns.  Not for the filter's callback.
  */
@@ -348,13 +383,18 @@ void cow_copy_filled(struct cow_copy *copy)
 	spin_lock_irqsave(&cow->lock, flags);
 	cow->nr_reading--;
 	if (likely(!READ_ONCE(cow->error) && !copy->bio.bi_status)) {
+		cow_copy_clear_excluded(copy);
+		copy->is_filled = true;
 		copied_map_set(&cow->copied, copy->range.first, copy->range.last);
 		cow->nr_copied += cow_copy_blocks(copy);
 		cow->nr_unstored += cow_copy_blocks(copy);
 		list_add_tail(&copy->link, &cow->unstored);
 		cow_kick_store(cow);
 	} else {
-		/* It may hold no old data; a write of the image may wait for it. */
+		/*
+		 * It may hold no old data; a write of the image may wait for it.  What was
+		 * left out meanwhile stays marked.
+		 */
 		cow_forget_copy(cow, copy, &forgotten);
 		wake_up_all(&cow->progress);
 	}
@@ -371,9 +411,11 @@ static void cow_read_end_io(struct bio *bio)
 	struct cow *cow = copy->cow;
 
 	/* What is wanted of a copy ahead is read once more, and no more than that. */
-	if (bio->bi_status && !copy->is_ahead)
+	if (bio->bi_status && copy->is_ahead)
+		WRITE_ONCE(cow->is_ahead_bad, true);
+	else if (bio->bi_status)
 		cow_fail(cow, blk_status_to_errno(bio->bi_status));
-	else if (!cow_medium_is_same(cow))
+	if (!cow_medium_is_same(cow))
 		cow_fail(cow, -ENOMEDIUM);
 	trace_blksnap_copy_done(cow->origin_dev, cow_block_sector(cow, copy->range.first),
 				cow_blocks_to_sectors(cow, copy->range.first,

@@ -5,12 +5,13 @@
  * A write that hits a block the image still shares with the origin may not reach
  * the disk before that block has been read.  So the write is held, the block is
  * read into memory, the write is submitted again, and only then is the copy stored.
- * A block walks through these states and never goes back:
+ * A block walks through these states:
  *
  *	SHARED -> READING -> COPIED (in memory) -> STORED
  *
- * Its bit in cow->copied is set with the step to COPIED; from then on writes to the
- * block pass without a lock.
+ * It goes back to SHARED only if it was copied ahead and could not be read.  Its bit in
+ * cow->copied is set with the step to COPIED; from then on writes to the block pass
+ * without a lock.
  *
  * A held write waits in the list of one copy, or for memory.  It is judged again after
  * that, so nothing remembers what else it needs.
@@ -33,7 +34,7 @@
  */
 #define COW_STALL_TIMEOUT (20 * HZ)
 
-/* How many small writes in order it takes to copy ahead, and how many blocks then. */
+/* After how many small writes in order blocks are copied ahead, and up to how many. */
 #define COW_AHEAD_AFTER 8
 #define COW_AHEAD_BLOCKS 16ULL
 
@@ -145,14 +146,13 @@ static enum cow_step cow_next_step(struct cow *cow, struct bio *bio,
 }
 
 /* False if there is no memory at the moment. */
-static bool cow_read_run(struct cow *cow, u64 first, unsigned int nr_blocks, bool is_sync,
-			 bool is_ahead)
+static bool cow_read_run(struct cow *cow, u64 first, unsigned int nr_wanted,
+			 unsigned int nr_blocks, bool is_sync)
 {
-	struct cow_copy *copy = cow_copy_alloc(cow, first, nr_blocks);
+	struct cow_copy *copy = cow_copy_alloc(cow, first, nr_wanted, nr_blocks);
 
 	if (!copy)
 		return false;
-	copy->is_ahead = is_ahead;
 	if (cow_copy_start(cow, copy, is_sync))
 		cow_copy_read(copy);
 	return true;
@@ -187,11 +187,11 @@ static u64 cow_copy_ahead(struct cow *cow, const struct cow_span *span, u64 firs
 		return last;
 	if (first == READ_ONCE(cow->next_in_order))
 		nr_in_order = READ_ONCE(cow->nr_in_order) + 1;
-	/* Until then, what is copied is marked as changed. */
-	if (nr_in_order > COW_AHEAD_AFTER && READ_ONCE(cow->is_drained))
+	/* Until it is drained, what is copied is marked as changed. */
+	if (nr_in_order > COW_AHEAD_AFTER && READ_ONCE(cow->is_drained) &&
+	    !READ_ONCE(cow->is_ahead_bad))
 		last = min(last | (COW_AHEAD_BLOCKS - 1), cow->nr_blocks - 1);
 	WRITE_ONCE(cow->nr_in_order, nr_in_order);
-	WRITE_ONCE(cow->next_in_order, last + 1);
 	return last;
 }
 
@@ -211,11 +211,13 @@ static enum cow_step cow_judge(struct cow *cow, struct bio *bio, const struct co
 	last = cow_copy_ahead(cow, span, first);
 	nr_blocks = min3(copied_map_next_copied(&cow->copied, first, last) - first,
 			 (u64)cow_run_max_blocks(cow), (u64)cow_room(cow, is_sync));
+	if (nr_blocks)
+		WRITE_ONCE(cow->next_in_order, max(first + nr_blocks, span->last + 1));
 	do {
-		if (nr_blocks && !cow_read_run(cow, first, nr_blocks, is_sync, last > span->last))
+		if (nr_blocks && !cow_read_run(cow, first, span->last - first + 1, nr_blocks,
+					       is_sync))
 			return cow_put_off(cow, bio);
 		/* From here on it is no guess. */
-		last = span->last;
 		if (cow_span_is_copied(cow, span))
 			return COW_STEP_RELEASE;
 		spin_lock_irqsave(&cow->lock, flags);

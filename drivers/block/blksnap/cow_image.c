@@ -119,7 +119,10 @@ static void cow_piece_cut(const struct cow *cow, struct cow_piece *piece, sector
 	piece->nr_sectors = min(piece->nr_sectors, cow_block_sector(cow, end) - sector);
 }
 
-/* The blocks up to @last are copied. */
+/*
+ * The blocks up to @last are copied, or left out of the image: those of a copy that is not
+ * filled yet are left out.
+ */
 static void cow_find_copied(struct cow *cow, sector_t sector, u64 first, u64 last,
 			    struct cow_piece *piece)
 {
@@ -127,10 +130,13 @@ static void cow_find_copied(struct cow *cow, sector_t sector, u64 first, u64 las
 	struct extent_piece extent;
 
 	if (copy && copy->range.first <= first) {
-		piece->kind = COW_PIECE_MEMORY;
-		piece->copy = copy;
-		refcount_inc(&copy->refs);
-		cow_piece_cut(cow, piece, sector, copy->range.last + 1);
+		cow_piece_cut(cow, piece, sector, min(last, copy->range.last) + 1);
+		piece->kind = COW_PIECE_ZERO;
+		if (copy->is_filled) {
+			piece->kind = COW_PIECE_MEMORY;
+			piece->copy = copy;
+			refcount_inc(&copy->refs);
+		}
 		return;
 	}
 	cow_piece_cut(cow, piece, sector, copy ? copy->range.first : last + 1);
@@ -393,12 +399,14 @@ static void cow_image_copy(struct cow *cow, struct bio *bio)
 {
 	sector_t sector = bio->bi_iter.bi_sector;
 	unsigned int nr_whole = cow_whole_blocks(cow, bio);
+	unsigned int nr_blocks;
 	struct cow_copy *copy;
 	struct bio view;
 
 	if (!cow_room(cow, false))
 		cow_wait_room(cow);
-	copy = cow_copy_alloc(cow, cow_sector_block(cow, sector), max(1U, nr_whole));
+	nr_blocks = max(1U, nr_whole);
+	copy = cow_copy_alloc(cow, cow_sector_block(cow, sector), nr_blocks, nr_blocks);
 	if (!copy) {
 		/* Memory comes back as copies are stored. */
 		msleep(20);

@@ -57,6 +57,7 @@ struct cow_span {
  * @refs:	held by cow->copies, and by each image bio that looks at it
  * @is_sync:	class of the write that wanted it
  * @is_ahead:	it has more than that write wanted: if it cannot be read, that is no failure
+ * @is_filled:	the old data is in memory; changed under cow->lock
  * @copied_at:	when the old data was in memory, in jiffies
  * @waiters:	writes to be judged again at that time; under cow->lock
  * @stored:	sectors already in extents; only the storing worker uses it
@@ -65,7 +66,8 @@ struct cow_span {
  * @extent:	allocated for them; likewise
  * @bio:	reads the old data; its vector then holds it, one entry per block
  *
- * The blocks are marked as copied as soon as the old data is in memory.
+ * The blocks are marked as copied as soon as the old data is in memory.  A block that is
+ * marked before that has been left out of the image meanwhile.
  */
 struct cow_copy {
 	struct block_range range;
@@ -74,6 +76,7 @@ struct cow_copy {
 	refcount_t refs;
 	bool is_sync;
 	bool is_ahead;
+	bool is_filled;
 	unsigned long copied_at;
 	struct bio_list waiters;
 
@@ -116,8 +119,9 @@ struct cow_store {
  *		the engine through its tracker
  * @nr_io:	what uses @config: copies being read, image bios and stores
  * @nr_held_total: writes that had to be held so far
- * @next_in_order: block after the last run that was copied for a write
- * @nr_in_order: copies in a row that began there, each one's end being the next one's start
+ * @next_in_order: where the next write has to need a block first, to be in order
+ * @nr_in_order: writes in order so far, each of which needed blocks that were not copied
+ * @is_ahead_bad: something that nobody wanted could not be read: no more of that
  * @is_drained:	no write submitted before the take is in flight
  * @block_pool:	memory of one block
  * @copy_bios:	struct cow_copy
@@ -172,6 +176,7 @@ struct cow {
 	atomic64_t nr_held_total;
 	u64 next_in_order;
 	unsigned int nr_in_order;
+	bool is_ahead_bad;
 	bool is_drained;
 	mempool_t block_pool;
 	struct bio_set copy_bios;
@@ -278,7 +283,8 @@ void cow_kick_store(struct cow *cow);
 /* cow_copy.c */
 struct cow_copy *cow_find_copy(struct cow *cow, u64 first, u64 last);
 unsigned int cow_run_blocks(struct cow *cow, u64 first, u64 last);
-struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_blocks);
+struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_wanted,
+				unsigned int nr_blocks);
 bool cow_copy_start(struct cow *cow, struct cow_copy *copy, bool is_sync);
 void cow_copy_read(struct cow_copy *copy);
 void cow_copy_filled(struct cow_copy *copy);

@@ -100,6 +100,7 @@ void rig_gate_origin(void);
 void rig_reload(const char *parameters);
 void rig_take(uint64_t storage_bytes);
 bool scsi_disk_create(const char *parameters, struct disk *disk);
+const char *image(void);
 int append_bytes(uint64_t from, uint64_t nr_bytes);
 void disk_break_sectors(const struct disk *disk, uint64_t sector, uint64_t nr_sectors);
 void disk_mend_sectors(const struct disk *disk, uint64_t sector, uint64_t nr_sectors);

@@ -156,8 +156,55 @@ static void test_error_of_what_is_copied_ahead_breaks_nothing(void)
 		origin_write(BLOCK_BYTES, i * BLOCK_BYTES);
 	EXPECT_EQ(image_number("error"), 0);
 	EXPECT_EQ(image_number("copied_bytes"), 12 * BLOCK_BYTES);
+	/* Who waits for one such sector may meet more of them: from now on nothing is. */
+	for (i = 16; i < 28; i++)
+		origin_write(BLOCK_BYTES, i * BLOCK_BYTES);
+	EXPECT_EQ(image_number("copied_bytes"), 24 * BLOCK_BYTES);
 	disk_mend_sectors(rig.origin, bad, 1);
 	expect_sound();
+}
+
+/*
+ * What is copied ahead becomes storage while it is read.  It is left out of the image,
+ * whether it can be read or not.
+ */
+static void append_what_is_copied_ahead(bool can_be_read)
+{
+	const uint64_t at = 4 * MIB, from = at + 8 * BLOCK_BYTES;
+	struct io_job *write;
+	unsigned int i;
+
+	rig_gate_origin();
+	rig_take(STORAGE_BYTES);
+	for (i = 10; i; i--)
+		origin_write(BLOCK_BYTES, at - i * BLOCK_BYTES);
+	wait_until_stored();
+	gate_close(&rig.origin_gate);
+	write = origin_write_start(BLOCK_BYTES, at);
+	image_number_becomes("memory_bytes", 16 * BLOCK_BYTES, 16 * BLOCK_BYTES);
+	ASSERT_OK(append_range(&rig.snapshot, rig.origin, from / SECTOR_SIZE,
+			       8 * BLOCK_BYTES / SECTOR_SIZE));
+	expect_job_ends(job_start(image(), false, 8 * BLOCK_BYTES, from), 0);
+	if (can_be_read)
+		gate_open(&rig.origin_gate);
+	else
+		gate_break_sectors(&rig.origin_gate, at / SECTOR_SIZE + 35, 1);
+	expect_job_ends(write, 0);
+	EXPECT(reads_as(image(), 0, 8 * BLOCK_BYTES, from));
+	if (!can_be_read)
+		gate_mend(&rig.origin_gate);
+	expect_holds(image(), ledger.taken + at - MIB, MIB + 8 * BLOCK_BYTES, at - MIB);
+	EXPECT_EQ(image_number("error"), 0);
+}
+
+static void test_storage_that_was_being_copied_ahead(void)
+{
+	append_what_is_copied_ahead(true);
+}
+
+static void test_storage_that_could_not_be_copied_ahead(void)
+{
+	append_what_is_copied_ahead(false);
 }
 
 /* A long copy of which one sector fails, with all kinds of writers behind it. */
@@ -439,6 +486,8 @@ const struct ktap_test error_tests[] = {
 	KTAP_SLOW_TEST(test_store_that_fails_at_its_submission),
 	KTAP_TEST(test_copy_error_breaks_and_the_write_succeeds),
 	KTAP_TEST(test_error_of_what_is_copied_ahead_breaks_nothing),
+	KTAP_TEST(test_storage_that_was_being_copied_ahead),
+	KTAP_TEST(test_storage_that_could_not_be_copied_ahead),
 	KTAP_SLOW_TEST(test_copy_error_lets_all_writers_go),
 	KTAP_SLOW_TEST(test_copy_error_spares_other_members),
 	KTAP_SLOW_TEST(test_failed_copy_is_never_shown),

@@ -13,11 +13,6 @@
 
 #include "test_storage.h"
 
-static const char *image(void)
-{
-	return image_of(&rig.snapshot, rig.origin);
-}
-
 static void test_image_read_error_of_the_origin(void)
 {
 	row("an image read fails on the origin or on the storage");

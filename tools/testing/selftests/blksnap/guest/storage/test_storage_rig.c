@@ -246,6 +246,11 @@ void rig_reload(const char *parameters)
 	ctl_set_up();
 }
 
+const char *image(void)
+{
+	return image_of(&rig.snapshot, rig.origin);
+}
+
 /* Append the bytes [@from, @from + @nr_bytes) of what can be used of rig.storage. */
 int append_bytes(uint64_t from, uint64_t nr_bytes)
 {
