@@ -79,6 +79,8 @@ test_modules_build()
 	kernel_make_modules "$TEST_MODULES_DIR" modules
 }
 
+# What calls these in a condition is not ended by a command that fails in them.
+
 # program_make KERNEL FOLDER NAME [ARG...] - build programs for guests with KERNEL
 #
 # Sets OUT to where they are: NAME below build/.
@@ -115,7 +117,7 @@ tools_build()
 {
 	pkg_need_build
 	pkg_install
-	program_make "$1" "$top/tools/blksnap" tools WERROR=1
+	program_make "$1" "$top/tools/blksnap" tools WERROR=1 || return
 	TOOLS_DIR=$OUT
 }
 
@@ -124,7 +126,7 @@ guest_programs_build()
 {
 	pkg_need_check
 	pkg_install
-	program_make "$1" "$selftests/guest" guest
+	program_make "$1" "$selftests/guest" guest || return
 	PROGRAMS_DIR=$OUT
 }
 
@@ -140,7 +142,7 @@ library_build()
 	mkdir -p "$to/lib"
 	cc -O2 -Wall -Wextra -Werror -I"$source/include" -I"$top/include/uapi" \
 		-o "$to/example_backup" "$source/examples/backup.c" \
-		-L"$TOOLS_DIR/lib" -lblksnap
+		-L"$TOOLS_DIR/lib" -lblksnap || return
 	cp -L "$TOOLS_DIR/lib/libblksnap.so.1" "$to/"
 	cp -r "$source/examples/"*.py "$source/python/blksnap" "$to/"
 	(cd "$to" && LD_LIBRARY_PATH=$to PYTHONDONTWRITEBYTECODE=1 \
