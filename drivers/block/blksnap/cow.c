@@ -67,7 +67,7 @@ static void cow_fail_work(struct work_struct *work)
 	cow_drop_copies(cow, &cow->unstored);
 	wake_up_all(&cow->progress);
 	wake_up_all(&cow->throttled);
-	queue_work(cow_store_wq, &cow->discard_work);
+	queue_work(cow->config.queues->store, &cow->discard_work);
 }
 
 /* log2 of bytes; above COW_BLOCK_SHIFT_MAX the device is too large. */

@@ -35,6 +35,21 @@ struct cow;
 struct diff_storage;
 struct event_queue;
 struct resubmit;
+struct workqueue_struct;
+
+/**
+ * struct cow_queues - where the engines of a snapshot have work done that waits
+ * @store:	stores, and discards in the end; a write may wait for them
+ * @read:	image reads that are served again
+ * @write:	image writes; they wait for stores
+ *
+ * Each snapshot has its own, so that none waits for the devices of another one.
+ */
+struct cow_queues {
+	struct workqueue_struct *store;
+	struct workqueue_struct *read;
+	struct workqueue_struct *write;
+};
 
 /**
  * struct cow_config - what an engine works on
@@ -44,6 +59,7 @@ struct resubmit;
  * @origin:	open for reading
  * @cbt_map:	of the origin's tracker; image writes are marked in it
  * @storage:	difference storage of the snapshot
+ * @queues:	of the snapshot
  * @events:	gets the one corrupted event
  * @resubmit:	of the origin's disk; gets held writes that are to be judged again
  *
@@ -56,6 +72,7 @@ struct cow_config {
 	struct block_device *origin;
 	struct cbt_map *cbt_map;
 	struct diff_storage *storage;
+	struct cow_queues *queues;
 	struct event_queue *events;
 	struct resubmit *resubmit;
 };
@@ -71,11 +88,21 @@ struct cow_stats {
 	int error;		/* 0, or the negative errno of the failure */
 };
 
+/* What has become of a write that an engine wanted held. */
+enum cow_verdict {
+	COW_MAY_GO,	/* the caller submits it again */
+	COW_HELD,	/* the engine hands it to config.resubmit, to be judged again */
+	COW_ENDED,	/* it is complete, or will be when its parts are */
+};
+
 int cow_module_init(void);
 void cow_module_exit(void);
 
 /* The largest copy block is as long as the longest run, see cow_priv.h. */
 #define COW_BLOCK_SHIFT_MAX 20
+
+int cow_queues_init(struct cow_queues *queues);
+void cow_queues_exit(struct cow_queues *queues);
 
 unsigned int cow_block_shift(sector_t nr_sectors);
 
@@ -94,7 +121,7 @@ struct cow *cow_get(struct cow *cow);
 void cow_put(struct cow *cow);
 
 bool cow_must_hold(const struct cow *cow, const struct bio *bio, sector_t sector);
-bool cow_hold(struct cow *cow, struct bio *bio);
+enum cow_verdict cow_hold(struct cow *cow, struct bio *bio);
 void cow_throttle(struct cow *cow, bool is_sync);
 
 void cow_submit_image_bio(struct cow *cow, struct bio *bio);

@@ -254,32 +254,30 @@ static void cow_fail_on_own_store(struct cow *cow)
  * Reads the old data in the context of the caller.
  *
  * Context: Process context.  May sleep as submitting does.
- * Return: true if @bio may go on: the caller submits it again; false if @bio has been
- *	   completed, or belongs to the engine, which hands it to config.resubmit to
- *	   be judged again.
+ * Return: what has become of @bio, which is the caller's only after COW_MAY_GO.
  */
-bool cow_hold(struct cow *cow, struct bio *bio)
+enum cow_verdict cow_hold(struct cow *cow, struct bio *bio)
 {
 	struct cow_span span;
 
 	if (!cow_bio_span(cow, bio, filter_bio_sector(bio), &span))
-		return true;
+		return COW_MAY_GO;
 	if (READ_ONCE(cow->error))
-		return cow_pass(cow, bio, &span);
+		return cow_pass(cow, bio, &span) ? COW_MAY_GO : COW_HELD;
 	if (cow_stores(cow, bio)) {
 		cow_fail_on_own_store(cow);
-		return true;
+		return COW_MAY_GO;
 	}
 	if (bio_op(bio) == REQ_OP_DISCARD && !copy_discarded)
-		return cow_skip(cow, bio);
+		return cow_skip(cow, bio) ? COW_MAY_GO : COW_ENDED;
 	atomic64_inc(&cow->nr_held_total);
 	trace_blksnap_hold(cow->origin_dev, filter_bio_sector(bio) - cow->config.start,
 			   bio_sectors(bio));
 	if (cow_judge(cow, bio, &span) != COW_STEP_RELEASE)
-		return false;
+		return COW_HELD;
 	trace_blksnap_release(cow->origin_dev, filter_bio_sector(bio) - cow->config.start,
 			      bio_sectors(bio));
-	return true;
+	return COW_MAY_GO;
 }
 
 static bool cow_may_submit(const struct cow *cow, bool is_sync)

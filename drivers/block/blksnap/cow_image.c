@@ -15,8 +15,8 @@
  * from where the old data is by now.  Bits are never cleared, so this ends.
  *
  * Reads run in the submitter's context, those that are served again in a worker.  They
- * wait for no copy and no store, only for the memory pools, from each of which a call
- * takes at most one object.
+ * wait for no copy and no store, only for the memory pools of reads, from each of which a
+ * call takes at most one object before what it has taken is under way.
  *
  * A write goes to the difference storage: over what is stored there already, or as a
  * new in-memory copy if it covers whole blocks, or else after the block has been
@@ -58,16 +58,23 @@ struct cow_piece {
 	u64 position;			/* of COW_PIECE_STORED */
 };
 
+/* A write that waits for its worker. */
+struct cow_image_write {
+	struct work_struct work;
+	struct cow *cow;		/* see cow_io_begin() */
+	struct bio *bio;
+};
+
 /*
- * A write that waits for its worker, or a read that was sent to a device.  The bio
- * itself is sent on: a clone would cost more than all else here.
+ * A read that was sent to a device.  The bio itself is sent on: a clone would cost more
+ * than all else here.
  */
-struct cow_image_io {
-	struct work_struct work;	/* writes, or reads again */
+struct cow_image_read {
+	struct work_struct work;	/* reads again */
 	struct cow *cow;		/* see cow_io_begin() */
 	struct bio *bio;
 
-	/* Of a read: is it from the origin, and the original fields of the bio. */
+	/* Is it from the origin, and the original fields of the bio. */
 	bool is_shared;
 	unsigned short flags;
 	unsigned short ioprio;
@@ -77,23 +84,9 @@ struct cow_image_io {
 	void *private;
 };
 
-/* Reads that are served again: they sleep as submitting does. */
-static struct workqueue_struct *cow_image_read_wq;
-
-/* Writes sleep until something is stored, so they have a queue of their own. */
-static struct workqueue_struct *cow_image_write_wq;
-
-static struct cpu_pool cow_image_ios;
+/* Writes sleep until something is stored, so reads have a pool of their own. */
+static struct cpu_pool cow_image_reads, cow_image_writes;
 static struct bio_set cow_split_bios;
-
-static struct cow_image_io *cow_image_io_alloc(struct cow *cow, struct bio *bio)
-{
-	struct cow_image_io *io = cpu_pool_alloc(&cow_image_ios);
-
-	io->cow = cow;
-	io->bio = bio;
-	return io;
-}
 
 /*
  * Where the pieces are
@@ -186,12 +179,12 @@ static void cow_piece_clip_to_range(struct cow *cow, struct cow_piece *piece)
  * Reading
  */
 
-static bool cow_image_is_torn(const struct cow_image_io *io)
+static bool cow_image_is_torn(const struct cow_image_read *read)
 {
-	const struct cow *cow = io->cow;
-	sector_t sector = io->iter.bi_sector;
+	const struct cow *cow = read->cow;
+	sector_t sector = read->iter.bi_sector;
 	u64 first = cow_sector_block(cow, sector);
-	u64 last = cow_sector_block(cow, sector + (io->iter.bi_size >> SECTOR_SHIFT) - 1);
+	u64 last = cow_sector_block(cow, sector + (read->iter.bi_size >> SECTOR_SHIFT) - 1);
 
 	return copied_map_next_copied(&cow->copied, first, last) <= last;
 }
@@ -206,28 +199,28 @@ static void cow_image_read_again(struct work_struct *work);
 
 static void cow_image_end_io(struct bio *bio)
 {
-	struct cow_image_io *io = bio->bi_private;
-	struct cow *cow = io->cow;
+	struct cow_image_read *read = bio->bi_private;
+	struct cow *cow = read->cow;
 
-	bio->bi_end_io = io->end_io;
-	bio->bi_private = io->private;
-	bio->bi_bdev = io->bdev;
+	bio->bi_end_io = read->end_io;
+	bio->bi_private = read->private;
+	bio->bi_bdev = read->bdev;
 	/* What was chained to it is done, and so are throttling and tracing. */
-	bio->bi_flags = io->flags;
+	bio->bi_flags = read->flags;
 	bio_clear_flag(bio, BIO_CHAIN);
 
-	if (io->is_shared && !bio->bi_status) {
+	if (read->is_shared && !bio->bi_status) {
 		/* Pairs with copied_map_set() and cow_fail(): the data comes first. */
 		smp_rmb();
 		if (cow_image_is_lost(cow)) {
 			bio->bi_status = BLK_STS_IOERR;
-		} else if (cow_image_is_torn(io)) {
-			INIT_WORK(&io->work, cow_image_read_again);
-			queue_work(cow_image_read_wq, &io->work);
+		} else if (cow_image_is_torn(read)) {
+			INIT_WORK(&read->work, cow_image_read_again);
+			queue_work(cow->config.queues->read, &read->work);
 			return;
 		}
 	}
-	cpu_pool_free(&cow_image_ios, io);
+	cpu_pool_free(&cow_image_reads, read);
 	/* Until the bio has ended, the image has a reference to the engine. */
 	cow_io_end(cow);
 	/* Once more: the bi_end_io of a chained bio must not be called directly. */
@@ -236,29 +229,31 @@ static void cow_image_end_io(struct bio *bio)
 
 static void cow_read_device(struct cow *cow, const struct cow_piece *piece, struct bio *bio)
 {
-	struct cow_image_io *io = cow_image_io_alloc(cow, bio);
+	struct cow_image_read *read = cpu_pool_alloc(&cow_image_reads);
 	struct diff_range region = {
 		.bdev = cow->config.origin,
 		.sector = bio->bi_iter.bi_sector,
 	};
 
 	trace_blksnap_image_remap(cow->origin_dev, bio->bi_iter.bi_sector, bio_sectors(bio));
-	io->is_shared = piece->kind == COW_PIECE_SHARED;
-	io->flags = bio->bi_flags;
-	io->ioprio = bio->bi_ioprio;
-	io->bdev = bio->bi_bdev;
-	io->iter = bio->bi_iter;
-	io->end_io = bio->bi_end_io;
-	io->private = bio->bi_private;
+	read->cow = cow;
+	read->bio = bio;
+	read->is_shared = piece->kind == COW_PIECE_SHARED;
+	read->flags = bio->bi_flags;
+	read->ioprio = bio->bi_ioprio;
+	read->bdev = bio->bi_bdev;
+	read->iter = bio->bi_iter;
+	read->end_io = bio->bi_end_io;
+	read->private = bio->bi_private;
 	bio->bi_end_io = cow_image_end_io;
-	bio->bi_private = io;
+	bio->bi_private = read;
 
-	if (!io->is_shared)
+	if (!read->is_shared)
 		diff_storage_map(cow->config.storage, piece->position, bio_sectors(bio),
 				 &region);
 	bio_set_dev(bio, region.bdev);
 	bio->bi_iter.bi_sector = region.sector;
-	if (io->is_shared) {
+	if (read->is_shared) {
 		/* The reader's limits must not slow down the origin's users. */
 		bio_associate_blkg_from_css(bio, blkcg_root_css);
 		bio->bi_ioprio = 0;
@@ -275,33 +270,17 @@ static void cow_read_memory(struct cow_copy *copy, struct bio *bio)
 	cow_copy_put(copy);		/* of cow_find_copied() */
 }
 
-static void cow_image_read(struct cow *cow, struct bio *bio)
+/* The first part of an image bio, all of which is one piece. */
+static void cow_image_read_piece(struct cow *cow, const struct cow_piece *piece,
+				 struct bio *bio)
 {
-	struct cow_piece piece = { .kind = COW_PIECE_FAILED };
-
-	if (!cow_io_begin(cow)) {
-		bio_io_error(bio);
-		return;
-	}
-	cow_find_piece(cow, bio->bi_iter.bi_sector, bio_sectors(bio), &piece);
-	cow_piece_clip_to_range(cow, &piece);
-
-	if (piece.nr_sectors < bio_sectors(bio)) {
-		struct bio *front = bio_split(bio, piece.nr_sectors, GFP_NOIO,
-					      &cow_split_bios);
-
-		/* The rest comes back to cow_submit_image_bio(). */
-		bio_chain(front, bio);
-		submit_bio_noacct(bio);
-		bio = front;
-	}
-	switch (piece.kind) {
+	switch (piece->kind) {
 	case COW_PIECE_SHARED:
 	case COW_PIECE_STORED:
-		cow_read_device(cow, &piece, bio);
+		cow_read_device(cow, piece, bio);
 		return;
 	case COW_PIECE_MEMORY:
-		cow_read_memory(piece.copy, bio);
+		cow_read_memory(piece->copy, bio);
 		break;
 	case COW_PIECE_ZERO:
 		zero_fill_bio(bio);
@@ -314,25 +293,49 @@ static void cow_image_read(struct cow *cow, struct bio *bio)
 	bio_endio(bio);
 }
 
+static void cow_image_read(struct cow *cow, struct bio *bio)
+{
+	struct cow_piece piece = { .kind = COW_PIECE_FAILED };
+	struct bio *front;
+
+	if (!cow_io_begin(cow)) {
+		bio_io_error(bio);
+		return;
+	}
+	cow_find_piece(cow, bio->bi_iter.bi_sector, bio_sectors(bio), &piece);
+	cow_piece_clip_to_range(cow, &piece);
+
+	if (piece.nr_sectors == bio_sectors(bio)) {
+		cow_image_read_piece(cow, &piece, bio);
+		return;
+	}
+	front = bio_split(bio, piece.nr_sectors, GFP_NOIO, &cow_split_bios);
+	bio_chain(front, bio);
+	/* Under way, before the rest may need another one of the pool. */
+	cow_image_read_piece(cow, &piece, front);
+	/* The rest comes back to cow_submit_image_bio(). */
+	submit_bio_noacct(bio);
+}
+
 /* Restores the bio, but in the root cgroup: its completion has dropped its own. */
 static void cow_image_read_again(struct work_struct *work)
 {
-	struct cow_image_io *io = container_of(work, struct cow_image_io, work);
-	struct bio *bio = io->bio;
-	struct cow *cow = io->cow;
+	struct cow_image_read *read = container_of(work, struct cow_image_read, work);
+	struct bio *bio = read->bio;
+	struct cow *cow = read->cow;
 
-	trace_blksnap_image_again(cow->origin_dev, io->iter.bi_sector,
-				  io->iter.bi_size >> SECTOR_SHIFT);
+	trace_blksnap_image_again(cow->origin_dev, read->iter.bi_sector,
+				  read->iter.bi_size >> SECTOR_SHIFT);
 	/* The queue that it was in has left its link set. */
 	bio->bi_next = NULL;
-	bio_set_dev(bio, io->bdev);
-	bio->bi_flags = io->flags;
+	bio_set_dev(bio, read->bdev);
+	bio->bi_flags = read->flags;
 	bio_clear_flag(bio, BIO_CHAIN);
-	bio->bi_iter = io->iter;
-	bio->bi_ioprio = io->ioprio;
+	bio->bi_iter = read->iter;
+	bio->bi_ioprio = read->ioprio;
 	/* It is 0 after a split below, and was 1. */
 	atomic_set(&bio->__bi_remaining, 1);
-	cpu_pool_free(&cow_image_ios, io);
+	cpu_pool_free(&cow_image_reads, read);
 	/* Until the bio has ended, the image has a reference to the engine. */
 	cow_io_end(cow);
 	cow_image_read(cow, bio);
@@ -476,9 +479,9 @@ static int cow_image_write_piece(struct cow *cow, struct bio *bio)
 
 static void cow_image_write(struct work_struct *work)
 {
-	struct cow_image_io *io = container_of(work, struct cow_image_io, work);
-	struct bio *bio = io->bio;
-	struct cow *cow = io->cow;
+	struct cow_image_write *write = container_of(work, struct cow_image_write, work);
+	struct bio *bio = write->bio;
+	struct cow *cow = write->cow;
 	int ret;
 
 	/* The image is what the next increment is compared with. */
@@ -486,22 +489,24 @@ static void cow_image_write(struct work_struct *work)
 	while (!ret && bio_sectors(bio))
 		ret = cow_image_write_piece(cow, bio);
 	bio->bi_status = errno_to_blk_status(ret);
-	cpu_pool_free(&cow_image_ios, io);
+	cpu_pool_free(&cow_image_writes, write);
 	cow_io_end(cow);
 	bio_endio(bio);
 }
 
 static void cow_queue_image_write(struct cow *cow, struct bio *bio)
 {
-	struct cow_image_io *io;
+	struct cow_image_write *write;
 
 	if (!cow_io_begin(cow)) {
 		bio_io_error(bio);
 		return;
 	}
-	io = cow_image_io_alloc(cow, bio);
-	INIT_WORK(&io->work, cow_image_write);
-	queue_work(cow_image_write_wq, &io->work);
+	write = cpu_pool_alloc(&cow_image_writes);
+	INIT_WORK(&write->work, cow_image_write);
+	write->cow = cow;
+	write->bio = bio;
+	queue_work(cow->config.queues->write, &write->work);
 }
 
 /*
@@ -532,36 +537,29 @@ int cow_image_module_init(void)
 {
 	int ret;
 
-	ret = cpu_pool_init(&cow_image_ios, "blksnap_image_io", sizeof(struct cow_image_io),
-			    COW_IMAGE_RESERVE, COW_IMAGE_KEPT);
+	ret = cpu_pool_init(&cow_image_reads, "blksnap_image_read",
+			    sizeof(struct cow_image_read), COW_IMAGE_RESERVE, COW_IMAGE_KEPT);
 	if (ret)
 		return ret;
+	ret = cpu_pool_init(&cow_image_writes, "blksnap_image_write",
+			    sizeof(struct cow_image_write), COW_IMAGE_RESERVE, COW_IMAGE_KEPT);
+	if (ret)
+		goto err_exit_reads;
 	ret = bioset_init(&cow_split_bios, COW_IMAGE_RESERVE, 0, 0);
 	if (ret)
-		goto err_exit_ios;
-	ret = -ENOMEM;
-	cow_image_read_wq = alloc_workqueue("blksnap_image_read", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	if (!cow_image_read_wq)
-		goto err_exit_split_bios;
-	cow_image_write_wq = alloc_workqueue("blksnap_image_write", WQ_MEM_RECLAIM | WQ_UNBOUND,
-					     0);
-	if (!cow_image_write_wq)
-		goto err_destroy_read_wq;
+		goto err_exit_writes;
 	return 0;
 
-err_destroy_read_wq:
-	destroy_workqueue(cow_image_read_wq);
-err_exit_split_bios:
-	bioset_exit(&cow_split_bios);
-err_exit_ios:
-	cpu_pool_exit(&cow_image_ios);
+err_exit_writes:
+	cpu_pool_exit(&cow_image_writes);
+err_exit_reads:
+	cpu_pool_exit(&cow_image_reads);
 	return ret;
 }
 
 void cow_image_module_exit(void)
 {
-	destroy_workqueue(cow_image_write_wq);
-	destroy_workqueue(cow_image_read_wq);
 	bioset_exit(&cow_split_bios);
-	cpu_pool_exit(&cow_image_ios);
+	cpu_pool_exit(&cow_image_writes);
+	cpu_pool_exit(&cow_image_reads);
 }

@@ -265,7 +265,6 @@ static inline bool cow_bio_span(const struct cow *cow, const struct bio *bio, se
 
 /* cow_state.c */
 extern struct workqueue_struct *cow_wq;
-extern struct workqueue_struct *cow_store_wq;
 
 int cow_state_module_init(void);
 void cow_state_module_exit(void);

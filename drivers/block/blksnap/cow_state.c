@@ -30,12 +30,6 @@ struct bio_set cow_write_bios;
 /* Its work items never wait for I/O. */
 struct workqueue_struct *cow_wq;
 
-/*
- * Writes wait for it where memory is used up, and while their blocks are being discarded.
- * Its work items wait for devices, but never for a write that is held.
- */
-struct workqueue_struct *cow_store_wq;
-
 /**
  * cow_fail() - the snapshot of this origin fails, once
  * @cow:	the engine
@@ -174,10 +168,34 @@ void cow_kick_store(struct cow *cow)
 		return;
 	if (cow_must_store(cow)) {
 		__set_bit(nr, &cow->busy_stores);
-		mod_delayed_work(cow_store_wq, &cow->stores[nr].work, 0);
+		mod_delayed_work(cow->config.queues->store, &cow->stores[nr].work, 0);
 	} else if (!cow->busy_stores) {
-		queue_delayed_work(cow_store_wq, &cow->stores[nr].work, COW_STORE_DELAY);
+		queue_delayed_work(cow->config.queues->store, &cow->stores[nr].work,
+				   COW_STORE_DELAY);
 	}
+}
+
+void cow_queues_exit(struct cow_queues *queues)
+{
+	if (queues->write)
+		destroy_workqueue(queues->write);
+	if (queues->read)
+		destroy_workqueue(queues->read);
+	if (queues->store)
+		destroy_workqueue(queues->store);
+}
+
+int cow_queues_init(struct cow_queues *queues)
+{
+	const unsigned int flags = WQ_MEM_RECLAIM | WQ_UNBOUND;
+
+	queues->store = alloc_workqueue("blksnap_store", flags, 0);
+	queues->read = alloc_workqueue("blksnap_read", flags, 0);
+	queues->write = alloc_workqueue("blksnap_write", flags, 0);
+	if (queues->store && queues->read && queues->write)
+		return 0;
+	cow_queues_exit(queues);
+	return -ENOMEM;
 }
 
 int cow_state_module_init(void)
@@ -187,23 +205,14 @@ int cow_state_module_init(void)
 	if (ret)
 		return ret;
 	cow_wq = alloc_workqueue("blksnap_cow", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	if (!cow_wq)
-		goto err_exit_write_bios;
-	cow_store_wq = alloc_workqueue("blksnap_store", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	if (!cow_store_wq)
-		goto err_destroy_wq;
-	return 0;
-
-err_destroy_wq:
-	destroy_workqueue(cow_wq);
-err_exit_write_bios:
+	if (cow_wq)
+		return 0;
 	bioset_exit(&cow_write_bios);
 	return -ENOMEM;
 }
 
 void cow_state_module_exit(void)
 {
-	destroy_workqueue(cow_store_wq);
 	destroy_workqueue(cow_wq);
 	bioset_exit(&cow_write_bios);
 }

@@ -43,6 +43,14 @@ static void resubmit_work(struct work_struct *work)
 	blk_finish_plug(&plug);
 }
 
+/* Are we in a worker that submits bios again? */
+bool resubmit_is_worker(void)
+{
+	struct work_struct *work = current_work();
+
+	return work && work->func == resubmit_work;
+}
+
 static void resubmit_init_lane(struct resubmit *resubmit, struct resubmit_lane *lane)
 {
 	INIT_WORK(&lane->work, resubmit_work);

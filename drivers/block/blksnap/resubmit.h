@@ -57,6 +57,7 @@ void resubmit_drain(struct resubmit *resubmit);
 void resubmit_bio(struct resubmit *resubmit, struct bio *bio);
 void resubmit_bios(struct resubmit *resubmit, struct bio_list *bios);
 
+bool resubmit_is_worker(void);
 void resubmit_now(struct bio *bio);
 void resubmit_for_cgroup(struct bio *bio);
 

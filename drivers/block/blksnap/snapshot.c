@@ -147,6 +147,7 @@ static void snapshot_end_work(struct work_struct *work);
 static struct snapshot *snapshot_alloc(u32 nr_members)
 {
 	struct snapshot *snapshot;
+	int ret;
 
 	snapshot = kvzalloc(struct_size(snapshot, members, nr_members), GFP_KERNEL);
 	if (!snapshot)
@@ -154,11 +155,12 @@ static struct snapshot *snapshot_alloc(u32 nr_members)
 	snapshot->storage = diff_storage_create(diff_storage_minimum / 2, diff_storage_ahead,
 						snapshot_got_low, snapshot);
 	if (IS_ERR(snapshot->storage)) {
-		int ret = PTR_ERR(snapshot->storage);
-
-		kvfree(snapshot);
-		return ERR_PTR(ret);
+		ret = PTR_ERR(snapshot->storage);
+		goto err_free;
 	}
+	ret = cow_queues_init(&snapshot->queues);
+	if (ret)
+		goto err_destroy_storage;
 	kref_init(&snapshot->kref);
 	uuid_gen(&snapshot->id);
 	snapshot->creator = get_pid(task_tgid(current));
@@ -175,6 +177,12 @@ static struct snapshot *snapshot_alloc(u32 nr_members)
 	INIT_LIST_HEAD(&snapshot->link);
 	snapshot->nr_members = nr_members;
 	return snapshot;
+
+err_destroy_storage:
+	diff_storage_destroy(snapshot->storage);
+err_free:
+	kvfree(snapshot);
+	return ERR_PTR(ret);
 }
 
 static int snapshot_check_devs(const dev_t *devs, u32 count)
@@ -305,6 +313,7 @@ err_unclaim:
 	while (nr_claimed-- > 0)
 		tracker_unclaim(snapshot->members[nr_claimed].tracker,
 				snapshot->members[nr_claimed].is_new);
+	cow_queues_exit(&snapshot->queues);
 	diff_storage_destroy(snapshot->storage);
 	snapshot_put(snapshot);
 	return ret;
@@ -350,6 +359,7 @@ static void snapshot_end_work(struct work_struct *work)
 	snapshot_close_storage_devices(snapshot);
 	mutex_unlock(&snapshot->lock);
 	storage_pin_remove_all(&snapshot->pins);
+	cow_queues_exit(&snapshot->queues);
 
 	/* Of snapshot_create(); unloading waits for the workqueue. */
 	module_put(THIS_MODULE);

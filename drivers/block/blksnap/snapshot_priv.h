@@ -32,11 +32,11 @@
 #include <linux/blksnap.h>
 
 #include "compat.h"
+#include "cow.h"
 #include "diff_storage.h"
 #include "event_queue.h"
 #include "snapshot.h"
 
-struct cow;
 struct pid;
 struct snapimage;
 struct take;
@@ -94,6 +94,7 @@ struct storage_device {
  * @events:	has a lock of its own
  * @low_event:	the one low_free_space event
  * @storage:	extended under @lock and snapshots_lock
+ * @queues:	of its engines
  * @lock:	serialises append, take and the end; a take releases it while it waits
  *		for writes in flight
  * @is_draining: a take does so; changed under @lock
@@ -121,6 +122,7 @@ struct snapshot {
 	struct event_queue events;
 	struct event low_event;
 	struct diff_storage *storage;
+	struct cow_queues queues;
 
 	struct mutex lock;		/* append, take and the end */
 	bool is_draining;

@@ -194,6 +194,7 @@ static int take_prepare_member(struct take *take, u32 i)
 		.block_shift = cow_block_shift(tracker_nr_sectors(member->tracker)),
 		.cbt_map = tracker_cbt_map(member->tracker),
 		.storage = snapshot->storage,
+		.queues = &snapshot->queues,
 		.events = &snapshot->events,
 		.resubmit = tracker_resubmit(member->tracker),
 	});

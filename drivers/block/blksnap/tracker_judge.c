@@ -248,16 +248,23 @@ out_unlock:
 	return holder;
 }
 
+/*
+ * A worker that submits again what several engines want held gets here as well.  It is not
+ * throttled: others wait for it, and it may be the store that is waited for.
+ */
 void filter_hold(struct bio *bio)
 {
 	bool is_sync = op_is_sync(bio->bi_opf);
 	struct cow *cow = tracker_prepare(bio);
+	enum cow_verdict verdict = COW_MAY_GO;
 
 	if (IS_ERR(cow))
 		return;
-	if (!cow || cow_hold(cow, bio))
+	if (cow)
+		verdict = cow_hold(cow, bio);
+	if (verdict == COW_MAY_GO)
 		resubmit_now(bio);
-	else
+	else if (verdict == COW_HELD && !resubmit_is_worker())
 		cow_throttle(cow, is_sync);
 	if (cow)
 		cow_put(cow);
@@ -270,7 +277,7 @@ void tracker_submit_again(struct bio *bio)
 
 	if (IS_ERR(cow))
 		return;
-	if (!cow || cow_hold(cow, bio)) {
+	if (!cow || cow_hold(cow, bio) == COW_MAY_GO) {
 		inflight_make_spare();
 		resubmit_for_cgroup(bio);
 	}

@@ -9,11 +9,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "crew.h"
+#include "stacked.h"
 #include "test_storage.h"
 
 #define SLOW_STORE_MS 100U			/* each batch, of up to 1 MiB */
@@ -376,6 +379,8 @@ static void pair_destroy(struct pair *pair)
 	null_disk_destroy(&pair->storage_disk);
 }
 
+static struct disk parted_disk;
+
 void slow_tear_down(void)
 {
 	struct pair *pairs[] = { &progressing, &unreadable };
@@ -391,6 +396,7 @@ void slow_tear_down(void)
 	rig_tear_down();
 	for (i = 0; i < ARRAY_SIZE(pairs); i++)
 		pair_destroy(pairs[i]);
+	null_disk_destroy(&parted_disk);
 }
 
 /* How long after @start the image of the rig was lost. */
@@ -444,6 +450,108 @@ static void test_storing_that_hangs_for_20_seconds_is_given_up(void)
 	expect_tracking_goes_on();
 }
 
+/* --- many that wait for one storage, and another snapshot --- */
+
+#define NR_WRITES 1100U		/* more than a workqueue does at a time */
+
+/* Start writes to the beginnings of blocks from @at on. */
+static bool writes_start(aio_context_t *context, int fd, size_t nr_bytes, uint64_t at)
+{
+	static uint8_t data[BLOCK_BYTES] __attribute__((aligned(BLOCK_BYTES)));
+	static struct iocb iocbs[NR_WRITES];
+	struct iocb *iocb;
+	unsigned int i;
+
+	*context = 0;
+	if (syscall(SYS_io_setup, NR_WRITES, context))
+		return false;
+	for (i = 0; i < NR_WRITES; i++) {
+		iocb = &iocbs[i];
+		*iocb = (struct iocb){
+			.aio_lio_opcode = IOCB_CMD_PWRITE,
+			.aio_fildes = fd,
+			.aio_buf = (uintptr_t)data,
+			.aio_nbytes = nr_bytes,
+			.aio_offset = at + i * BLOCK_BYTES,
+		};
+		if (syscall(SYS_io_submit, *context, 1, &iocb) != 1)
+			return false;
+	}
+	return true;
+}
+
+static void expect_writes_end(aio_context_t context)
+{
+	static struct io_event events[NR_WRITES];
+	unsigned int i;
+
+	EXPECT_EQ(syscall(SYS_io_getevents, context, NR_WRITES, NR_WRITES, events, NULL),
+		  NR_WRITES);
+	for (i = 0; i < NR_WRITES; i++)
+		if (events[i].res < 0)
+			FAIL("write %u: error %lld", i, -(long long)events[i].res);
+	syscall(SYS_io_destroy, context);
+}
+
+/* Each write has to wait until its block is stored. */
+static void test_image_writes_of_one_snapshot_spare_another(void)
+{
+	aio_context_t context;
+	struct snapshot again;
+	int fd;
+
+	pair_create(&progressing, "progressing", 3);
+	rig_take(STORAGE_BYTES);
+	gate_close(&rig.storage_gate);
+	fd = ASSERT_OK(open(image(), O_WRONLY | O_DIRECT | O_CLOEXEC));
+	EXPECT(writes_start(&context, fd, SECTOR_SIZE, 0));
+	expect_job_ends(job_start(image_of(&progressing.snapshot, &progressing.origin.disk), true,
+				  BLOCK_BYTES, 0), 0);
+	EXPECT_OK(control_snapshot_destroy(ctl, &progressing.snapshot.id));
+	snapshot_create(&again, &progressing.origin.disk);
+	gate_open(&rig.storage_gate);
+	expect_writes_end(context);
+	close(fd);
+}
+
+/*
+ * A disk and a partition of it are in two snapshots, and device mapper writes to two
+ * partitions: a worker submits these writes again, and must not wait where a submitter
+ * would, or the other partition waits, too.
+ */
+static void test_held_writes_of_a_partition_spare_another(void)
+{
+	struct disk parts[2], tops[2];
+	struct snapshot whole, part;
+	aio_context_t context;
+	struct io_job *write;
+	int fd;
+
+	ASSERT_OK(null_disk_create(&parted_disk, "nullb9", 32, NULL));
+	ASSERT_OK(partition_add(&parted_disk, &parts[0], 2048, 16 * 2048));
+	ASSERT_OK(partition_add(&parted_disk, &parts[1], 20 * 2048, 8 * 2048));
+	ASSERT_OK(linear_create(&tops[0], "held", &parts[0]));
+	ASSERT_OK(linear_create(&tops[1], "spared", &parts[1]));
+	/* Its engine is asked first. */
+	snapshot_now(&whole, &parted_disk, &rig.spare_disk);
+	snapshot_now(&part, &parts[0], rig.storage);
+	gate_close(&rig.storage_gate);
+	EXPECT(fill_direct(parts[0].path, 0x11, MEMORY_BYTES, 0));
+	fd = ASSERT_OK(open(tops[0].path, O_WRONLY | O_DIRECT | O_CLOEXEC));
+	EXPECT(writes_start(&context, fd, BLOCK_BYTES, MEMORY_BYTES));
+	write = job_start(tops[1].path, true, BLOCK_BYTES, 0);
+	EXPECT(job_is_done_within(write, STALL_MS / 2));
+	EXPECT_EQ(image_number_of(&part, &parts[0], "error"), 0);
+	gate_open(&rig.storage_gate);
+	expect_writes_end(context);
+	expect_job_ends(write, 0);
+	close(fd);
+	EXPECT(reads_as(image_of(&part, &parts[0]), 0, 16 * MIB, 0));
+	destroy_all_snapshots();
+	EXPECT_OK(mapping_remove("held"));
+	EXPECT_OK(mapping_remove("spared"));
+}
+
 const struct ktap_test slow_tests[] = {
 	KTAP_TEST(test_slow_storage_holds_writes_within_the_budget),
 	KTAP_SLOW_TEST(test_budget_is_a_parameter),
@@ -454,5 +562,7 @@ const struct ktap_test slow_tests[] = {
 	KTAP_SLOW_TEST(test_held_write_of_one_member_spares_the_other),
 	KTAP_SLOW_TEST(test_destroying_lets_held_writes_go),
 	KTAP_SLOW_TEST(test_storing_that_hangs_for_20_seconds_is_given_up),
+	KTAP_TEST(test_image_writes_of_one_snapshot_spare_another),
+	KTAP_SLOW_TEST(test_held_writes_of_a_partition_spare_another),
 	KTAP_END
 };
