@@ -104,7 +104,8 @@ program_make()
 # foreign_make ARGUMENT... - make with compiler and libraries for kernel_arch
 foreign_make()
 {
-	local folders=$WORLD/usr/lib/$arch_triplet/pkgconfig
+	# That of i386 is named after another processor than its compiler.
+	local folders=$WORLD/usr/lib/${arch_triplet/i686/i386}/pkgconfig
 
 	PKG_CONFIG_LIBDIR=$folders:$WORLD/usr/share/pkgconfig \
 		PKG_CONFIG_SYSROOT_DIR=$WORLD \
