@@ -34,6 +34,7 @@
 #include "cow_priv.h"
 #include "cpu_pool.h"
 #include "diff_storage.h"
+#include "inflight.h"
 #include "trace.h"
 
 /* Image bios, of all images, that can make progress when there is no free memory. */
@@ -221,10 +222,12 @@ static void cow_image_end_io(struct bio *bio)
 		}
 	}
 	cpu_pool_free(&cow_image_reads, read);
+	inflight_begin_end();
 	/* Until the bio has ended, the image has a reference to the engine. */
 	cow_io_end(cow);
 	/* Once more: the bi_end_io of a chained bio must not be called directly. */
 	bio_endio(bio);
+	inflight_finish_end();
 }
 
 static void cow_read_device(struct cow *cow, const struct cow_piece *piece, struct bio *bio)

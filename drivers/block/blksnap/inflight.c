@@ -26,6 +26,7 @@
 #include "blksnap.h"
 
 #include <linux/blkdev.h>
+#include <linux/delay.h>
 
 #include "cpu_pool.h"
 #include "inflight.h"
@@ -68,6 +69,8 @@ struct inflight_chained {
 
 static DEFINE_PER_CPU(struct inflight_chained, inflight_chained);
 
+DEFINE_PER_CPU(long, inflight_enders);
+
 static struct inflight_exit inflight_exits[INFLIGHT_EXITS];
 /* Guards the free exits, all ways and inflight_spares. */
 static DEFINE_RAW_SPINLOCK(inflight_lock);
@@ -85,11 +88,14 @@ static bio_end_io_t *inflight_chain_end_io;
  * The bio_end_io_t of a chained bio is only a mark for bio_endio(), and newer kernels
  * report a bug if it is called.  So bio_endio() has to see the bio once more.
  */
-static void inflight_end_chained(struct bio *bio)
+static void inflight_end_chained(struct bio *bio, long __percpu *count)
 {
 	struct inflight_chained *chained;
 	unsigned long flags;
 
+	/* Not inflight_begin_end(): on any kernel the loop is there for as long as it runs. */
+	this_cpu_inc(inflight_enders);
+	this_cpu_dec(*count);
 	/* Stay on this CPU: an interrupt or a nested completion adds to its list. */
 	migrate_disable();
 	local_irq_save(flags);
@@ -106,14 +112,23 @@ static void inflight_end_chained(struct bio *bio)
 	}
 	local_irq_restore(flags);
 	migrate_enable();
+	this_cpu_dec(inflight_enders);
 }
 
-static __always_inline void inflight_end_original(struct bio *bio)
+/* When @count is lowered the counter may be freed, and another one get its exits. */
+static __always_inline void inflight_end_original(struct bio *bio, long __percpu *count)
 {
-	if (unlikely(bio->bi_end_io == inflight_chain_end_io))
-		inflight_end_chained(bio);
-	else if (bio->bi_end_io)
-		bio->bi_end_io(bio);
+	bio_end_io_t *end_io = bio->bi_end_io;
+
+	if (unlikely(end_io == inflight_chain_end_io)) {
+		inflight_end_chained(bio, count);
+		return;
+	}
+	inflight_begin_end();
+	this_cpu_dec(*count);
+	if (end_io)
+		end_io(bio);
+	inflight_finish_end();
 }
 
 /*
@@ -123,9 +138,7 @@ static __always_inline void inflight_end_original(struct bio *bio)
 static __always_inline void inflight_leave(struct bio *bio, const struct inflight_exit *exit)
 {
 	bio->bi_end_io = exit->end_io;
-	/* From here on the counter may be freed, and another one get the exit. */
-	this_cpu_dec(*exit->count);
-	inflight_end_original(bio);
+	inflight_end_original(bio, exit->count);
 }
 
 #define INFLIGHT_EXIT(nr)						\
@@ -258,9 +271,7 @@ static void inflight_end_io(struct bio *bio)
 	bio->bi_end_io = ctx->end_io;
 	bio->bi_private = ctx->private;
 	cpu_pool_free(&inflight_ctx_pool, ctx);
-	/* From here on the counter may be freed. */
-	this_cpu_dec(*count);
-	inflight_end_original(bio);
+	inflight_end_original(bio, count);
 }
 
 /* inflight_counts() of a bio with an unusual completion function. */
@@ -470,12 +481,27 @@ int inflight_module_init(void)
 			     INFLIGHT_CTX_KEPT);
 }
 
-/* Every counter is gone, so no bio comes back through the code of this module. */
+static long inflight_count_enders(void)
+{
+	long sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(per_cpu(inflight_enders, cpu));
+	return sum;
+}
+
+/*
+ * Every counter is gone, and a grace period has passed since, so no bio comes any more,
+ * and completions under way have counted themselves.
+ */
 void inflight_module_exit(void)
 {
 	struct inflight_ctx *ctx;
 
-	/* The last instructions of an exit, after its count. */
+	while (inflight_count_enders())
+		usleep_range(500, 1000);
+	/* The last instructions of a completion, after either count: none of them sleeps. */
 	synchronize_rcu();
 	synchronize_rcu_tasks();
 	while ((ctx = inflight_pop_spare()))

@@ -137,4 +137,32 @@ void inflight_begin_epoch(struct inflight *inflight);
 void inflight_ungate(struct inflight *inflight);
 bool inflight_has_drained(const struct inflight *inflight);
 
+/*
+ * Does a function whose last statement is a call stay on the stack until that returns?
+ * Compilers make such a call a jump, unless they are told not to, or the architecture
+ * has no such jump.  To say yes is always safe.
+ */
+#define INFLIGHT_END_RETURNS	(!IS_ENABLED(CONFIG_X86_64) ||		\
+				 IS_ENABLED(CONFIG_FRAME_POINTER) ||	\
+				 IS_ENABLED(CONFIG_KCSAN))
+
+/* Of inflight_begin_end(); the share of a CPU may be negative. */
+DECLARE_PER_CPU(long, inflight_enders);
+
+/*
+ * Around the end of a bio of another owner, in a completion: it may sleep, and the module
+ * may be unloaded then, so inflight_module_exit() waits for its return.
+ */
+static inline void inflight_begin_end(void)
+{
+	if (INFLIGHT_END_RETURNS)
+		this_cpu_inc(inflight_enders);
+}
+
+static inline void inflight_finish_end(void)
+{
+	if (INFLIGHT_END_RETURNS)
+		this_cpu_dec(inflight_enders);
+}
+
 #endif /* BLKSNAP_INFLIGHT_H */
