@@ -99,7 +99,7 @@ suite torture test_torture --append "$small_minimum" $null_blk --kmod brd --kmod
 	--arguments '--seconds 180' --arguments-short '--seconds 40' \
 	--also kasan --arguments-kasan '--seconds 120' \
 	--fast '--seconds 20' --timeout 400
-suite life test_life $null_blk --kmod loop --kmod sd_mod --kmod-stock scsi_debug \
+suite life test_life $null_blk --module test_modules/slow_end.ko --kmod brd --kmod loop --kmod sd_mod --kmod-stock scsi_debug \
 	--kmod dm-mod --kmod dm-delay --kmod ext4 --program dmsetup --program mkfs.ext4 \
 	--disk 16M --append 'slab_nomerge slub_debug=FPZ' \
 	--arguments '--lives 30 --device /dev/vda' \

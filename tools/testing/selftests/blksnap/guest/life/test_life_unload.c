@@ -3,7 +3,8 @@
  * Unloading the module: when it is refused, and what goes on through it
  *
  * Control files, snapshots and open images keep the module.  Devices that are
- * merely tracked do not, however much is written to them.
+ * merely tracked do not, however much is written to them.  A completion that sleeps makes
+ * unloading wait if it returns to the module.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -111,6 +112,96 @@ static void test_unload_works_while_writes_pass(void)
 	EXPECT(!crew_error(&crew));
 	crew_stop(&crew);
 	close(fd);
+}
+
+/* --- completions that sleep --- */
+
+#define SLOW_END "/sys/module/slow_end/parameters/"
+
+/* A tracked disk whose writes complete in the context of their submitter. */
+static bool track_inline_disk(struct disk *disk)
+{
+	struct snapshot snapshot;
+
+	if (access(SLOW_END, F_OK) || !kernel_module_load("brd")) {
+		ktap_skip("no module whose completions sleep, or no brd");
+		return false;
+	}
+	ASSERT_OK(disk_find(disk, "/dev/ram0"));
+	snapshot_now(&snapshot, disk, &storage);
+	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot.id));
+	/* The first write is held until there is memory to mark it. */
+	ASSERT(fill_direct(disk->path, 0, MIB, 0));
+	return true;
+}
+
+static bool is_ending(void)
+{
+	char answer = 0;
+	int fd = open(SLOW_END "is_ending", O_RDONLY | O_CLOEXEC);
+
+	ASSERT_EQ(read(fd, &answer, 1), 1);
+	close(fd);
+	return answer == 'Y';
+}
+
+static bool ending_becomes(bool wanted)
+{
+	const uint64_t end = now_ns() + PATIENCE_MS * 1000000ULL;
+
+	while (is_ending() != wanted && now_ns() < end)
+		sleep_ms(10);
+	return is_ending() == wanted;
+}
+
+/* @way is that of slow_end. */
+static void start_slow_end(const struct disk *disk, const char *way)
+{
+	int fd = ASSERT_OK(open(disk->path, O_WRONLY | O_CLOEXEC));
+	char path[64], text[16];
+
+	snprintf(path, sizeof(path), SLOW_END "%s", way);
+	snprintf(text, sizeof(text), "%d", fd);
+	ASSERT(write_text(path, text));
+	close(fd);
+	ASSERT(ending_becomes(true));
+}
+
+static void unload_at_slow_end(const struct disk *disk, const char *way)
+{
+	uint64_t begun_ns;
+
+	start_slow_end(disk, way);
+	close_ctl();
+	begun_ns = now_ns();
+	EXPECT_OK(unload());
+	ktap_note("unloading took %llu ms",
+		  (unsigned long long)((now_ns() - begun_ns) / 1000000));
+}
+
+/* On any kernel it returns to a loop of the module. */
+static void test_unload_waits_for_a_chained_completion_that_sleeps(void)
+{
+	struct disk disk;
+
+	if (!track_inline_disk(&disk))
+		return;
+	unload_at_slow_end(&disk, "chained");
+	EXPECT(!is_ending());
+	EXPECT(ending_becomes(false));
+	EXPECT(fill_direct(disk.path, 1, MIB, 0));
+}
+
+/* If it returns past the module, there is nothing to wait for. */
+static void test_unload_harms_no_completion_that_sleeps(void)
+{
+	struct disk disk;
+
+	if (!track_inline_disk(&disk))
+		return;
+	unload_at_slow_end(&disk, "plain");
+	EXPECT(ending_becomes(false));
+	EXPECT(fill_direct(disk.path, 1, MIB, 0));
 }
 
 static void test_loading_again_starts_afresh(void)
@@ -261,6 +352,8 @@ const struct ktap_test unload_tests[] = {
 	KTAP_TEST(test_unload_works_while_a_device_is_tracked),
 	KTAP_TEST(test_unload_works_right_after_destroy),
 	KTAP_TEST(test_unload_works_while_writes_pass),
+	KTAP_TEST(test_unload_waits_for_a_chained_completion_that_sleeps),
+	KTAP_TEST(test_unload_harms_no_completion_that_sleeps),
 	KTAP_TEST(test_loading_again_starts_afresh),
 	KTAP_TEST(test_unload_races_with_everybody),
 	KTAP_END
