@@ -20,8 +20,10 @@
  */
 #include "blksnap.h"
 
+#include <linux/atomic.h>
 #include <linux/bio.h>
 #include <linux/blkdev.h>
+#include <linux/delay.h>
 #include <linux/err.h>
 #include <linux/kdev_t.h>
 #include <linux/major.h>
@@ -29,7 +31,6 @@
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
 #include <linux/sysfs.h>
-#include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 #include <linux/blksnap.h>
@@ -78,7 +79,9 @@ static int snapimage_major;
 
 /* All images by minor number, also those that have ended but are still open. */
 static DEFINE_XARRAY_ALLOC(snapimages);
-static DECLARE_WAIT_QUEUE_HEAD(snapimage_freed);
+
+/* Images that are not freed yet. */
+static atomic_t snapimage_live = ATOMIC_INIT(0);
 
 /* Deletes images that have ended. */
 static struct workqueue_struct *snapimage_wq;
@@ -86,10 +89,10 @@ static struct workqueue_struct *snapimage_wq;
 static void snapimage_free(struct snapimage *image)
 {
 	cow_put(image->cow);		/* of snapimage_create() */
-	/* Nothing sleeps after this, see snapimage_module_exit(). */
 	xa_erase(&snapimages, image->minor);
 	kfree(image);
-	wake_up(&snapimage_freed);
+	/* No wake-up follows, which may sleep on PREEMPT_RT: see snapimage_module_exit(). */
+	atomic_dec(&snapimage_live);
 }
 
 static void snapimage_submit_bio(struct bio *bio)
@@ -316,6 +319,7 @@ struct snapimage *snapimage_create(const struct snapimage_config *config)
 		ret = PTR_ERR(image->disk);
 		goto err_erase_minor;
 	}
+	atomic_inc(&snapimage_live);
 	return image;
 
 err_erase_minor:
@@ -426,9 +430,10 @@ int snapimage_module_init(void)
  */
 void snapimage_module_exit(void)
 {
-	wait_event(snapimage_freed, xa_empty(&snapimages));
+	while (atomic_read(&snapimage_live))
+		usleep_range(500, 1000);
 	destroy_workqueue(snapimage_wq);
-	/* The worker that has freed the last image may not have returned from that yet. */
+	/* The task that has freed the last image may not have returned from that yet. */
 	synchronize_rcu_tasks();
 	unregister_blkdev(snapimage_major, BLK_SNAP_IMAGE_NAME);
 	xa_destroy(&snapimages);
