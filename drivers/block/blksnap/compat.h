@@ -203,7 +203,8 @@ static inline void bdev_ref_close(struct bdev_ref *ref)
  *
  * compat_bdev_undo_freeze() has to follow a bdev_freeze() that failed: if the
  * filesystem froze but its writes did not reach the device, newer kernels leave it
- * frozen, unknown to bdev_thaw().
+ * frozen, unknown to bdev_thaw().  Not after -EBUSY: that would thaw a filesystem that
+ * somebody else has frozen.
  */
 #ifndef BLKSNAP_HAVE_BDEV_FREEZE	/* up to 6.7 */
 
@@ -258,7 +259,7 @@ static inline void compat_bdev_undo_freeze(struct block_device *bdev)
 
 /*
  * Is the filesystem on the device frozen?  Asked where bdev_freeze() returns -EBUSY for
- * one that somebody else has frozen, as it does up to 6.7; from then on it succeeds.
+ * one that somebody else has frozen, as it does up to 6.7; from then on only gfs2 does.
  * Never sleeps.  The memory of a superblock is kept for a grace period of RCU.
  */
 static inline bool compat_sb_is_frozen(const struct super_block *sb)

@@ -16,8 +16,8 @@
  * slow device must not keep the others frozen.
  *
  * A filesystem that somebody else has frozen cannot be frozen once more on older
- * kernels.  It counts as frozen if it still is at the instant of the take, and is not
- * thawed here.
+ * kernels, and gfs2 on no kernel.  It counts as frozen if it still is at the instant of
+ * the take, and is not thawed here.
  *
  * The youngest disk is frozen first.  A device that is stacked on another one is
  * nearly always the younger one, and freezing it writes to the other one.
@@ -396,13 +396,15 @@ static void freeze_one(struct freeze *freeze, struct freeze_device *device)
 
 	/* Before the worker checks whether it was given up. */
 	xchg(&device->is_frozen, !ret);
+	/* Not to be thawed here; freeze_check_busy() decides. */
+	device->is_busy = ret == -EBUSY;
+	if (device->is_busy)
+		return;
 	if (ret)
 		compat_bdev_undo_freeze(device->ref.bdev);
 	else if (freeze_has_missed(freeze, device))
 		ret = -EOPNOTSUPP;
-	/* freeze_check_busy() decides. */
-	device->is_busy = ret == -EBUSY;
-	if (ret && ret != -EBUSY)
+	if (ret)
 		freeze_note_error(freeze, device, ret);
 }
 
