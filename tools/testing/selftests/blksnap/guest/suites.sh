@@ -69,13 +69,13 @@ stack_modules='--kmod-stock brd --kmod-stock zram --kmod-stock lzo-rle --kmod-st
 	--kmod-stock dm-thin-pool --kmod-stock dm-multipath --kmod-stock dm-round-robin
 	--kmod-stock nd_e820 --kmod-stock nd_pmem --kmod-stock raid1 --kmod-stock raid456
 	--kmod-stock loop --kmod-stock ext4 --kmod-stock xfs --kmod-stock btrfs --kmod-stock vfat
-	--kmod-stock nls_cp437 --kmod-stock nls_ascii'
+	--kmod-stock gfs2 --kmod-stock nls_cp437 --kmod-stock nls_ascii'
 # shellcheck disable=SC2154 # of ../run
 stack_programs="--program $build/tools/blksnap --program dmsetup --program lvm
 	--program mdadm
 	--program losetup --program mkfs.ext4 --program e2fsck --program dumpe2fs
 	--program mkfs.xfs --program xfs_repair --program mkfs.btrfs
-	--program btrfs --program mkfs.vfat --program fsck.vfat"
+	--program btrfs --program mkfs.vfat --program fsck.vfat --program-if mkfs.gfs2"
 # What is part of a kernel gets its parameters there; a module is loaded with others.
 # Agents that append a GiB would leave no storage to each other.
 small_minimum=blksnap.diff_storage_minimum=4096

@@ -570,6 +570,7 @@ pkg_need_guest()
 	pkg_need xz xz-utils
 	pkg_need /bin/busybox busybox-static
 	pkg_need mkfs.ext4 e2fsprogs
+	pkg_need mkfs.gfs2 gfs2-utils
 	pkg_need qemu-nbd qemu-utils
 	pkg_need qemu-storage-daemon qemu-system-common
 	pkg_need nbdinfo libnbd-bin

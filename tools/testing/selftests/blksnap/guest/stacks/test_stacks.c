@@ -10,7 +10,8 @@
  * else's.  See test_stacks_raw.c for what is checked.  Then come filesystems,
  * mounted and in use, on some of the stacks: see test_stacks_files.c; and what
  * cannot be protected and must be refused: see test_stacks_refused.c; and what becomes
- * of devices that get another table: see test_stacks_table.c.
+ * of devices that get another table, and of filesystems that were frozen before: see
+ * test_stacks_table.c and test_stacks_frozen.c.
  *
  * What is tracked sees what is written to it or to anything above it.  What is
  * written below it, past its driver, it cannot see; therefore nothing here
@@ -42,6 +43,7 @@ static const struct ktap_suite suites[] = {
 	{ "refused", ctl_set_up, refused_tear_down, refused_tests },
 	{ "aligned", ctl_set_up, aligned_tear_down, aligned_tests },
 	{ "table", table_set_up, table_tear_down, table_tests },
+	{ "frozen", ctl_set_up, frozen_tear_down, frozen_tests },
 	{ NULL, NULL, NULL, NULL },
 };
 

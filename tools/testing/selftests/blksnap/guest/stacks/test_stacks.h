@@ -10,6 +10,7 @@
  * test_stacks_refused.c	what cannot be protected
  * test_stacks_aligned.c	what images ask of direct I/O
  * test_stacks_table.c	tables of device mapper that change
+ * test_stacks_frozen.c	filesystems that somebody else has frozen
  */
 #ifndef TEST_STACKS_H
 #define TEST_STACKS_H
@@ -203,5 +204,8 @@ void aligned_tear_down(void);
 extern const struct ktap_test table_tests[];
 void table_set_up(void);
 void table_tear_down(void);
+
+extern const struct ktap_test frozen_tests[];
+void frozen_tear_down(void);
 
 #endif /* TEST_STACKS_H */
