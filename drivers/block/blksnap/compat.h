@@ -343,6 +343,7 @@ static inline void compat_bdev_sync(struct block_device *bdev)
 #define blk_mq_unfreeze_queue_nomemrestore(queue) blk_mq_unfreeze_queue(queue)
 #endif
 
+/* out-of-tree: begin */
 /*
  * A bio that the worker of its cgroup is to submit.  Where kernels have none, the caller
  * submits it itself.
@@ -354,8 +355,14 @@ static inline void blkcg_punt_bio_submit(struct bio *bio)
 	submit_bio(bio);
 }
 #elif defined(CONFIG_BLK_CGROUP) && !defined(CONFIG_BLK_CGROUP_PUNT_BIO)
+#define COMPAT_LACKS_CGROUP_PUNT 1
 #define blkcg_punt_bio_submit(bio) submit_bio_noacct(bio)
 #endif
+
+#ifndef COMPAT_LACKS_CGROUP_PUNT
+#define COMPAT_LACKS_CGROUP_PUNT 0
+#endif
+/* out-of-tree: end */
 
 #ifndef BLKSNAP_HAVE_ALLOC_DISK_BY_LIMITS
 /*

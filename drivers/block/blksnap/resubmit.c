@@ -134,6 +134,10 @@ void resubmit_for_cgroup(struct bio *bio)
 
 int resubmit_module_init(void)
 {
+	/* out-of-tree: begin */
+	if (COMPAT_LACKS_CGROUP_PUNT)
+		pr_warn("without BLK_CGROUP_PUNT_BIO in the kernel, a cgroup that has to wait may delay held writes of others\n");
+	/* out-of-tree: end */
 	resubmit_wq = alloc_workqueue("blksnap_submit", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	return resubmit_wq ? 0 : -ENOMEM;
 }
