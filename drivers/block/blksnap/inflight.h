@@ -96,7 +96,7 @@ static inline bool inflight_way_fits(const struct inflight_way *way, const struc
 	return likely(smp_load_acquire(&way->from) == bio->bi_end_io);
 }
 
-/* Is this bio counted already?  The remainder of a split comes back to the filter. */
+/* Is this bio counted already?  What is left of a split may come back to the filter. */
 static inline bool inflight_counts(struct inflight *inflight, const struct bio *bio)
 {
 	return !inflight_way_fits(inflight_way(inflight, bio), bio) &&
