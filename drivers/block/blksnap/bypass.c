@@ -12,11 +12,11 @@
 #include "blksnap.h"
 
 #include <linux/blk-mq.h>
-#include <linux/string.h>
 #include <linux/tracepoint.h>
 #include <trace/events/block.h>
 
 #include "bypass.h"
+#include "compat.h"
 
 /* Constant while a probe is registered. */
 static const struct bypass_user *bypass_user;
@@ -56,58 +56,38 @@ static void bypass_probe_bio(void *data, struct request_queue *queue, struct bio
 		bypass_user->found_bio(bio);
 }
 
-/* Two of the tracepoints are not exported, so all are looked up by name. */
-static struct bypass_probe {
-	const char *name;
-	void *fn;
-	struct tracepoint *tracepoint;
-} bypass_probes[] = {
-	{ "block_rq_issue", bypass_probe_issue },
-	{ "block_rq_complete", bypass_probe_complete },
-	{ "block_bio_complete", bypass_probe_bio },
-};
-
-static void bypass_match(struct tracepoint *tracepoint, void *data)
-{
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(bypass_probes); i++)
-		if (!strcmp(tracepoint->name, bypass_probes[i].name))
-			bypass_probes[i].tracepoint = tracepoint;
-}
-
-static void bypass_remove_probes(unsigned int nr_probes)
-{
-	while (nr_probes-- > 0)
-		tracepoint_probe_unregister(bypass_probes[nr_probes].tracepoint,
-					    bypass_probes[nr_probes].fn, NULL);
-}
-
 /* Every request of the system costs a little more from here on. */
 int bypass_watch(void)
 {
-	unsigned int i;
 	int ret;
 
 	if (!IS_ENABLED(CONFIG_TRACEPOINTS))
 		return 0;
-	for_each_kernel_tracepoint(bypass_match, NULL);
-	for (i = 0; i < ARRAY_SIZE(bypass_probes); i++) {
-		ret = bypass_probes[i].tracepoint ?
-			tracepoint_probe_register(bypass_probes[i].tracepoint,
-						  bypass_probes[i].fn, NULL) : -ENOENT;
-		if (ret) {
-			bypass_remove_probes(i);
-			return ret;
-		}
-	}
+	ret = register_trace_block_rq_issue(bypass_probe_issue, NULL);
+	if (ret)
+		return ret;
+	ret = register_trace_block_rq_complete(bypass_probe_complete, NULL);
+	if (ret)
+		goto err_issue;
+	ret = register_trace_block_bio_complete(bypass_probe_bio, NULL);
+	if (ret)
+		goto err_complete;
 	return 0;
+
+err_complete:
+	unregister_trace_block_rq_complete(bypass_probe_complete, NULL);
+err_issue:
+	unregister_trace_block_rq_issue(bypass_probe_issue, NULL);
+	return ret;
 }
 
 void bypass_unwatch(void)
 {
-	if (IS_ENABLED(CONFIG_TRACEPOINTS))
-		bypass_remove_probes(ARRAY_SIZE(bypass_probes));
+	if (!IS_ENABLED(CONFIG_TRACEPOINTS))
+		return;
+	unregister_trace_block_bio_complete(bypass_probe_bio, NULL);
+	unregister_trace_block_rq_complete(bypass_probe_complete, NULL);
+	unregister_trace_block_rq_issue(bypass_probe_issue, NULL);
 }
 
 int bypass_register(const struct bypass_user *user)

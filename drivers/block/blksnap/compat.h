@@ -26,6 +26,9 @@
 #include <linux/slab.h>
 /* out-of-tree: begin */
 #include <linux/ftrace.h>
+#include <linux/string.h>
+#include <linux/tracepoint.h>
+#include <trace/events/block.h>
 
 /* Not one beside this file, which is of a build in place. */
 #include <compat_probed.h>
@@ -413,6 +416,56 @@ static inline bool compat_dm_has_prefix(const struct gendisk *disk, const char *
 #endif
 
 /* out-of-tree: begin */
+/*
+ * Tracepoints that are not exported: a module finds them by name.  The kernel never
+ * removes one of its own.
+ */
+struct compat_tracepoint {
+	const char *name;
+	struct tracepoint *found;
+};
+
+static inline void compat_match_tracepoint(struct tracepoint *tracepoint, void *data)
+{
+	struct compat_tracepoint *wanted = data;
+
+	if (!strcmp(tracepoint->name, wanted->name))
+		wanted->found = tracepoint;
+}
+
+static inline int compat_probe_register(const char *name, void *probe, void *data)
+{
+	struct compat_tracepoint wanted = { .name = name };
+
+	for_each_kernel_tracepoint(compat_match_tracepoint, &wanted);
+	return wanted.found ? tracepoint_probe_register(wanted.found, probe, data) : -ENOENT;
+}
+
+static inline void compat_probe_unregister(const char *name, void *probe, void *data)
+{
+	struct compat_tracepoint wanted = { .name = name };
+
+	for_each_kernel_tracepoint(compat_match_tracepoint, &wanted);
+	tracepoint_probe_unregister(wanted.found, probe, data);
+}
+
+/* The compiler sees that the probe has the type that the tracepoint calls. */
+#define compat_register_trace(name, probe, data) ({			\
+	typeof(probe) *compat_probe = (probe);				\
+									\
+	check_trace_callback_type_##name(compat_probe);			\
+	compat_probe_register(#name, compat_probe, data);		\
+})
+
+#define register_trace_block_rq_issue(probe, data) \
+	compat_register_trace(block_rq_issue, probe, data)
+#define unregister_trace_block_rq_issue(probe, data) \
+	compat_probe_unregister("block_rq_issue", probe, data)
+#define register_trace_block_rq_complete(probe, data) \
+	compat_register_trace(block_rq_complete, probe, data)
+#define unregister_trace_block_rq_complete(probe, data) \
+	compat_probe_unregister("block_rq_complete", probe, data)
+
 /*
  * Disks: the head of an ->open(), which got the block device before 6.5, and of
  * a ->release(), which got the mode, too.

@@ -124,6 +124,15 @@ test_unknown_way_to_open_devices_is_refused()
 		'#define blkdev_get_by_dev no_such_thing'
 }
 
+# The compiler knows which functions a tracepoint may call, also where it is found by name.
+test_function_of_another_type_is_no_probe()
+{
+	sed -i.orig 's/unsigned int nr_bytes)/u64 nr_bytes)/' "$driver/bypass.c"
+	! kernel_make_modules "$driver" CONFIG_BLKSNAP=m bypass.o >"$dir/log" 2>&1 &&
+		grep -q 'error.*check_trace_callback_type_block_rq_complete' "$dir/log" &&
+		mv "$driver/bypass.c.orig" "$driver/bypass.c"
+}
+
 pkg_need_build
 pkg_install
 kernel_fetch "$kernel"
@@ -138,6 +147,7 @@ tests=(
 	kernel_that_saves_all_registers_is_not_refused
 	powerpc_without_the_hook_is_refused
 	unknown_way_to_open_devices_is_refused
+	function_of_another_type_is_no_probe
 	killed_compiler_is_no_answer
 )
 ktap_plan "${#tests[@]}"
