@@ -19,8 +19,10 @@
 
 #include <linux/bio.h>
 #include <linux/blkdev.h>
+#include <linux/fs.h>
 #include <linux/rculist.h>
 #include <linux/sched.h>
+#include <linux/string.h>
 
 #include "cbt_map.h"
 #include "cow.h"
@@ -438,27 +440,66 @@ static void tracked_disk_found_part(struct tracked_disk *tracked_disk, struct bi
 	}
 }
 
+static void tracked_disk_found_bio(struct tracked_disk *tracked_disk, struct bio *bio)
+{
+	switch (tracked_disk_has_seen(tracked_disk, bio)) {
+	case TRACKER_UNSEEN:
+		tracked_disk_found_uncounted(tracked_disk, bio);
+		break;
+	case TRACKER_SEEN_WHOLE:
+		tracked_disk_found_part(tracked_disk, bio);
+		break;
+	case TRACKER_SEEN:
+		break;
+	}
+}
+
+/* nvme0c1n2 is a path of nvme0n2. */
+static bool disk_is_path(const char *name, const char *whole)
+{
+	const char *controller = strchr(name, 'c');
+	const char *namespace = controller ? strchr(controller, 'n') : NULL;
+
+	return namespace && !strncmp(name, whole, controller - name) &&
+	       !strcmp(namespace, whole + (controller - name));
+}
+
+/*
+ * The disk of a path, or NULL.  NVMe multipath sends a bio on as it is, to one of several
+ * hidden disks with the same sectors.  The caller is a reader of RCU.
+ */
+static struct tracked_disk *tracked_disk_find_by_path(const struct gendisk *path)
+{
+	struct tracked_disk *tracked_disk;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(tracked_disks); i++) {
+		hlist_for_each_entry_rcu(tracked_disk, &tracked_disks[i], node) {
+			/* A disk that is gone may have had the same name. */
+			if (disk_is_path(path->disk_name, tracked_disk->disk->disk_name) &&
+			    !inode_unhashed(tracked_disk->inode))
+				return tracked_disk;
+		}
+	}
+	return NULL;
+}
+
 static void tracker_found_bio(struct bio *bio)
 {
 	struct tracked_disk *tracked_disk;
+	struct gendisk *disk;
+	bool is_path;
 
-	if (!bio_sectors(bio) || !bio->bi_bdev ||
-	    hlist_empty(tracked_disk_bucket(bio->bi_bdev->bd_disk)))
+	if (!bio_sectors(bio) || !bio->bi_bdev)
+		return;
+	disk = bio->bi_bdev->bd_disk;
+	is_path = disk->flags & GENHD_FL_HIDDEN;
+	if (!is_path && hlist_empty(tracked_disk_bucket(disk)))
 		return;
 	rcu_read_lock();
-	tracked_disk = tracked_disk_find(bio->bi_bdev->bd_disk);
-	if (tracked_disk && READ_ONCE(tracked_disk->is_young)) {
-		switch (tracked_disk_has_seen(tracked_disk, bio)) {
-		case TRACKER_UNSEEN:
-			tracked_disk_found_uncounted(tracked_disk, bio);
-			break;
-		case TRACKER_SEEN_WHOLE:
-			tracked_disk_found_part(tracked_disk, bio);
-			break;
-		case TRACKER_SEEN:
-			break;
-		}
-	}
+	tracked_disk = is_path ? tracked_disk_find_by_path(disk) : tracked_disk_find(disk);
+	if (tracked_disk && READ_ONCE(tracked_disk->is_young))
+		tracked_disk_found_bio(tracked_disk, bio);
 	rcu_read_unlock();
 }
 

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,12 +23,14 @@
 #define CGROUP "/sys/fs/cgroup"
 #define SLOW CGROUP "/blksnap-waits"
 #define WRITE_BYTES 4096U
+#define NODE_MS 10000U			/* time for a device node to appear */
 
 static struct {
 	struct disk disks[72];
 	unsigned int nr_disks;
 	struct disk mappings[4];
 	bool is_mapped[4];
+	struct disk multipath;
 	char mounts[4][32];
 	unsigned int nr_mounts;
 	pid_t children[16];
@@ -95,6 +98,31 @@ struct disk *rig_delay(const struct disk *lower, unsigned int write_ms)
 	ASSERT_OK(delay_create(&rig.mappings[i], mapping_name(i), lower, 0, write_ms));
 	rig.is_mapped[i] = true;
 	return &rig.mappings[i];
+}
+
+/*
+ * The NVMe disk with two paths that the machine may have.  The paths have no nodes.
+ * NULL, and the test is skipped, if there is none.
+ */
+struct disk *rig_multipath(void)
+{
+	unsigned int ms;
+	glob_t found;
+
+	if (!kernel_module_load("nvme") || access("/sys/class/nvme/nvme0", F_OK)) {
+		ktap_skip("no NVMe here");
+		return NULL;
+	}
+	for (ms = 0; glob("/dev/nvme*n1", 0, NULL, &found); ms += 10) {
+		ASSERT(ms < NODE_MS);
+		sleep_ms(10);
+	}
+	ASSERT_OK(disk_find(&rig.multipath, found.gl_pathv[0]));
+	globfree(&found);
+	ASSERT_EQ(glob("/sys/block/nvme*c*n1", 0, NULL, &found), 0);
+	ktap_note("%s has %zu paths", rig.multipath.path, found.gl_pathc);
+	globfree(&found);
+	return &rig.multipath;
 }
 
 /* Suspending one that delays requests makes it complete them. */

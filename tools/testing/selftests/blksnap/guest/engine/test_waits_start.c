@@ -135,16 +135,22 @@ static pid_t start_write(const struct disk *origin, bool is_slow)
 }
 
 /* False if there is nothing to be judged: the write was over too early. */
+static bool run(struct disk *origin, struct disk *storage, bool is_slow,
+		struct outcome *outcome)
+{
+	take_amid_write(origin, storage, start_write(origin, is_slow), outcome);
+	if (!outcome->was_in_flight)
+		ktap_skip("the write was over before the take");
+	return outcome->was_in_flight;
+}
+
 static bool run_throttled(struct disk *origin, struct disk *storage,
 			  struct outcome *outcome)
 {
 	if (!throttle_set(origin, START_BYTES_PER_S))
 		return false;
-	ASSERT(fill_direct(origin->path, 0x11, MIB, 0));
-	take_amid_write(origin, storage, start_write(origin, true), outcome);
-	if (!outcome->was_in_flight)
-		ktap_skip("the write was over before the take");
-	return outcome->was_in_flight;
+	ASSERT(fill_direct(origin->path, 0x11, START_BYTES, 0));
+	return run(origin, storage, true, outcome);
 }
 
 static void test_image_stays_when_a_throttled_write_lands(void)
@@ -174,10 +180,7 @@ static bool run_delayed(const struct disk *disk, struct disk *storage,
 	*origin = rig_delay(disk, START_MS);
 	snprintf(path, sizeof(path), "/sys/block/%s/queue/iostats", (*origin)->name);
 	ASSERT(write_text(path, "0"));
-	take_amid_write(*origin, storage, start_write(*origin, false), outcome);
-	if (!outcome->was_in_flight)
-		ktap_skip("the write was over before the take");
-	return outcome->was_in_flight;
+	return run(*origin, storage, false, outcome);
 }
 
 static void test_image_stays_when_a_delayed_write_lands(void)
@@ -200,10 +203,80 @@ static void test_delayed_write_is_in_the_next_map(void)
 		EXPECT_EQ(count_unlisted(origin, storage, &outcome), 0);
 }
 
+/*
+ * Some drivers send on the very bio that they got, to another disk.
+ */
+
+static void test_image_stays_when_a_throttled_write_takes_a_path(void)
+{
+	struct disk *storage = rig_disk(32, NULL), *origin = rig_multipath();
+	struct outcome outcome;
+
+	if (origin && run_throttled(origin, storage, &outcome))
+		EXPECT(outcome.is_constant || outcome.is_told);
+}
+
+static void test_throttled_write_by_a_path_is_in_the_next_map(void)
+{
+	struct disk *storage = rig_disk(32, NULL), *origin = rig_multipath();
+	struct outcome outcome;
+
+	if (origin && run_throttled(origin, storage, &outcome))
+		EXPECT_EQ(count_unlisted(origin, storage, &outcome), 0);
+}
+
+/* The device is slow, and has the write before it is tracked. */
+static bool run_slow_path(struct disk *origin, struct disk *storage,
+			  struct outcome *outcome)
+{
+	ASSERT(fill_direct(origin->path, 0x11, START_BYTES, 0));
+	return run(origin, storage, false, outcome);
+}
+
+static void test_image_stays_when_a_write_lands_by_a_slow_path(void)
+{
+	struct disk *storage = rig_disk(32, NULL), *origin = rig_multipath();
+	struct outcome outcome;
+
+	if (origin && run_slow_path(origin, storage, &outcome))
+		EXPECT(outcome.is_constant || outcome.is_told);
+}
+
+static void test_write_by_a_slow_path_is_in_the_next_map(void)
+{
+	struct disk *storage = rig_disk(32, NULL), *origin = rig_multipath();
+	struct outcome outcome;
+
+	if (origin && run_slow_path(origin, storage, &outcome))
+		EXPECT_EQ(count_unlisted(origin, storage, &outcome), 0);
+}
+
+static void test_new_write_by_a_path_is_not_late(void)
+{
+	struct disk *storage = rig_disk(32, NULL), *origin = rig_multipath();
+	struct snapshot snapshot;
+	const char *image;
+
+	if (!origin)
+		return;
+	ASSERT(fill_direct(origin->path, 0x11, START_BYTES, 0));
+	snapshot_now(&snapshot, origin, storage);
+	image = image_of(&snapshot, origin);
+	/* More than a request can have, so it is split on its way to the path. */
+	EXPECT(fill_direct(origin->path, 0x33, MIB, 0));
+	EXPECT_EQ(image_error(image), 0);
+	EXPECT(reads_as(image, 0x11, START_BYTES, 0));
+}
+
 const struct ktap_test start_tests[] = {
 	KTAP_TEST(test_image_stays_when_a_throttled_write_lands),
 	KTAP_TEST(test_throttled_write_is_in_the_next_map),
 	KTAP_TEST(test_image_stays_when_a_delayed_write_lands),
 	KTAP_TEST(test_delayed_write_is_in_the_next_map),
+	KTAP_TEST(test_image_stays_when_a_throttled_write_takes_a_path),
+	KTAP_TEST(test_throttled_write_by_a_path_is_in_the_next_map),
+	KTAP_TEST(test_image_stays_when_a_write_lands_by_a_slow_path),
+	KTAP_TEST(test_write_by_a_slow_path_is_in_the_next_map),
+	KTAP_TEST(test_new_write_by_a_path_is_not_late),
 	KTAP_END
 };
