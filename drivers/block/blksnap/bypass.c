@@ -4,8 +4,11 @@
  *
  * A request that device mapper has mapped to a disk below passes block_rq_remap before
  * it is inserted there.  All requests of a disk with a request queue pass
- * block_rq_issue and block_rq_complete, the bios of all other disks block_bio_complete.
- * (Passthrough commands, such as SG_IO, do not say what they change.)
+ * block_rq_issue and block_rq_complete.  The bios of all other disks pass
+ * block_bio_queue on their way to the driver, after a cgroup's limit has delayed them,
+ * and block_bio_complete, unless the driver has sent them on as they are (NVMe
+ * multipath, bcache): then they are bios of the disk below.  (Passthrough commands, such
+ * as SG_IO, do not say what they change.)
  *
  * Takes no lock; the caller serialises.
  */
@@ -50,13 +53,21 @@ static void bypass_probe_complete(void *data, struct request *rq, blk_status_t e
 	bypass_find_bios(rq);
 }
 
-static void bypass_probe_bio(void *data, struct request_queue *queue, struct bio *bio)
+/* What becomes a request is seen as one. */
+static void bypass_probe_bio_queue(void *data, struct bio *bio)
+{
+	if (op_is_write(bio_op(bio)) && !queue_is_mq(bdev_get_queue(bio->bi_bdev)))
+		bypass_user->found_bio(bio);
+}
+
+static void bypass_probe_bio_complete(void *data, struct request_queue *queue,
+				      struct bio *bio)
 {
 	if (op_is_write(bio_op(bio)))
 		bypass_user->found_bio(bio);
 }
 
-/* Every request of the system costs a little more from here on. */
+/* Every request and bio of the system costs a little more from here on. */
 int bypass_watch(void)
 {
 	int ret;
@@ -69,11 +80,16 @@ int bypass_watch(void)
 	ret = register_trace_block_rq_complete(bypass_probe_complete, NULL);
 	if (ret)
 		goto err_issue;
-	ret = register_trace_block_bio_complete(bypass_probe_bio, NULL);
+	ret = register_trace_block_bio_queue(bypass_probe_bio_queue, NULL);
 	if (ret)
 		goto err_complete;
+	ret = register_trace_block_bio_complete(bypass_probe_bio_complete, NULL);
+	if (ret)
+		goto err_queue;
 	return 0;
 
+err_queue:
+	unregister_trace_block_bio_queue(bypass_probe_bio_queue, NULL);
 err_complete:
 	unregister_trace_block_rq_complete(bypass_probe_complete, NULL);
 err_issue:
@@ -85,7 +101,8 @@ void bypass_unwatch(void)
 {
 	if (!IS_ENABLED(CONFIG_TRACEPOINTS))
 		return;
-	unregister_trace_block_bio_complete(bypass_probe_bio, NULL);
+	unregister_trace_block_bio_complete(bypass_probe_bio_complete, NULL);
+	unregister_trace_block_bio_queue(bypass_probe_bio_queue, NULL);
 	unregister_trace_block_rq_complete(bypass_probe_complete, NULL);
 	unregister_trace_block_rq_issue(bypass_probe_issue, NULL);
 }

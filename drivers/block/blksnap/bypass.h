@@ -23,7 +23,8 @@ struct gendisk;
  * struct bypass_user - what the one user wants called
  * @found_request: a request that changes data is put into the queue of this disk
  * @found_bio:	a write is given to a driver, or has completed; only while watching.
- *		Most of these bios have passed the filter.
+ *		Most of these bios have passed the filter.  If a driver has sent it on as
+ *		it is, it is a bio of the disk below.
  */
 struct bypass_user {
 	void (*found_request)(struct gendisk *disk);

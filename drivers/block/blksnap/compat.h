@@ -457,6 +457,10 @@ static inline void compat_probe_unregister(const char *name, void *probe, void *
 	compat_probe_register(#name, compat_probe, data);		\
 })
 
+#define register_trace_block_bio_queue(probe, data) \
+	compat_register_trace(block_bio_queue, probe, data)
+#define unregister_trace_block_bio_queue(probe, data) \
+	compat_probe_unregister("block_bio_queue", probe, data)
 #define register_trace_block_rq_issue(probe, data) \
 	compat_register_trace(block_rq_issue, probe, data)
 #define unregister_trace_block_rq_issue(probe, data) \

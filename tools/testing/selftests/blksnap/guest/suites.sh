@@ -162,7 +162,7 @@ suite instant test_instant --on "$long" --module 'blksnap take_drain_limit=8' --
 	--program mkfs.ext4 --program dmsetup --memory 1536 \
 	--arguments '--takes 120' --arguments-short '--takes 40' --timeout 900
 suite waits test_waits --alone --on '@(6.1|uml*)' $null_blk --kmod ext4 --kmod dm-mod --kmod dm-delay \
-	--kmod-stock raid1 --kmod-stock nvme --nvme-multipath 16M,write-rate=100000 \
+	--kmod-stock raid1 --kmod-stock raid0 --kmod-stock nvme --nvme-multipath 16M,write-rate=100000 \
 	--program mkfs.ext4 --program mdadm --arguments-short '--fast' --fast '--fast' \
 	--timeout 900
 # What is seen of an image beside its origin is the same on each kernel.

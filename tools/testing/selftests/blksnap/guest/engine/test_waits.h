@@ -31,6 +31,7 @@
 struct disk *rig_disk(uint64_t nr_mib, const struct null_disk_options *options);
 struct disk *rig_linear(const struct disk *lower);
 struct disk *rig_delay(const struct disk *lower, unsigned int write_ms);
+struct disk *rig_stripe(const struct disk *a, const struct disk *b);
 struct disk *rig_multipath(void);
 const char *rig_mapping_name(const struct disk *mapping);
 void rig_hang(const struct disk *mapping);

@@ -23,6 +23,9 @@
 #define CGROUP "/sys/fs/cgroup"
 #define SLOW CGROUP "/blksnap-waits"
 #define WRITE_BYTES 4096U
+#define STRIPE "/dev/md1"
+#define STRIPE_CREATE "mdadm --create " STRIPE " --run --metadata=1.2 --level=0 " \
+	"--raid-devices=2"
 #define NODE_MS 10000U			/* time for a device node to appear */
 
 static struct {
@@ -30,6 +33,8 @@ static struct {
 	unsigned int nr_disks;
 	struct disk mappings[4];
 	bool is_mapped[4];
+	struct disk stripe;
+	bool is_striped;
 	struct disk multipath;
 	char mounts[4][32];
 	unsigned int nr_mounts;
@@ -98,6 +103,23 @@ struct disk *rig_delay(const struct disk *lower, unsigned int write_ms)
 	ASSERT_OK(delay_create(&rig.mappings[i], mapping_name(i), lower, 0, write_ms));
 	rig.is_mapped[i] = true;
 	return &rig.mappings[i];
+}
+
+/*
+ * An md array without statistics: older kernels send on the very bio that it gets.
+ * NULL, and the test is skipped, where there is no md.
+ */
+struct disk *rig_stripe(const struct disk *a, const struct disk *b)
+{
+	kernel_module_load("raid0");
+	if (shell(STRIPE_CREATE " %s %s >/dev/null 2>&1", a->path, b->path)) {
+		ktap_skip("no md devices here");
+		return NULL;
+	}
+	rig.is_striped = true;
+	ASSERT_OK(disk_find(&rig.stripe, STRIPE));
+	ASSERT(write_text("/sys/block/md1/queue/iostats", "0"));
+	return &rig.stripe;
 }
 
 /*
@@ -231,6 +253,8 @@ static void remove_devices(void)
 	for (i = ARRAY_SIZE(rig.mappings); i-- > 0;)
 		if (rig.is_mapped[i])
 			mapping_remove(mapping_name(i));
+	if (rig.is_striped)
+		shell("mdadm --stop " STRIPE " >/dev/null 2>&1");
 	while (rig.nr_disks)
 		null_disk_destroy(&rig.disks[--rig.nr_disks]);
 	rmdir(SLOW);

@@ -207,6 +207,26 @@ static void test_delayed_write_is_in_the_next_map(void)
  * Some drivers send on the very bio that they got, to another disk.
  */
 
+static void test_image_stays_when_a_throttled_write_lands_on_a_stripe(void)
+{
+	struct disk *storage = rig_disk(32, NULL);
+	struct disk *origin = rig_stripe(rig_disk(16, NULL), rig_disk(16, NULL));
+	struct outcome outcome;
+
+	if (origin && run_throttled(origin, storage, &outcome))
+		EXPECT(outcome.is_constant || outcome.is_told);
+}
+
+static void test_throttled_write_to_a_stripe_is_in_the_next_map(void)
+{
+	struct disk *storage = rig_disk(32, NULL);
+	struct disk *origin = rig_stripe(rig_disk(16, NULL), rig_disk(16, NULL));
+	struct outcome outcome;
+
+	if (origin && run_throttled(origin, storage, &outcome))
+		EXPECT_EQ(count_unlisted(origin, storage, &outcome), 0);
+}
+
 static void test_image_stays_when_a_throttled_write_takes_a_path(void)
 {
 	struct disk *storage = rig_disk(32, NULL), *origin = rig_multipath();
@@ -273,6 +293,8 @@ const struct ktap_test start_tests[] = {
 	KTAP_TEST(test_throttled_write_is_in_the_next_map),
 	KTAP_TEST(test_image_stays_when_a_delayed_write_lands),
 	KTAP_TEST(test_delayed_write_is_in_the_next_map),
+	KTAP_TEST(test_image_stays_when_a_throttled_write_lands_on_a_stripe),
+	KTAP_TEST(test_throttled_write_to_a_stripe_is_in_the_next_map),
 	KTAP_TEST(test_image_stays_when_a_throttled_write_takes_a_path),
 	KTAP_TEST(test_throttled_write_by_a_path_is_in_the_next_map),
 	KTAP_TEST(test_image_stays_when_a_write_lands_by_a_slow_path),
