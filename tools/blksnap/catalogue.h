@@ -11,7 +11,11 @@
  * the name NAME.partial, brought to the disk and renamed, before a catalogue
  * that names it takes the place of the one before.  So whatever happens, what is
  * in the catalogue is whole.  Files of ours that it does not name were left by a
- * run that was interrupted; the next one removes them.
+ * run that was interrupted; the next one removes them.  So a catalogue that is older than
+ * the layers, because an old copy was put back, is refused for writing.
+ *
+ * catalogue-copy.json is a copy of the catalogue, written after it, in case that
+ * it is damaged.
  *
  * A layer that is merged with those below it is the one file that changes under
  * its name, because the layer above has that name in its header.  What it holds

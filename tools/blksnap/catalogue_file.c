@@ -22,8 +22,10 @@
 #include "util.h"
 
 #define CATALOGUE_NAME "catalogue.json"
+#define COPY_NAME "catalogue-copy.json"
 #define CATALOGUE_VERSION 1
 #define LOCK_NAME "lock"
+#define NUMBER_DIGITS 6
 
 /* Names that only we give.  Everything else in the folder is left alone. */
 static const char *const own_names[] = {
@@ -32,6 +34,7 @@ static const char *const own_names[] = {
 	"*.[0-9][0-9][0-9][0-9][0-9][0-9].*.partial",
 	"*.[0-9][0-9][0-9][0-9][0-9][0-9].qcow2" DAMAGE_SUFFIX,
 	CATALOGUE_NAME ".partial",
+	COPY_NAME ".partial",
 };
 
 enum field_type {
@@ -261,6 +264,19 @@ static bool is_own_name(const char *name)
 	return false;
 }
 
+/* Number of the point that a file of ours belongs to; 0 if it has none. */
+static uint64_t find_number(const char *name)
+{
+	const char *c;
+
+	for (c = name + strlen(name); c > name; c--) {
+		if (*c == '.' && strspn(c + 1, "0123456789") == NUMBER_DIGITS &&
+		    c[1 + NUMBER_DIGITS] == '.')
+			return strtoull(c + 1, NULL, 10);
+	}
+	return 0;
+}
+
 static bool holds_layers(const char *dir)
 {
 	struct dirent *entry;
@@ -269,10 +285,27 @@ static bool holds_layers(const char *dir)
 
 	while (stream && !found && (entry = readdir(stream)))
 		found = is_own_name(entry->d_name) &&
-			strcmp(entry->d_name, CATALOGUE_NAME ".partial");
+			find_number(entry->d_name);
 	if (stream)
 		closedir(stream);
 	return found;
+}
+
+static bool is_there(const struct catalogue *catalogue, const char *name)
+{
+	char *path = catalogue_path(catalogue, name);
+	bool there = path && !access(path, F_OK);
+
+	free(path);
+	return there;
+}
+
+/* What to do if the catalogue is missing or damaged. */
+static const char *copy_hint(const struct catalogue *catalogue)
+{
+	return is_there(catalogue, COPY_NAME) ?
+		"copy " COPY_NAME " to its place" :
+		"put a copy of it back";
 }
 
 static int load_missing(struct catalogue *catalogue,
@@ -285,8 +318,9 @@ static int load_missing(struct catalogue *catalogue,
 	/* Without the catalogue they would pass for leftovers. */
 	if (holds_layers(catalogue->dir))
 		return fail(EXIT_FAILED,
-			    "'%s' holds layers of a backup, but no %s; put that back, or back up to another folder",
-			    catalogue->dir, CATALOGUE_NAME);
+			    "'%s' holds layers of a backup, but no %s; %s, or back up to another folder",
+			    catalogue->dir, CATALOGUE_NAME,
+			    copy_hint(catalogue));
 	catalogue->next_point = 1;
 	return catalogue_save(catalogue);
 }
@@ -309,23 +343,26 @@ static int load(struct catalogue *catalogue, enum catalogue_access mode)
 	object = json_object_from_file(path);
 	if (!object || !parse_catalogue(catalogue, object))
 		ret = fail(EXIT_FAILED,
-			   "'%s' is damaged, or a newer version of blksnap has written it; put a copy of it back",
-			   path);
+			   "'%s' is damaged, or a newer version of blksnap has written it; %s",
+			   path, copy_hint(catalogue));
 	json_object_put(object);
 	free(path);
 	return ret;
 }
 
 /* Written beside its place, brought to the disk, and renamed. */
-static int replace_file(const struct catalogue *catalogue, const char *text)
+static int replace_file(const struct catalogue *catalogue, const char *name,
+			const char *text)
 {
-	char *path = catalogue_path(catalogue, CATALOGUE_NAME);
-	char *partial = catalogue_path(catalogue, CATALOGUE_NAME ".partial");
+	char *path = catalogue_path(catalogue, name);
 	int ret = EXIT_OK;
 	FILE *file = NULL;
+	char *partial;
 	bool ok;
 
-	if (path && partial)
+	if (!path || asprintf(&partial, "%s.partial", path) < 0)
+		partial = NULL;
+	else
 		file = fopen(partial, "we");
 	if (!file) {
 		ret = fail_errno(errno, "cannot write in '%s'", catalogue->dir);
@@ -352,6 +389,7 @@ int catalogue_save(struct catalogue *catalogue)
 {
 	struct json_object *object = json_object_new_object();
 	struct json_object *points = json_object_new_array();
+	const char *text;
 	size_t i;
 	int ret;
 
@@ -362,10 +400,13 @@ int catalogue_save(struct catalogue *catalogue)
 		json_object_array_add(points,
 				      catalogue_point_to_json(&catalogue->points[i]));
 	json_object_object_add(object, "points", points);
-	ret = replace_file(catalogue,
-			   json_object_to_json_string_ext(object,
-							  JSON_C_TO_STRING_PRETTY |
-							  JSON_C_TO_STRING_NOSLASHESCAPE));
+	text = json_object_to_json_string_ext(object,
+					      JSON_C_TO_STRING_PRETTY |
+					      JSON_C_TO_STRING_NOSLASHESCAPE);
+	ret = replace_file(catalogue, CATALOGUE_NAME, text);
+	/* Never newer than the catalogue: check_age() relies on that. */
+	if (!ret)
+		ret = replace_file(catalogue, COPY_NAME, text);
 	json_object_put(object);
 	return ret;
 }
@@ -435,6 +476,78 @@ void catalogue_remove_leftovers(const struct catalogue *catalogue, bool quiet)
 	}
 	if (stream)
 		closedir(stream);
+}
+
+static bool lacks_files(const struct catalogue *catalogue)
+{
+	const struct catalogue_disk *disk;
+	size_t i, j;
+
+	for (i = 0; i < catalogue->nr_points; i++) {
+		for (j = 0; j < catalogue->points[i].nr_disks; j++) {
+			disk = &catalogue->points[i].disks[j];
+			if (!is_there(catalogue, disk->file) ||
+			    !is_there(catalogue, disk->map))
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * An interrupted run leaves files of the next point or of a merge, layers that it
+ * has dropped from the catalogue, and all files that the catalogue names.  What
+ * is left otherwise was made with a newer catalogue.
+ */
+static bool is_newer(const struct catalogue *catalogue, const char *name,
+		     bool files_lack)
+{
+	if (!is_own_name(name) || is_named(catalogue, name))
+		return false;
+	return find_number(name) > catalogue->next_point ||
+	       (files_lack && find_number(name) &&
+		fnmatch("*.partial", name, 0));
+}
+
+static int check_files(const struct catalogue *catalogue)
+{
+	const bool files_lack = lacks_files(catalogue);
+	DIR *stream = opendir(catalogue->dir);
+	struct dirent *entry;
+	int ret = EXIT_OK;
+
+	while (stream && !ret && (entry = readdir(stream))) {
+		if (is_newer(catalogue, entry->d_name, files_lack))
+			ret = fail(EXIT_FAILED,
+				   "'%s/" CATALOGUE_NAME "' is older than the layers beside it: it does not know '%s', which would be removed; put a newer copy of it in its place, or move what it does not know to another folder",
+				   catalogue->dir, entry->d_name);
+	}
+	if (stream)
+		closedir(stream);
+	return ret;
+}
+
+/*
+ * An older catalogue that was put back does not know the newest layers, which
+ * would be taken for leftovers.
+ */
+static int check_age(const struct catalogue *catalogue)
+{
+	char *path = catalogue_path(catalogue, COPY_NAME);
+	struct json_object *copy;
+	uint64_t next_point = 0;
+
+	if (!path)
+		return fail_memory();
+	copy = access(path, R_OK) ? NULL : json_object_from_file(path);
+	get_number(copy, "next_point", &next_point);
+	json_object_put(copy);
+	free(path);
+	if (next_point > catalogue->next_point)
+		return fail(EXIT_FAILED,
+			    "'%s/" CATALOGUE_NAME "' is older than " COPY_NAME " beside it; copy that to its place",
+			    catalogue->dir);
+	return check_files(catalogue);
 }
 
 static int lock_folder(struct catalogue *catalogue, enum catalogue_access mode)
@@ -544,6 +657,8 @@ int catalogue_open(struct catalogue *catalogue, const char *dir,
 		ret = lock_folder(catalogue, mode);
 	if (!ret)
 		ret = load(catalogue, mode);
+	if (!ret && mode >= CATALOGUE_WRITE)
+		ret = check_age(catalogue);
 	return ret;
 }
 

@@ -98,7 +98,8 @@ test_full()
 	check "the snapshot is destroyed" grep -q \
 		"^snapshot_destroy $plain_id" "$temp/log"
 	check "nobody else can read the backup" mode_is 600 "$folder"/*.qcow2 \
-		"$folder"/*.map "$folder/catalogue.json"
+		"$folder"/*.map "$folder/catalogue.json" \
+		"$folder/catalogue-copy.json"
 	check "zeros are not stored" smaller "$(layer 1)" 12000000
 }
 
@@ -281,7 +282,7 @@ test_catalogue()
 	prepare cp "$temp/saved/catalogue.json" "$backups/machine/catalogue.json"
 	prepare truncate -s -100 "$backups/machine/catalogue.json"
 	expect "a damaged catalogue is refused" 1 "" \
-		"'$backups/machine/catalogue.json' is damaged, .*" \
+		"'$backups/machine/catalogue.json' is damaged, .*; copy catalogue-copy.json to its place" \
 		"${variables[@]}" -- backup --to "$backups" --source-name machine \
 		--storage "$storage" 4000:1
 	prepare cp "$temp/saved/catalogue.json" "$backups/machine/catalogue.json"
@@ -297,13 +298,100 @@ test_catalogue()
 others_stay()
 {
 	touch "$backups/machine/notes.txt" "$backups/machine/disk.qcow2" \
-		"$backups/machine/4000-1.000009.qcow2" \
-		"$backups/machine/4000-1.000008.qcow2.partial"
+		"$backups/machine/4000-2.000003.qcow2" \
+		"$backups/machine/4000-1.000003.qcow2.partial"
 	backup
-	[[ $message == *000009.qcow2\'* && $message == *000008.qcow2.partial\'* &&
+	[[ $message == *000003.qcow2\'* && $message == *000003.qcow2.partial\'* &&
 	   -e $backups/machine/notes.txt && -e $backups/machine/disk.qcow2 &&
-	   ! -e $backups/machine/4000-1.000009.qcow2 &&
-	   ! -e $backups/machine/4000-1.000008.qcow2.partial ]]
+	   ! -e $backups/machine/4000-2.000003.qcow2 &&
+	   ! -e $backups/machine/4000-1.000003.qcow2.partial ]]
+}
+
+# points_beyond NAME COUNT - three points with their catalogue in old.json, and more
+points_beyond()
+{
+	local count=$2
+
+	new_folder "$1"
+	folder=$backups/machine
+	backup
+	keep 3
+	cp "$folder/catalogue.json" "$temp/old.json"
+	for ((; count; count--)); do
+		change_disk by_chance
+		backup
+		keep "$(newest_point)"
+	done
+}
+
+put_old_back()
+{
+	cp "$temp/old.json" "$folder/catalogue.json"
+	(cd "$folder" && sha256sum -- *) >"$temp/sums"
+}
+
+nothing_is_changed()
+{
+	local -a names
+
+	mapfile -t names < <(sed 's,.* ,./,' "$temp/sums")
+	(cd "$folder" && sha256sum --quiet -c "$temp/sums") &&
+		holds_only "$folder" "${names[@]}"
+}
+
+# refuses_old EXPRESSION - to back up and to prune
+refuses_old()
+{
+	local command
+	local -a prune=(prune "$backups" --keep-last 1)
+
+	for command in backup "run_tool -- ${prune[*]}"; do
+		$command
+		[[ $code == 1 && $message =~ ^"blksnap: '$folder/catalogue.json' is older than "$1$ ]] ||
+			{ echo "# $command: $code, $message"; return 1; }
+		nothing_is_changed || return 1
+	done
+}
+
+# An older catalogue does not know the newest layers, which are no leftovers.
+test_old_catalogue()
+{
+	local unknown="the layers beside it: it does not know '4000-1\.00000[2-5].*'.*"
+
+	prepare points_beyond old 2
+	prepare put_old_back
+	check "a catalogue older than its copy is refused" refuses_old \
+		"catalogue-copy.json beside it; copy that to its place"
+	prepare cp "$temp/old.json" "$fast/old/machine/catalogue-copy.json"
+	prepare put_old_back
+	check "one that is older than the layers is refused" refuses_old "$unknown"
+	prepare points_beyond old-pruned 2
+	prepare run_tool -- prune "$fast/old-pruned" --keep-last 4 --quiet
+	prepare put_old_back
+	check "also after a prune" refuses_old "catalogue-copy.json .*"
+	prepare mv "$fast/old-pruned/machine/catalogue-copy.json" "$temp/newest.json"
+	prepare put_old_back
+	check "and without the copy" refuses_old "$unknown"
+	prepare cp "$temp/newest.json" "$fast/old-pruned/machine/catalogue.json"
+	prepare change_disk by_chance
+	check "with the newest one it goes on" saves 6 5
+	check "and all points are whole" run_tool_passes verify "$fast/old-pruned"
+	prepare points_beyond old-one 1
+	prepare put_old_back
+	check "one backup more is enough" refuses_old "catalogue-copy.json .*"
+	prepare points_beyond old-merged 0
+	prepare run_tool -- prune "$fast/old-merged" --keep-last 2 --quiet
+	prepare rm "$fast/old-merged/machine/catalogue-copy.json"
+	prepare put_old_back
+	check "so is a prune" refuses_old "$unknown"
+	backups=$fast/backups
+	folder=$backups/machine
+}
+
+run_tool_passes() # ARGUMENT...
+{
+	run_tool -- "$@"
+	((code == 0)) || { echo "# $message"; return 1; }
 }
 
 test_targets()
@@ -419,7 +507,8 @@ test_space()
 		"${variables[@]}" -- backup --to "$temp/small_fs" \
 		--storage "$storage" --source-name machine --quiet 4000:1
 	check "no space: nothing is left" \
-		holds_only "$temp/small_fs/machine" ./catalogue.json ./lock
+		holds_only "$temp/small_fs/machine" ./catalogue-copy.json \
+		./catalogue.json ./lock
 	prepare new_disk 20
 	expect "no space: a smaller disk has room" 0 ".*" "" "${variables[@]}" \
 		-- backup --to "$temp/small_fs" --storage "$storage" \
@@ -464,7 +553,7 @@ all_tests()
 	local test
 
 	for test in ${ONLY:-full incremental reasons small_blocks damage \
-		catalogue targets devices programs space arguments}; do
+		catalogue old_catalogue targets devices programs space arguments}; do
 		"test_$test"
 	done
 }

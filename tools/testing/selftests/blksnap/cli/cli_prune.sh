@@ -91,7 +91,8 @@ holds_no_leftovers()
 	local file
 
 	for file in "$folder"/*; do
-		[[ $file == */catalogue.json || $file == */lock ]] ||
+		[[ $file == */catalogue.json || $file == */catalogue-copy.json ||
+		   $file == */lock ]] ||
 			grep -q "\"${file##*/}\"" "$folder/catalogue.json" ||
 			{ echo "# left: $file"; return 1; }
 	done
