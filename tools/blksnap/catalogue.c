@@ -275,3 +275,24 @@ const char *catalogue_layer_damage(const struct catalogue *catalogue,
 	}
 	return problem;
 }
+
+/**
+ * catalogue_newest_whole() - find the newest point at which a disk is not damaged
+ * @catalogue:	the catalogue
+ * @disk:	name of the disk
+ *
+ * Return: number of the point, 0 if there is none.
+ */
+uint64_t catalogue_newest_whole(const struct catalogue *catalogue,
+				const char *disk)
+{
+	const struct catalogue_disk *found;
+	size_t i;
+
+	for (i = catalogue->nr_points; i--;) {
+		found = catalogue_find_disk(&catalogue->points[i], disk);
+		if (found && !catalogue_layer_damage(catalogue, found))
+			return catalogue->points[i].number;
+	}
+	return 0;
+}

@@ -59,6 +59,7 @@ struct catalogue_disk {
 	uint64_t data_bytes;	/* of these, not zeros */
 	uint64_t file_bytes;
 	/* Those below are of the running program alone. */
+	bool damaged;		/* cannot be restored; set by retention_apply() */
 	unsigned int kept_by;	/* rules of retention.h */
 	bool needed;		/* another layer is based on it, or it is kept */
 };
@@ -120,5 +121,7 @@ const char *catalogue_layer_damage(const struct catalogue *catalogue,
 				   const struct catalogue_disk *disk);
 const char *catalogue_layer_problem(const struct catalogue *catalogue,
 				    const struct catalogue_disk *disk);
+uint64_t catalogue_newest_whole(const struct catalogue *catalogue,
+				const char *disk);
 
 #endif /* CATALOGUE_H */

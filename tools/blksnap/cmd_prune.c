@@ -149,6 +149,38 @@ static void print_result(const struct catalogue *catalogue,
 	json_object_put(result);
 }
 
+static void warn_of_damage(const struct catalogue *catalogue, const char *disk,
+			   uint64_t newest)
+{
+	const uint64_t whole = catalogue_newest_whole(catalogue, disk);
+
+	if (whole)
+		warn("point %ju of '%s' is damaged; so point %ju is kept as well, the newest that can be restored",
+		     (uintmax_t)newest, disk, (uintmax_t)whole);
+	else
+		warn("no point of '%s' can be restored: all are damaged; make a new backup",
+		     disk);
+}
+
+/* Those whose newest point does not count. */
+static void warn_of_damaged_disks(const struct catalogue *catalogue)
+{
+	const struct catalogue_point *point;
+	uint64_t newest;
+	size_t i, j;
+
+	for (i = 0; i < catalogue->nr_points; i++) {
+		point = &catalogue->points[i];
+		for (j = 0; j < point->nr_disks; j++) {
+			catalogue_newest_disk(catalogue, point->disks[j].disk,
+					      &newest);
+			if (newest == point->number && point->disks[j].damaged)
+				warn_of_damage(catalogue, point->disks[j].disk,
+					       newest);
+		}
+	}
+}
+
 static int prune_catalogue(struct catalogue *catalogue, struct options *o,
 			   const struct cmdline *cl)
 {
@@ -157,6 +189,7 @@ static int prune_catalogue(struct catalogue *catalogue, struct options *o,
 	int ret = EXIT_OK;
 
 	retention_apply(&o->retention, catalogue);
+	warn_of_damaged_disks(catalogue);
 	rows = plan_to_json(catalogue, cl);
 	if (!o->dry_run) {
 		catalogue_remove_leftovers(catalogue, o->progress.quiet);
@@ -198,7 +231,8 @@ const struct command command_prune = {
 		"one that is based on it, so all others can be restored as before.  That needs\n"
 		"room for the merged layer for a while.  If a layer that has to be read for it\n"
 		"is damaged, it stays as it is and so do those it is merged with; the exit code\n"
-		"is 5.\n"
+		"is 5.  Points that are known to be damaged do not count: the rules keep as many\n"
+		"others.\n"
 		"\n"
 		"  --keep-last N       keep the last N points of each disk\n"
 		"  --keep-hourly N     keep the newest of each of the last N hours with points\n"

@@ -89,7 +89,7 @@ static bool rule_keeps(enum retention_rule rule, struct walk *walk,
 /* @nr_points: the first points of the catalogue; the disk is in none behind */
 static void apply_to_disk(const struct retention *retention,
 			  struct catalogue *catalogue, const char *name,
-			  size_t nr_points)
+			  size_t nr_points, bool with_damaged)
 {
 	struct walk walks[NR_RETENTION_RULES] = { 0 };
 	struct catalogue_disk *disk;
@@ -99,7 +99,9 @@ static void apply_to_disk(const struct retention *retention,
 		walks[rule].left = retention->count[rule];
 	for (i = nr_points; i--;) {
 		disk = catalogue_find_disk(&catalogue->points[i], name);
-		for (rule = 0; disk && rule < NR_RETENTION_RULES; rule++) {
+		if (!disk || (disk->damaged && !with_damaged))
+			continue;
+		for (rule = 0; rule < NR_RETENTION_RULES; rule++) {
 			if (rule_keeps(rule, &walks[rule],
 				       &catalogue->points[i]))
 				disk->kept_by |= 1U << rule;
@@ -107,26 +109,43 @@ static void apply_to_disk(const struct retention *retention,
 	}
 }
 
+static void find_damaged(struct catalogue *catalogue)
+{
+	struct catalogue_disk *disk;
+	size_t i, j;
+
+	for (i = 0; i < catalogue->nr_points; i++) {
+		for (j = 0; j < catalogue->points[i].nr_disks; j++) {
+			disk = &catalogue->points[i].disks[j];
+			disk->damaged = catalogue_layer_damage(catalogue, disk);
+		}
+	}
+}
+
 /**
  * retention_apply() - decide which layers are kept
  * @retention:	the rules, of which there is one at least
- * @catalogue:	all its layers get their kept_by: a bit for each rule
+ * @catalogue:	all its layers get their kept_by: a bit for each rule; and whether
+ *		they are damaged
  */
 void retention_apply(const struct retention *retention,
 		     struct catalogue *catalogue)
 {
 	const struct catalogue_point *point;
 	uint64_t newest;
+	const char *name;
 	size_t i, j;
 
+	find_damaged(catalogue);
 	for (i = catalogue->nr_points; i--;) {
 		point = &catalogue->points[i];
 		for (j = 0; j < point->nr_disks; j++) {
-			catalogue_newest_disk(catalogue, point->disks[j].disk,
-					      &newest);
-			if (newest == point->number)
-				apply_to_disk(retention, catalogue,
-					      point->disks[j].disk, i + 1);
+			name = point->disks[j].disk;
+			catalogue_newest_disk(catalogue, name, &newest);
+			if (newest != point->number)
+				continue;
+			apply_to_disk(retention, catalogue, name, i + 1, true);
+			apply_to_disk(retention, catalogue, name, i + 1, false);
 		}
 	}
 }

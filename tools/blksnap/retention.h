@@ -6,6 +6,10 @@
  * which there is one, or the last N themselves.  Each disk is judged by itself, so
  * a disk that is not backed up any more keeps its last points, too.  A layer that
  * no rule keeps is to go.  The newest layer of a disk is kept by every rule.
+ *
+ * Each rule is applied once to all layers, and once to those that are not damaged as
+ * far as is known.  So the newest that can be restored is kept by every rule, too,
+ * and a damaged one stays as long as it would otherwise.
  */
 #ifndef RETENTION_H
 #define RETENTION_H

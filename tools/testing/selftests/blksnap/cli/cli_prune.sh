@@ -391,9 +391,7 @@ test_damage()
 		check "and nothing is changed" is_as_before
 	done
 	prepare rm "$fast/damage-1.map/machine/4000-1.000002.qcow2"
-	expect "a missing layer is found" 5 "" \
-		".*/4000-1.000002.qcow2' is damaged: it is missing or cut" \
-		-- prune "$fast/damage-1.map" --keep-last 2 --quiet
+	check "a missing layer is found" finds_missing_layer
 	prepare save 1 --full
 	prepare save 2
 	prepare set_times 2024-01-01T10:00 2024-01-02T10:00 2024-01-03T10:00 \
@@ -406,6 +404,67 @@ test_damage()
 	check "the other one is whole" restores 7
 	check "a damaged chain that is not needed goes" \
 		prunes_to --keep-yearly 1 -- 7
+}
+
+finds_missing_layer()
+{
+	run_tool -- prune "$fast/damage-1.map" --keep-last 2 --quiet
+	[[ $code == 5 && $message == *"/4000-1.000002.qcow2' is damaged: it is missing or cut" ]]
+}
+
+# new_damaged NAME - three points, of which the last one is full
+new_damaged()
+{
+	new_chain "$1" 40 2
+	save 1 --full
+}
+
+# keeps_whole POINTS MESSAGE OPTION... - with a damaged point among them
+keeps_whole()
+{
+	local want_points=$1 want_message=$2
+
+	shift 2
+	prune "$@" || return 1
+	# shellcheck disable=SC2086 # they are several
+	points_are $want_points || return 1
+	[[ $message == "${want_message:+blksnap: }$want_message" ]] ||
+		{ echo "# $message"; return 1; }
+}
+
+# What cannot be restored must not cost what can be.
+test_damaged_newest()
+{
+	local known="point 3 of '4000-1' is damaged; so point 2 is kept as well, the newest that can be restored"
+
+	prepare new_damaged newest-flipped
+	prepare flip "$fast/newest-flipped/machine/4000-1.000003.qcow2"
+	prepare run_tool -- verify "$fast/newest-flipped" --quiet
+	expect "a dry run tells of a damaged newest point" 0 \
+		"$(rows 1:remove\ +- 2:"keep    last" 3:"keep    last")" "$known" \
+		-- prune "$backups" --keep-last 1 --dry-run
+	check "the newest whole point is kept" keeps_whole "2 3" "$known" \
+		--keep-last 1
+	check "and can be restored" restores 2
+	prepare save 1
+	check "with a new one it goes" keeps_whole 4 "" --keep-last 1
+	prepare new_damaged newest-missing
+	prepare rm "$fast/newest-missing/machine/4000-1.000003.qcow2"
+	check "also if a file is missing" keeps_whole "2 3" "$known" --keep-last 1
+	check "it can be restored as well" restores 2
+	prepare new_chain damaged-day 40 3
+	prepare save 2 --full
+	prepare set_times 2025-01-01T10:00 2025-01-01T12:00 2025-01-02T10:00 \
+		2025-01-02T12:00 2025-01-02T14:00
+	prepare truncate -s 1000 "$fast/damaged-day/machine/4000-1.000005.qcow2"
+	check "a damaged point does not use a day up" keeps_whole "2 4 5" \
+		"point 5 of '4000-1' is damaged; so point 4 is kept as well, the newest that can be restored" \
+		--keep-daily 2
+	prepare new_chain damaged-all 40 2
+	prepare rm "$fast/damaged-all/machine/4000-1.000001.map"
+	expect "nothing can be restored" 0 ".* 1 .* remove .* 2 .* keep .*" \
+		"no point of '4000-1' can be restored: all are damaged; make a new backup" \
+		-- prune "$backups" --keep-last 1 --dry-run
 }
 
 start() # COMMAND ARGUMENT... - in the background
@@ -556,8 +615,8 @@ all_tests()
 {
 	local test
 
-	for test in ${ONLY:-merge small_blocks long rules disks damage locked \
-		kills}; do
+	for test in ${ONLY:-merge small_blocks long rules disks damage \
+		damaged_newest locked kills}; do
 		"test_$test"
 	done
 }
