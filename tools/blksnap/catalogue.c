@@ -223,6 +223,14 @@ static bool is_whole(const struct catalogue *catalogue, const char *name,
 	return ok;
 }
 
+static const char *find_problem(const struct catalogue *catalogue,
+				const struct catalogue_disk *disk)
+{
+	if (!is_whole(catalogue, disk->file, disk->file_bytes))
+		return disk->file;
+	return is_whole(catalogue, disk->map, 1) ? NULL : disk->map;
+}
+
 /**
  * catalogue_layer_problem() - look whether the files of a layer are there
  * @catalogue:	the catalogue
@@ -236,13 +244,36 @@ static bool is_whole(const struct catalogue *catalogue, const char *name,
 const char *catalogue_layer_problem(const struct catalogue *catalogue,
 				    const struct catalogue_disk *disk)
 {
-	for (; disk; disk = catalogue_below(catalogue, disk)) {
-		if (!is_whole(catalogue, disk->file, disk->file_bytes))
-			return disk->file;
-		if (!is_whole(catalogue, disk->map, 1))
-			return disk->map;
+	const char *problem = NULL;
+
+	for (; disk && !problem; disk = catalogue_below(catalogue, disk))
+		problem = find_problem(catalogue, disk);
+	return problem;
+}
+
+/**
+ * catalogue_check_files() - are the files of layers there?
+ * @catalogue:	the catalogue
+ * @top:	the topmost layer
+ * @bottom:	the lowest one; NULL for the full one
+ *
+ * Return: EXIT_OK, or EXIT_DAMAGED after a message.
+ */
+int catalogue_check_files(const struct catalogue *catalogue,
+			  const struct catalogue_disk *top,
+			  const struct catalogue_disk *bottom)
+{
+	const struct catalogue_disk *d;
+	const char *problem;
+
+	for (d = top; d; d = d == bottom ? NULL : catalogue_below(catalogue, d)) {
+		problem = find_problem(catalogue, d);
+		if (problem)
+			return fail(EXIT_DAMAGED,
+				    "'%s/%s' is damaged: it is missing or cut",
+				    catalogue->dir, problem);
 	}
-	return NULL;
+	return EXIT_OK;
 }
 
 static bool is_marked(const struct catalogue *catalogue, const char *name)

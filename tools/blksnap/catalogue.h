@@ -121,6 +121,9 @@ const char *catalogue_layer_damage(const struct catalogue *catalogue,
 				   const struct catalogue_disk *disk);
 const char *catalogue_layer_problem(const struct catalogue *catalogue,
 				    const struct catalogue_disk *disk);
+int catalogue_check_files(const struct catalogue *catalogue,
+			  const struct catalogue_disk *top,
+			  const struct catalogue_disk *bottom);
 uint64_t catalogue_newest_whole(const struct catalogue *catalogue,
 				const char *disk);
 

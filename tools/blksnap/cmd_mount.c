@@ -234,18 +234,14 @@ static int find_layer(struct options *o, const struct catalogue *catalogue,
 		      const char *disk)
 {
 	struct mounting_file *file = &o->files[o->mounting.nr_files];
-	const char *problem;
 	int ret;
 
 	o->choice.name = disk;
 	ret = choice_find(&o->choice, catalogue);
+	if (!ret)
+		ret = catalogue_check_files(catalogue, o->choice.disk, NULL);
 	if (ret)
 		return ret;
-	problem = catalogue_layer_problem(catalogue, o->choice.disk);
-	if (problem)
-		return fail(EXIT_DAMAGED,
-			    "'%s/%s' is damaged: it is missing or cut",
-			    catalogue->dir, problem);
 	file->path = catalogue_path(catalogue, o->choice.disk->file);
 	if (!file->path)
 		return fail_memory();

@@ -135,6 +135,31 @@ static void print_result(const struct choice *choice,
 	json_object_put(rows);
 }
 
+static bool is_device(const char *path)
+{
+	struct stat st;
+
+	return !stat(path, &st) && S_ISBLK(st.st_mode);
+}
+
+/* A device is overwritten from the beginning, and damage is found at the end. */
+static int check_damage(const struct catalogue *catalogue,
+			const struct catalogue_disk *disk, const char *target)
+{
+	const char *damage = catalogue_layer_damage(catalogue, disk);
+	const uint64_t whole = catalogue_newest_whole(catalogue, disk->disk);
+
+	if (!damage || !is_device(target))
+		return EXIT_OK;
+	if (!whole)
+		return fail(EXIT_DAMAGED,
+			    "'%s/%s' was damaged when it was read last, so '%s' is left alone; if the file was mended, run 'blksnap verify'",
+			    catalogue->dir, damage, target);
+	return fail(EXIT_DAMAGED,
+		    "'%s/%s' was damaged when it was read last, so '%s' is left alone; take --point %ju, or run 'blksnap verify' if the file was mended",
+		    catalogue->dir, damage, target, (uintmax_t)whole);
+}
+
 static int restore_from(const struct catalogue *catalogue, struct options *o,
 			const struct cmdline *cl)
 {
@@ -144,6 +169,8 @@ static int restore_from(const struct catalogue *catalogue, struct options *o,
 	ret = choice_find(&o->choice, catalogue);
 	if (!ret)
 		ret = layer_stack_load(&stack, catalogue, o->choice.disk, NULL);
+	if (!ret)
+		ret = check_damage(catalogue, o->choice.disk, cl->argv[0]);
 	if (!ret)
 		ret = restore_stack(&stack, o, cl->argv[0]);
 	if (!ret)
@@ -179,7 +206,8 @@ const struct command command_restore = {
 	.help =
 		"Writes a disk as it was at a point to TARGET: a device that is not in use and is\n"
 		"large enough, or a file.  The checksums are verified on the way; the exit code\n"
-		"is 5 if they show damage.  A file is replaced only when all of it is there.\n"
+		"is 5 if they show damage.  A file is replaced only when all of it is there, and\n"
+		"a device is left alone if the damage is known before.\n"
 		"\n"
 		"  --from DIR          folder of the backups\n"
 		"  --source-name NAME  which machine, if DIR holds backups of several\n"

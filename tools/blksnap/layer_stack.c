@@ -59,7 +59,7 @@ int layer_stack_unlock(const struct catalogue *catalogue,
 }
 
 /**
- * layer_stack_load() - list layers, load their maps, and try the key out
+ * layer_stack_load() - look for layers, load their maps, and try the key out
  * @stack:	gets them; to be freed by layer_stack_free() in any case
  * @catalogue:	the catalogue
  * @top:	the topmost layer
@@ -74,7 +74,7 @@ int layer_stack_load(struct layer_stack *stack,
 {
 	const struct catalogue_disk *d;
 	size_t nr = 0, i;
-	int ret = EXIT_OK;
+	int ret;
 
 	for (d = top; d; d = d == bottom ? NULL : catalogue_below(catalogue, d))
 		nr++;
@@ -89,6 +89,7 @@ int layer_stack_load(struct layer_stack *stack,
 	stack->nr_layers = nr;
 	for (i = nr, d = top; i--; d = catalogue_below(catalogue, d))
 		stack->layers[i] = d;
+	ret = catalogue_check_files(catalogue, top, bottom);
 	for (i = 0; i < nr && !ret; i++)
 		ret = load_layer(stack, i, catalogue);
 	return ret ? ret : layer_stack_unlock(catalogue, top);

@@ -142,17 +142,6 @@ static int write_files(struct merge *merge, const struct layer_stack *stack,
 	return ret;
 }
 
-static int check_files(const struct merge *merge,
-		       const struct catalogue *catalogue)
-{
-	const char *problem = catalogue_layer_problem(catalogue, merge->target);
-
-	if (!problem)
-		return EXIT_OK;
-	return fail(EXIT_DAMAGED, "'%s/%s' is damaged: it is missing or cut",
-		    catalogue->dir, problem);
-}
-
 /**
  * merge_write() - write the new file and its map, beside what there is
  * @merge:	target, lowest and their numbers are set; gets the rest; to be
@@ -178,7 +167,7 @@ int merge_write(struct merge *merge, const struct catalogue *catalogue,
 	struct layer_stack stack = { 0 };
 	int ret;
 
-	ret = check_files(merge, catalogue);
+	ret = catalogue_check_files(catalogue, merge->target, NULL);
 	if (!ret)
 		ret = name_files(merge, catalogue);
 	if (!ret)

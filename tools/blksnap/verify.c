@@ -107,22 +107,17 @@ int verify_layer(const struct catalogue *catalogue,
 {
 	char *path = catalogue_path(catalogue, disk->file);
 	char *map_path = catalogue_path(catalogue, disk->map);
-	const char *problem = catalogue_layer_problem(catalogue, disk);
-	int ret;
+	int ret = catalogue_check_files(catalogue, disk, disk);
 
-	if (problem && (!strcmp(problem, disk->file) ||
-			!strcmp(problem, disk->map))) {
-		free(path);
-		free(map_path);
-		return fail(EXIT_DAMAGED, "'%s/%s' is damaged: it is missing or cut",
-			    catalogue->dir, problem);
+	if (!ret) {
+		ret = path && map_path ?
+			      verify_file(catalogue, disk, path, map_path,
+					  progress) : fail_memory();
+		if (ret == EXIT_DAMAGED)
+			damage_mark(path);
+		else if (!ret)
+			damage_clear(path);
 	}
-	ret = path && map_path ? verify_file(catalogue, disk, path, map_path,
-					     progress) : fail_memory();
-	if (ret == EXIT_DAMAGED)
-		damage_mark(path);
-	else if (!ret)
-		damage_clear(path);
 	free(path);
 	free(map_path);
 	return ret;

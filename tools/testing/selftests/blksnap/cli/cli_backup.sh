@@ -429,6 +429,43 @@ test_targets()
 	backups=$fast/backups
 }
 
+# A device is not overwritten with what cannot be restored.
+test_damaged_to_device() # DEVICE
+{
+	local -a restore=(restore --from "$backups" --force --quiet)
+	local lost
+
+	lost="'$(layer 2)' is damaged: it is missing or cut"
+	prepare cp "$1" "$fast/device"
+	prepare cp -r "$backups/machine" "$fast/whole"
+	prepare rm "$(layer 2)"
+	expect "a missing layer: it is said" 5 "" "$lost" -- "${restore[@]}" "$1"
+	check "a missing layer: the device is left alone" cmp "$fast/device" "$1"
+	expect "a missing layer: no file is written either" 5 "" "$lost" -- \
+		"${restore[@]}" "$temp/lost.raw"
+	prepare cp "$fast/whole/4000-1.000002.qcow2" "$backups/machine/"
+	prepare truncate -s -4096 "$(layer 2)"
+	expect "a cut layer: it is said" 5 "" "$lost" -- "${restore[@]}" "$1"
+	check "a cut layer: the device is left alone" cmp "$fast/device" "$1"
+	prepare cp "$fast/whole/4000-1.000002.qcow2" "$backups/machine/"
+	prepare touch "$(layer 2).damaged"
+	expect "a layer that was damaged: it is said" 5 "" \
+		"'$(layer 2)' was damaged when it was read last, so '$1' is left alone; take --point 1, or run 'blksnap verify' if the file was mended" \
+		-- "${restore[@]}" "$1"
+	check "a layer that was damaged: the device is left alone" \
+		cmp "$fast/device" "$1"
+	expect "a layer that was damaged: a file shows whether it still is" 0 \
+		".*" "" -- "${restore[@]}" "$temp/shown.raw"
+	expect "the point below it is restored" 0 ".*" "" -- \
+		"${restore[@]}" --point 1 "$1"
+	prepare rm "$(layer 2).damaged"
+	prepare touch "$(layer 1).damaged"
+	expect "no point is whole: it is said" 5 "" \
+		"'$(layer 1)' was damaged .*; if the file was mended, run 'blksnap verify'" \
+		-- "${restore[@]}" "$1"
+	prepare rm "$(layer 1).damaged"
+}
+
 test_devices()
 {
 	local loop=/dev/loop-none
@@ -449,6 +486,7 @@ test_devices()
 		restore --from "$backups" "$loop" --force --quiet
 	check "the device has what the disk had" cmp -n $((40 * 65536 - 4096)) \
 		"$points/2" "$loop"
+	test_damaged_to_device "$loop"
 	prepare truncate -s 1M "$temp/device"
 	prepare losetup -c "$loop"
 	expect "a device that is too small" 1 "" \

@@ -318,6 +318,12 @@ test_errors()
 		"--format 'json': must be rbd-diff" -- import --format json x
 	check "what is exported of a damaged layer has no end" \
 		damaged_export_has_no_end
+	prepare mv "$(layer 2)" "$fast/layer2"
+	expect "of a layer that is missing nothing is exported" 5 "" \
+		"'$(layer 2)' is damaged: it is missing or cut" -- \
+		export --from "$backups" --format rbd-diff --point 2 --quiet
+	check "what does not need it is exported" \
+		export_to "$fast/diff3" --format rbd-diff --point 4 --since 2
 }
 
 all_tests()
