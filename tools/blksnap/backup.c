@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <blksnap/blksnap.h>
 
@@ -276,20 +275,16 @@ static int write_layer(const struct backup_disk *disk,
 		       const struct chain_file *file, struct layer_map *map,
 		       struct progress *progress)
 {
-	const int fd = open(disk->image, O_RDONLY | O_CLOEXEC);
 	struct used_source source;
 	int ret;
 
-	if (fd < 0)
-		return fail_errno(errno, "cannot open '%s'", disk->image);
-	posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-	used_source_init(&source, disk->image, fd, &disk->free);
+	posix_fadvise(disk->image_fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+	used_source_init(&source, disk->image, disk->image_fd, &disk->free);
 	progress_begin(progress, disk->entry->disk,
 		       disk->extents.nr_sectors << BLKSNAP_SECTOR_SHIFT);
 	ret = layer_file_write(file, &source.source, &disk->extents, map,
 			       progress);
 	progress_end(progress);
-	close(fd);
 	return ret;
 }
 

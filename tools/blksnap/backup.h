@@ -27,6 +27,7 @@ struct backup_disk {
 	const char *text;		/* the argument that named it */
 	struct blk_snap_dev dev;
 	char *image;
+	int image_fd;			/* keeps its number from others */
 	struct catalogue_disk *entry;	/* of the new point */
 	const struct catalogue_disk *base;	/* NULL: full */
 	struct extents extents;

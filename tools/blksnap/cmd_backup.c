@@ -2,6 +2,8 @@
 /*
  * Command: backup
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,25 +112,59 @@ struct run {
 	unsigned int nr_disks;
 };
 
-static int plan_all(struct run *run, const struct cmdline *cl,
-		    const struct blk_snap_dev *devs)
+static int open_image(struct backup_disk *disk, const struct keeper *keeper)
+{
+	disk->image = keeper_image(keeper, disk->dev, &disk->entry->frozen);
+	if (!disk->image)
+		return EXIT_FAILED;
+	disk->image_fd = open(disk->image, O_RDONLY | O_CLOEXEC);
+	if (disk->image_fd < 0)
+		return fail_errno(errno, "cannot open '%s'", disk->image);
+	return EXIT_OK;
+}
+
+/*
+ * At once, because it may take long until it is the turn of the last one: if the
+ * snapshot is destroyed until then, its number goes to an image of another.
+ */
+static int open_images(struct run *run, const struct cmdline *cl,
+		       const struct blk_snap_dev *devs)
 {
 	int ret = EXIT_OK;
 	unsigned int i;
 
-	for (i = 0; i < run->nr_disks && !ret; i++) {
-		struct backup_disk *disk = &run->disks[i];
-
-		disk->text = cl->argv[i];
-		disk->dev = devs[i];
-		disk->entry = &run->point.disks[i];
-		disk->image = keeper_image(run->keeper, devs[i],
-					   &disk->entry->frozen);
-		ret = disk->image ? backup_plan(disk, run->keeper->blksnap,
-						run->catalogue, &run->point,
-						&run->options->backup) :
-				    EXIT_FAILED;
+	for (i = 0; i < run->nr_disks; i++) {
+		run->disks[i] = (struct backup_disk) {
+			.text = cl->argv[i],
+			.dev = devs[i],
+			.entry = &run->point.disks[i],
+			.image_fd = -1,
+		};
 	}
+	for (i = 0; i < run->nr_disks && !ret; i++)
+		ret = open_image(&run->disks[i], run->keeper);
+	return ret;
+}
+
+static void close_images(struct run *run)
+{
+	unsigned int i;
+
+	for (i = 0; i < run->nr_disks; i++) {
+		if (run->disks[i].image_fd >= 0)
+			close(run->disks[i].image_fd);
+	}
+}
+
+static int plan_all(struct run *run)
+{
+	int ret = EXIT_OK;
+	unsigned int i;
+
+	for (i = 0; i < run->nr_disks && !ret; i++)
+		ret = backup_plan(&run->disks[i], run->keeper->blksnap,
+				  run->catalogue, &run->point,
+				  &run->options->backup);
 	return ret;
 }
 
@@ -159,6 +195,22 @@ static int commit(struct run *run)
 	return catalogue_save(run->catalogue);
 }
 
+static int read_images(struct run *run, const struct cmdline *cl,
+		       const struct blk_snap_dev *devs)
+{
+	int ret = open_images(run, cl, devs);
+
+	if (!ret)
+		ret = plan_all(run);
+	if (!ret)
+		ret = write_all(run);
+	close_images(run);
+	/* What was read is the disk at the take only if there is a snapshot still. */
+	if (!ret && keeper_is_lost(run->keeper))
+		ret = EXIT_FAILED;
+	return ret;
+}
+
 static int back_up(struct run *run, const struct cmdline *cl,
 		   const struct blk_snap_dev *devs)
 {
@@ -169,11 +221,8 @@ static int back_up(struct run *run, const struct cmdline *cl,
 	run->point.disks = calloc(cl->argc, sizeof(*run->point.disks));
 	run->point.number = run->catalogue->next_point;
 	run->point.time = time(NULL);
-	ret = run->disks && run->point.disks ? EXIT_OK : fail_memory();
-	if (!ret)
-		ret = plan_all(run, cl, devs);
-	if (!ret)
-		ret = write_all(run);
+	ret = run->disks && run->point.disks ? read_images(run, cl, devs) :
+					       fail_memory();
 	keeper_release(run->keeper);
 	if (!ret)
 		ret = commit(run);

@@ -554,6 +554,60 @@ test_space()
 	prepare umount "$temp/small_fs"
 }
 
+# no_point EVENT MESSAGE - a backup during which the snapshot is lost saves nothing
+no_point()
+{
+	local newest
+
+	newest=$(newest_point)
+	run_tool "${variables[@]}" FAKE_EVENTS="timeout,$1" -- backup \
+		--to "$backups" --source-name machine --storage "$storage" \
+		--storage-size 1M --quiet 4000:1
+	[[ $code == 1 && $message == "blksnap: the snapshot "*"$2"* ]] ||
+		{ echo "# $code: $message"; return 1; }
+	[[ $(newest_point) == "$newest" && ! -e $(layer $((newest + 1))) ]]
+}
+
+# The snapshot of the second device is destroyed, and its number given to another image,
+# while the first one is read.
+reads_its_own_image()
+{
+	local -a two=("${variables[@]}" FAKE_IMAGES="4000:1,4000:2"
+		FAKE_TRACKED="4000:1,4000:2")
+	local pid
+
+	cp "$image" "$images/image1"
+	cp "$image" "$fast/other"
+	printf x | dd of="$fast/other" bs=1 seek=70000 conv=notrunc status=none
+	env "${two[@]}" LD_PRELOAD="$fake" ASAN_OPTIONS=verify_asan_link_order=0 \
+		"$tool" backup --to "$backups" --source-name machine --storage \
+		"$storage" --storage-size 1M --full --limit 1M --quiet \
+		4000:1 4000:2 >"$temp/output" 2>&1 </dev/null &
+	pid=$!
+	until compgen -G "$backups/machine/4000-1.*.partial" >/dev/null; do
+		kill -0 "$pid" || return 1
+		sleep 0.02
+	done
+	mv "$fast/other" "$images/image1"
+	wait "$pid" || { sed "s,^,# ," "$temp/output"; return 1; }
+	qemu-img compare -q -f raw -F qcow2 "$image" \
+		"$backups/machine/4000-2.$(printf %06d "$(newest_point)").qcow2"
+}
+
+test_lost()
+{
+	prepare new_folder lost
+	backups=$fast/lost
+	check "a snapshot that another program destroys" no_point destroyed \
+		"is lost: another program has destroyed it"
+	check "a snapshot whose storage is full" no_point corrupted \
+		"of device 4000:1 is lost: more was written meanwhile"
+	check "the next backup goes on" saves 3 2 --incremental-only
+	check "each device is read from its own image" reads_its_own_image
+	prepare rm -f "$images/image1"
+	backups=$fast/backups
+}
+
 test_arguments()
 {
 	expect "no folder" 2 "" "backup: --to is missing; .*" -- backup 4000:1
@@ -591,7 +645,8 @@ all_tests()
 	local test
 
 	for test in ${ONLY:-full incremental reasons small_blocks damage \
-		catalogue old_catalogue targets devices programs space arguments}; do
+		catalogue old_catalogue targets devices programs space lost \
+		arguments}; do
 		"test_$test"
 	done
 }

@@ -22,8 +22,9 @@
  *	FAKE_SYS=DIR		/sys/block/blksnap-imageN, /sys/kernel/debug/blksnap,
  *				/sys/kernel/security and /sys/module are below DIR
  *	FAKE_FS=TYPE		device 4000:1 is /dev/fake1, with this filesystem
- *	FAKE_TRACKERS=N		number of tracked devices; all but the first have
- *				gone away
+ *	FAKE_TRACKERS=N		number of tracked devices; all but those of
+ *				FAKE_TRACKED have gone away
+ *	FAKE_TRACKED=DEV,...	4000:1 if not given
  *	FAKE_GROW=N		so many array fetches find one entry more than
  *				the fetch before
  *	FAKE_LIE=small		an array is said to be too small, but the count
@@ -414,29 +415,25 @@ static int begin_collect(const char *call, __u32 *count, const void *entries,
 	return 1;
 }
 
-static int fake_tracker_collect(struct blk_snap_tracker_collect *arg)
+static unsigned int parse_devs(const char *text, struct blk_snap_dev *devs,
+			       unsigned int room)
 {
-	unsigned int nr = strtoul(setting("FAKE_TRACKERS", "2"), NULL, 10);
-	unsigned char map[MAP_SIZE_MAX];
-	struct blk_snap_cbt_info *info;
-	unsigned int renewed, takes;
-	int ret;
+	unsigned int nr = 0;
 
-	ret = begin_collect("tracker_collect", &arg->count, arg->cbt_info_array,
-			    nr, ENOBUFS);
-	if (ret <= 0)
-		return ret;
-	memset(arg->cbt_info_array, 0, nr * sizeof(*info));
-	renewed = strtoul(setting("FAKE_RENEW", "0"), NULL, 10);
-	takes = strtoul(setting("FAKE_TAKES", "0"), NULL, 10);
-	while (nr--) {
-		info = &arg->cbt_info_array[nr];
-		info->dev_id.mj = 4000;
-		info->dev_id.mn = nr + 1;
+	while (*text && nr < room) {
+		devs[nr].mj = strtoul(text, (char **)&text, 10);
+		devs[nr++].mn = strtoul(text + 1, (char **)&text, 10);
+		if (*text)
+			text++;
 	}
-	if (!arg->count)
-		return 0;
-	info = arg->cbt_info_array;
+	return nr;
+}
+
+/* Of all that are there alike, but each has a generation of its own. */
+static void fill_tracker(struct blk_snap_cbt_info *info, unsigned int index)
+{
+	unsigned char map[MAP_SIZE_MAX];
+
 	info->blk_size = strtoul(setting("FAKE_BLOCK", BLOCK_SIZE), NULL, 10);
 	info->blk_count = read_map(map);
 	/* The last block is cut off by the end of the device. */
@@ -449,10 +446,36 @@ static int fake_tracker_collect(struct blk_snap_tracker_collect *arg)
 	if (getenv("FAKE_GENERATION"))
 		info->generation_id.b[0] = strtoul(getenv("FAKE_GENERATION"),
 						   NULL, 10);
-	if (++nr_lists <= renewed)
+	if (nr_lists <= strtoul(setting("FAKE_RENEW", "0"), NULL, 10))
 		info->generation_id.b[0] = nr_lists;
-	if (nr_lists <= takes)
+	if (nr_lists <= strtoul(setting("FAKE_TAKES", "0"), NULL, 10))
 		info->snap_number = 10 + nr_lists;
+	info->generation_id.b[1] += index;
+}
+
+static int fake_tracker_collect(struct blk_snap_tracker_collect *arg)
+{
+	unsigned int nr = strtoul(setting("FAKE_TRACKERS", "2"), NULL, 10);
+	struct blk_snap_cbt_info *infos = arg->cbt_info_array;
+	struct blk_snap_dev devs[8];
+	unsigned int nr_devs, i;
+	int ret;
+
+	ret = begin_collect("tracker_collect", &arg->count, infos, nr, ENOBUFS);
+	if (ret <= 0)
+		return ret;
+	nr_lists++;
+	nr_devs = parse_devs(setting("FAKE_TRACKED", "4000:1"), devs, 8);
+	memset(infos, 0, nr * sizeof(*infos));
+	for (i = 0; i < nr; i++) {
+		if (i < nr_devs) {
+			infos[i].dev_id = devs[i];
+			fill_tracker(&infos[i], i);
+		} else {
+			infos[i].dev_id.mj = 4000;
+			infos[i].dev_id.mn = i + 1;
+		}
+	}
 	return 0;
 }
 
@@ -585,20 +608,6 @@ static int fake_collect_images(struct blk_snap_snapshot_collect_images *arg)
 			text++;
 	}
 	return ret < 0 ? ret : 0;
-}
-
-static unsigned int parse_devs(const char *text, struct blk_snap_dev *devs,
-			       unsigned int room)
-{
-	unsigned int nr = 0;
-
-	while (*text && nr < room) {
-		devs[nr].mj = strtoul(text, (char **)&text, 10);
-		devs[nr++].mn = strtoul(text + 1, (char **)&text, 10);
-		if (*text)
-			text++;
-	}
-	return nr;
 }
 
 static int fake_info(struct blk_snap_snapshot_info *arg)
