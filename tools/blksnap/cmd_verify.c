@@ -60,7 +60,7 @@ static int verify_points(const struct catalogue *catalogue, struct options *o,
 	int ret = EXIT_OK, one;
 	size_t i, j;
 
-	for (i = 0; i < catalogue->nr_points; i++) {
+	for (i = 0; i < catalogue->nr_points && !interruption_signal(); i++) {
 		point = &catalogue->points[i];
 		if (o->point && o->point != point->number)
 			continue;
@@ -71,7 +71,9 @@ static int verify_points(const struct catalogue *catalogue, struct options *o,
 				ret = one;
 		}
 	}
-	return ret;
+	/* What is not in the rows was not verified. */
+	one = interruption_check();
+	return ret ? ret : one;
 }
 
 /* Said once, and not of each layer. */

@@ -58,6 +58,24 @@ int interruption_signal(void)
 	return interrupted_by;
 }
 
+/**
+ * interruption_check() - end the work if a signal asks for it
+ *
+ * Return: EXIT_OK; EXIT_FAILED if one does, after a message at the first time.
+ */
+int interruption_check(void)
+{
+	static bool is_told;
+
+	if (!interrupted_by)
+		return EXIT_OK;
+	if (!is_told)
+		fail(EXIT_FAILED, "interrupted by signal %d (%s)",
+		     (int)interrupted_by, strsignal(interrupted_by));
+	is_told = true;
+	return EXIT_FAILED;
+}
+
 static int64_t now_ns(void)
 {
 	struct timespec now;
@@ -160,11 +178,9 @@ int progress_add(struct progress *progress, uint64_t nr_bytes)
 	    now - progress->shown_ns >= (isatty(STDERR_FILENO) ?
 					 BAR_INTERVAL_NS : LINE_INTERVAL_NS))
 		show(progress, now);
-	if (!interrupted_by)
-		return EXIT_OK;
-	progress_end(progress);
-	return fail(EXIT_FAILED, "interrupted by signal %d (%s)",
-		    (int)interrupted_by, strsignal(interrupted_by));
+	if (interrupted_by)
+		progress_end(progress);
+	return interruption_check();
 }
 
 /**

@@ -24,6 +24,7 @@ struct progress {
 
 void interruption_prepare(void);
 int interruption_signal(void);
+int interruption_check(void);
 
 void progress_begin(struct progress *progress, const char *title,
 		    uint64_t total_bytes);

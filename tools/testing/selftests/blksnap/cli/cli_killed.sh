@@ -188,6 +188,29 @@ test_second_run()
 	prepare end_backup KILL
 }
 
+# Of three points the second one has no data, and a signal comes when it is verified:
+# nothing is copied then, and the third one has not begun.
+signal_ends_verify()
+{
+	backups=$fast/verified
+	mkdir -p "$backups" "$temp/bin"
+	cat >"$temp/bin/qemu-img" <<-END
+	#!/bin/sh
+	case "\$*" in check*000002*) kill -TERM "\$PPID" ;; esac
+	exec $(type -P qemu-img) "\$@"
+	END
+	chmod +x "$temp/bin/qemu-img"
+	new_disk 20
+	backup --quiet
+	snap_number=$((snap_number + 1))
+	set_variables
+	backup --quiet
+	next_backup
+	run_tool PATH="$temp/bin:$PATH" -- verify "$backups" --quiet --no-header
+	[[ $code == 1 && $message == "blksnap: interrupted by signal 15 ("*")" &&
+	   $output != *000003* ]] || { echo "# $code: $message $output"; return 1; }
+}
+
 all_tests()
 {
 	check "what was saved before survives $nr_kills kills, and it goes on" \
@@ -200,6 +223,8 @@ all_tests()
 	prepare backup
 	check "SIGTERM ends a backup in good order" signal_ends_it TERM 15
 	check "SIGINT ends a backup in good order" signal_ends_it INT 2
+	check "a verify that SIGTERM has ended does not say that all is whole" \
+		signal_ends_verify
 }
 
 run_all_tests
