@@ -6,8 +6,10 @@
  * cmd_*.c, one file for each group.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmdline.h"
 #include "commands.h"
@@ -229,6 +231,22 @@ static int run(struct cmdline *cl)
 	return cl->command->run(cl);
 }
 
+/*
+ * The caller may have closed them.  A file that is opened later would get such a
+ * number, and what is printed.  Opened in the wrong direction, they fail as before.
+ */
+static int open_standard_files(void)
+{
+	int fd;
+
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+			return fail_errno(errno, "cannot open '/dev/null'");
+	}
+	return EXIT_OK;
+}
+
 int main(int argc, char **argv)
 {
 	struct cmdline cl = { .argc = argc - 1, .argv = argv + 1 };
@@ -236,7 +254,9 @@ int main(int argc, char **argv)
 
 	if (!argc)
 		return fail_unknown_command(NULL, NULL);
-	ret = take_leading_options(&cl);
+	ret = open_standard_files();
+	if (!ret)
+		ret = take_leading_options(&cl);
 	if (!ret)
 		ret = run(&cl);
 	if (ret == CMDLINE_STOP)

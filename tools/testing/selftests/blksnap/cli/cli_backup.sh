@@ -525,6 +525,44 @@ test_programs()
 	backups=$fast/backups
 }
 
+# ends_with CODE [OPTION]... - a restore does
+ends_with()
+{
+	code=0
+	ASAN_OPTIONS=exitcode=99 "$tool" restore --from "$backups" --force \
+		"${@:2}" "$fast/restored" || code=$?
+	((code == $1))
+}
+
+# After ten seconds a line tells of the progress.
+restores_without_error()
+{
+	ends_with 0 --limit 24K <&- 2>&- >"$temp/output" && is_point 2 "$fast/restored"
+}
+
+restores_without_output()
+{
+	ends_with 1 >&- 2>"$temp/message" && is_point 2 "$fast/restored" &&
+		grep -q "cannot write the result: Bad file desc" "$temp/message"
+}
+
+restores_without_any()
+{
+	ends_with 1 <&- >&- 2>&- && is_point 2 "$fast/restored"
+}
+
+# Nothing is written to a target that has the number of the standard error.
+test_closed_descriptors()
+{
+	prepare new_folder closed
+	backups=$fast/closed
+	check "no standard input and error" restores_without_error
+	check "no standard output: it is restored, and an error" \
+		restores_without_output
+	check "none of the three" restores_without_any
+	backups=$fast/backups
+}
+
 full_filesystem()
 {
 	mount -t tmpfs -o size=3m tmpfs "$temp/small_fs" 2>/dev/null
@@ -645,8 +683,8 @@ all_tests()
 	local test
 
 	for test in ${ONLY:-full incremental reasons small_blocks damage \
-		catalogue old_catalogue targets devices programs space lost \
-		arguments}; do
+		catalogue old_catalogue targets devices closed_descriptors \
+		programs space lost arguments}; do
 		"test_$test"
 	done
 }
