@@ -256,14 +256,14 @@ int backup_plan(struct backup_disk *disk, struct blksnap *blksnap,
 
 	ret = identity_find(disk->entry, disk->dev);
 	if (!ret)
-		ret = identity_name(disk->entry, catalogue, point);
+		ret = read_state(disk, blksnap, &cbt);
+	if (!ret)
+		ret = identity_name(disk->entry, disk->dev, catalogue, point);
 	/* From here on it is freed with the point. */
 	point->nr_disks++;
 	disk->entry->encrypted = options->encrypt;
 	if (!ret)
 		ret = check_encryption(disk, catalogue, options);
-	if (!ret)
-		ret = read_state(disk, blksnap, &cbt);
 	if (!ret)
 		ret = plan_with_map(disk, catalogue, options, cbt);
 	blksnap_cbt_free(cbt);

@@ -24,9 +24,12 @@ void catalogue_forget_disk(struct catalogue_disk *disk)
 	free(disk->map_sha256);
 	free(disk->reason);
 	free(disk->device);
+	free(disk->wwid);
 	free(disk->serial);
 	free(disk->partuuid);
+	free(disk->ptuuid);
 	free(disk->fs_uuid);
+	free(disk->fs_uuid_sub);
 	free(disk->fs_type);
 	free(disk->generation);
 	*disk = (struct catalogue_disk) { 0 };

@@ -44,9 +44,12 @@ struct catalogue_disk {
 	uint64_t merging;
 	char *reason;		/* why it is full, NULL if it is not */
 	char *device;		/* path or number at that time */
-	char *serial;		/* of the disk; NULL if unknown, like those below */
+	char *wwid;		/* of the disk; NULL if unknown, like those below */
+	char *serial;
 	char *partuuid;
+	char *ptuuid;		/* of the partition table on it */
 	char *fs_uuid;
+	char *fs_uuid_sub;	/* of this device of the filesystem or array */
 	char *fs_type;
 	uint64_t capacity_bytes;
 	uint64_t block_bytes;	/* of change tracking */

@@ -142,17 +142,21 @@ test_reasons()
 		"${variables[@]}" -- backup --to "$backups" --source-name \
 		machine --storage "$storage" --incremental-only 4000:1
 	check "no file was written" test ! -e "$(layer 6)"
+	prepare know_disk
 	check "a new generation makes a full backup" saves 6 0
 	check "the new generation is told" \
 		says_why 'because change tracking began anew after point 5,'
 	prepare new_disk 1000
 	prepare generation_again
+	prepare know_disk
 	check "a new size makes a full backup" saves 7 0
 	check "the new size is told" \
 		says_why 'because the size of the disk has changed'
 	prepare change_disk by_chance
+	prepare know_disk
 	check "a full backup is made if asked for" saves 8 0 --full
 	prepare change_disk by_chance
+	prepare know_disk
 	check "then an incremental one" saves 9 8
 }
 
@@ -162,6 +166,14 @@ generation_again()
 	generation=$((generation - 1))
 	snap_number=50
 	set_variables
+}
+
+# By more than its path and its size.
+know_disk()
+{
+	mkdir -p "$temp/known/sys/dev/block/4000:1"
+	echo eui.1 >"$temp/known/sys/dev/block/4000:1/wwid"
+	variables+=(FAKE_SYS="$temp/known")
 }
 
 test_small_blocks()

@@ -20,8 +20,11 @@
  *				folder, or brings a file or folder to the disk
  *	FAKE_IMAGE_DIR=DIR	/dev/blksnap-imageN is the file imageN in DIR
  *	FAKE_SYS=DIR		/sys/block/blksnap-imageN, /sys/kernel/debug/blksnap,
- *				/sys/kernel/security and /sys/module are below DIR
+ *				/sys/kernel/security, /sys/module and
+ *				/sys/dev/block/4000:N are below DIR
  *	FAKE_FS=TYPE		device 4000:1 is /dev/fake1, with this filesystem
+ *	FAKE_DEVICES=NUMBER PATH [TAG=VALUE]...;...
+ *				devices with their nodes, and what libblkid finds there
  *	FAKE_TRACKERS=N		number of tracked devices; all but those of
  *				FAKE_TRACKED have gone away
  *	FAKE_TRACKED=DEV,...	4000:1 if not given
@@ -56,6 +59,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -142,12 +146,14 @@ static const char *sys_path(const char *path)
 	static const char debug[] = "/sys/kernel/debug/blksnap";
 	static const char module[] = "/sys/module/";
 	static const char security[] = "/sys/kernel/security/";
+	static const char device[] = "/sys/dev/block/4000:";
 	static __thread char file[4096];
 	const char *dir = getenv("FAKE_SYS");
 
 	if (!dir || (strncmp(path, image, sizeof(image) - 1) &&
 		     strncmp(path, debug, sizeof(debug) - 1) &&
 		     strncmp(path, module, sizeof(module) - 1) &&
+		     strncmp(path, device, sizeof(device) - 1) &&
 		     strncmp(path, security, sizeof(security) - 1)))
 		return path;
 	snprintf(file, sizeof(file), "%s%s", dir, path);
@@ -282,10 +288,77 @@ int open64(const char *path, int flags, ...)
 	return open(path, flags | O_LARGEFILE, mode);
 }
 
+/* The word of FAKE_DEVICES from @text on. */
+static bool word_is(const char *text, const char *word)
+{
+	return !strncmp(text, word, strlen(word)) &&
+	       strchr(" ;", text[strlen(word)]);
+}
+
+/*
+ * What FAKE_DEVICES says of the device with this number or path, from its path on;
+ * NULL if it says nothing.
+ */
+static const char *find_device(const char *number, const char *path)
+{
+	const char *entry = getenv("FAKE_DEVICES"), *name;
+
+	while (entry && *entry) {
+		name = entry + strcspn(entry, " ") + 1;
+		if (word_is(number ? entry : name, number ? number : path))
+			return name;
+		entry += strcspn(entry, ";");
+		entry += *entry == ';';
+	}
+	return NULL;
+}
+
+static char *fake_tag(const char *entry, const char *tag)
+{
+	const char *word = entry;
+
+	while (*(word += strcspn(word, " ;")) == ' ') {
+		word++;
+		if (!strncmp(word, tag, strlen(tag)) && word[strlen(tag)] == '=') {
+			word += strlen(tag) + 1;
+			return strndup(word, strcspn(word, " ;"));
+		}
+	}
+	return NULL;
+}
+
+int stat64(const char *path, struct stat64 *st)
+{
+	int (*real)(const char *path, struct stat64 *st) =
+		dlsym(RTLD_NEXT, "stat64");
+	const char *entry = find_device(NULL, path);
+	unsigned int mj, mn;
+
+	if (!entry)
+		return real(path, st);
+	/* Its number is before its path. */
+	do
+		entry--;
+	while (entry > getenv("FAKE_DEVICES") && entry[-1] != ';');
+	if (sscanf(entry, "%u:%u", &mj, &mn) != 2)
+		abort();
+	*st = (struct stat64) {
+		.st_mode = S_IFBLK | 0600,
+		.st_rdev = makedev(mj, mn),
+	};
+	return 0;
+}
+
 char *blkid_devno_to_devname(dev_t number)
 {
 	char *(*real)(dev_t number) = dlsym(RTLD_NEXT, "blkid_devno_to_devname");
+	const char *entry;
+	char text[32];
 
+	snprintf(text, sizeof(text), "%u:%u", major(number), minor(number));
+	entry = find_device(text, NULL);
+	if (entry)
+		return strndup(entry, strcspn(entry, " ;"));
 	if (getenv("FAKE_FS") && number == makedev(4000, 1))
 		return strdup("/dev/fake1");
 	return real(number);
@@ -296,7 +369,10 @@ char *blkid_get_tag_value(blkid_cache cache, const char *tag,
 {
 	char *(*real)(blkid_cache cache, const char *tag, const char *device) =
 		dlsym(RTLD_NEXT, "blkid_get_tag_value");
+	const char *entry = find_device(NULL, device);
 
+	if (entry)
+		return fake_tag(entry, tag);
 	if (!getenv("FAKE_FS") || strcmp(device, "/dev/fake1"))
 		return real(cache, tag, device);
 	return strcmp(tag, "TYPE") ? NULL : strdup(getenv("FAKE_FS"));
