@@ -18,11 +18,13 @@
 #include "message.h"
 #include "option.h"
 #include "output.h"
+#include "same_disk.h"
 #include "util.h"
 
 struct options {
 	const char *to;
 	const char *source;
+	bool same_disk;
 	struct keeper_options keeper;
 	struct backup_options backup;
 	struct key key;
@@ -47,6 +49,7 @@ static int parse_options(struct cmdline *cl, struct options *o)
 	const struct cmdline_option options[] = {
 		{ "to", option_text, &o->to },
 		{ "source-name", option_text, &o->source },
+		{ "same-disk", NULL, &o->same_disk },
 		{ "storage", option_text, &o->keeper.storage },
 		{ "storage-size", option_file_size, &o->keeper.size_bytes },
 		{ "limit", option_rate, &o->progress.limit_bytes },
@@ -264,17 +267,54 @@ static int take_and_back_up(struct cmdline *cl, const struct options *o,
 	return ret;
 }
 
+/* Before there is a catalogue, the disk for the backups may not be mounted yet. */
+static int fail_same_disk(const struct options *o, const char *dev, bool is_new)
+{
+	if (is_new)
+		return fail(EXIT_FAILED,
+			    "'%s' is on the disk of '%s', which is to be backed up; mount another disk there, or add --same-disk if it is meant to be",
+			    o->to, dev);
+	warn("'%s' is on the disk of '%s', which is backed up: if the disk is lost, so is the backup; add --same-disk if it is meant to be",
+	     o->to, dev);
+	return EXIT_OK;
+}
+
+static int check_disk(const struct cmdline *cl, const struct options *o,
+		      const char *source, const struct blk_snap_dev *devs)
+{
+	char *folder = NULL, *catalogue = NULL;
+	const int nr_devs = cl->argc;
+	int i, ret = EXIT_OK;
+
+	if (o->same_disk)
+		return EXIT_OK;
+	if (asprintf(&folder, "%s/%s", o->to, source) < 0 ||
+	    asprintf(&catalogue, "%s/catalogue.json", folder) < 0)
+		return fail_memory();
+	i = same_disk_find(access(folder, F_OK) ? o->to : folder, devs, nr_devs);
+	if (i < nr_devs)
+		ret = fail_same_disk(o, cl->argv[i], access(catalogue, F_OK));
+	free(catalogue);
+	free(folder);
+	return ret;
+}
+
 static int back_up_to(struct cmdline *cl, const struct options *o,
 		      const struct blk_snap_dev *devs)
 {
-	struct catalogue catalogue;
+	struct catalogue catalogue = { .lock_fd = -1 };
+	const char *source = o->source;
 	char host[256] = "";
 	struct blksnap *blksnap;
 	int ret;
 
 	gethostname(host, sizeof(host) - 1);
-	ret = catalogue_open(&catalogue, o->to, o->source ? o->source : host,
-			     CATALOGUE_CREATE);
+	if (!source)
+		source = host;
+	ret = check_disk(cl, o, source, devs);
+	if (!ret)
+		ret = catalogue_open(&catalogue, o->to, source,
+				     CATALOGUE_CREATE);
 	catalogue.key = &o->key;
 	if (!ret) {
 		catalogue_remove_leftovers(&catalogue, o->backup.quiet);
@@ -320,6 +360,7 @@ const struct command command_backup = {
 		"\n"
 		"  --to DIR            folder for the backups of all machines; it must exist\n"
 		"  --source-name NAME  folder below DIR; the name of the host if not given\n"
+		"  --same-disk         DIR may be on the disk of a DEV\n"
 		"  --storage WHAT      difference storage: a file on ext4 or XFS, an unused\n"
 		"                      device, or memory; a file in /var/lib/blksnap if not\n"
 		"                      given\n"

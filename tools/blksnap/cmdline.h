@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-#define CMDLINE_OPTIONS_MAX 16	/* of one command, with those of all */
+#define CMDLINE_OPTIONS_MAX 20	/* of one command, with those of all */
 
 struct cmdline;
 

@@ -658,6 +658,43 @@ test_lost()
 	backups=$fast/backups
 }
 
+# on_same_disk [OPTION]... - back the disk up that all files of this test are on
+on_same_disk()
+{
+	local number
+
+	number=$(python3 -c '
+import os, sys
+d = os.stat(sys.argv[1]).st_dev
+print("%d:%d" % (os.major(d), os.minor(d)))' "$temp")
+	run_tool "${variables[@]}" FAKE_IMAGES="$number" FAKE_TRACKED="$number" -- \
+		backup --to "$temp/same" --source-name machine --storage \
+		"$storage" --storage-size 1M --quiet "$@" "$number"
+}
+
+# says_same_disk CODE MESSAGE [OPTION]...
+says_same_disk()
+{
+	on_same_disk "${@:3}"
+	[[ $code == "$1" && $message =~ ^$2$ ]] || { echo "# $code: $message"; return 1; }
+}
+
+test_same_disk()
+{
+	local is="blksnap: '$temp/same' is on the disk of '[0-9:]*', which is"
+
+	prepare new_folder same
+	prepare mkdir "$temp/same"
+	check "no backup is begun on the disk itself" says_same_disk 1 \
+		"$is to be backed up; mount another disk there, or add --same-disk .*"
+	check "nothing is written there" nothing_in "$temp/same"
+	check "if it is meant to be, it is" says_same_disk 0 "" --same-disk
+	check "then it is said once more" says_same_disk 0 \
+		"$is backed up: if the disk is lost, so is the backup; .*"
+	check "but not if it is meant to be" says_same_disk 0 "" --same-disk
+	backups=$fast/backups
+}
+
 test_arguments()
 {
 	expect "no folder" 2 "" "backup: --to is missing; .*" -- backup 4000:1
@@ -696,7 +733,7 @@ all_tests()
 
 	for test in ${ONLY:-full incremental reasons small_blocks damage \
 		catalogue old_catalogue targets devices closed_descriptors \
-		programs space lost arguments}; do
+		programs space lost same_disk arguments}; do
 		"test_$test"
 	done
 }
