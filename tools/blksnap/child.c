@@ -27,7 +27,7 @@
 /* The number of the first descriptor that is handed over, as systemd does. */
 #define LISTEN_FD 3
 
-/* Longest message of a program that is passed on. */
+/* Longest message or description that is kept in memory as a whole. */
 #define OUTPUT_MAX (16 << 20)
 
 static const struct {
@@ -204,19 +204,42 @@ static char *read_all(int fd)
 	if (!text)
 		return NULL;
 	nr = pread(fd, text, size, 0);
-	text[nr < 0 ? 0 : nr] = 0;
+	if (nr != size) {
+		free(text);
+		return NULL;
+	}
+	text[nr] = 0;
 	return text;
 }
 
 /**
- * child_output() - what a child has printed
+ * child_output() - what a child has printed, if that is short
  * @child:	the child, which has ended
  *
- * Return: a text to be freed by the caller, or NULL without memory.
+ * Return: a text to be freed by the caller, or NULL if it is too long, or without
+ *	   memory.
  */
 char *child_output(const struct child *child)
 {
 	return read_all(child->out_fd);
+}
+
+/**
+ * child_open_output() - what a child has printed, however long
+ * @child:	the child, which has ended
+ *
+ * Return: a stream to be closed by the caller, or NULL with errno.
+ */
+FILE *child_open_output(const struct child *child)
+{
+	int fd = fcntl(child->out_fd, F_DUPFD_CLOEXEC, 0);
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+
+	if (file)
+		rewind(file);
+	else if (fd >= 0)
+		close(fd);
+	return file;
 }
 
 /**

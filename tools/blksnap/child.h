@@ -10,6 +10,7 @@
 #define CHILD_H
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 struct child {
@@ -24,6 +25,7 @@ int child_wait(struct child *child);
 bool child_await(const struct child *child, int timeout_ms);
 void child_kill(struct child *child);
 char *child_output(const struct child *child);
+FILE *child_open_output(const struct child *child);
 bool child_is_missing(int status);
 bool child_says(const struct child *child, const char *words);
 char *child_errors(const struct child *child);

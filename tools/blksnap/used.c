@@ -2,6 +2,7 @@
 /*
  * What of an image its filesystem does not use
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,26 +40,41 @@ static const char *program_for(const char *type)
 	return NULL;
 }
 
-/* Lines of START, SIZE and '+' for used, '?' for free, in order. */
-static int parse_list(char *list, uint64_t nr_sectors, struct extents *found)
+/* START, SIZE and '+' for used, '?' for free; other lines say something else. */
+static int parse_line(const char *line, uint64_t nr_sectors,
+		      struct extents *found)
 {
 	unsigned long long start, nr_bytes;
-	char *line, *rest = list;
 	uint64_t end;
-	int ret = EXIT_OK;
 	char state;
 
-	while (!ret && (line = strsep(&rest, "\n"))) {
-		if (sscanf(line, "0x%llx 0x%llx %c", &start, &nr_bytes,
-			   &state) != 3 || state != '?')
-			continue;
-		end = (start + nr_bytes) >> BLKSNAP_SECTOR_SHIFT;
-		if (end > nr_sectors)
-			end = nr_sectors;
-		start = (start + BLKSNAP_SECTOR_SIZE - 1) >> BLKSNAP_SECTOR_SHIFT;
-		if (start < end)
-			ret = extents_append(found, start, end);
-	}
+	if (sscanf(line, "0x%llx 0x%llx %c", &start, &nr_bytes, &state) != 3 ||
+	    state != '?')
+		return EXIT_OK;
+	end = (start + nr_bytes) >> BLKSNAP_SECTOR_SHIFT;
+	if (end > nr_sectors)
+		end = nr_sectors;
+	start = (start + BLKSNAP_SECTOR_SIZE - 1) >> BLKSNAP_SECTOR_SHIFT;
+	return start < end ? extents_append(found, start, end) : EXIT_OK;
+}
+
+/* Of a large filesystem in many pieces, the list is too long to be kept as well. */
+static int read_list(const struct child *child, uint64_t nr_sectors,
+		     struct extents *found)
+{
+	FILE *list = child_open_output(child);
+	char *line = NULL;
+	size_t size = 0;
+	int ret = EXIT_OK;
+
+	while (list && !ret && getline(&line, &size, list) >= 0)
+		ret = parse_line(line, nr_sectors, found);
+	/* Not at its end: the rest of it is not known. */
+	if (!ret && (!list || !feof(list)))
+		ret = fail_errno(errno, "cannot read the list of what is used");
+	free(line);
+	if (list)
+		fclose(list);
 	return ret;
 }
 
@@ -69,7 +85,6 @@ static int list_free(const char *program, const char *image,
 	const char *const argv[] = { program, "-q", "-D", "-s", image, "-o",
 				     "-", "-L", "/dev/null", NULL };
 	struct child child;
-	char *list = NULL;
 	int ret, status;
 
 	ret = child_start(&child, argv, -1);
@@ -78,14 +93,11 @@ static int list_free(const char *program, const char *image,
 		if (child_is_missing(status))
 			ret = child_fail(&child, status,
 					 "cannot find out what is used");
-		else if (!status)
-			list = child_output(&child);
-		if (!ret && !list)
+		else if (status)
 			*reason = "partclone does not understand its filesystem";
+		else
+			ret = read_list(&child, nr_sectors, found);
 	}
-	if (list)
-		ret = parse_list(list, nr_sectors, found);
-	free(list);
 	child_free(&child);
 	return ret;
 }

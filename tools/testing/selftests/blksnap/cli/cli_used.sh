@@ -238,6 +238,24 @@ test_ways()
 	prepare eval block_bytes=65536
 }
 
+# More than 16 MiB, as of a large filesystem in many pieces.
+lengthen_list()
+{
+	{ yes "# $(printf '%200s' '')" 2>/dev/null || true; } |
+		head -c 17M >>"$list"
+}
+
+test_long_list()
+{
+	prepare new_folder long
+	prepare new_disk 100
+	prepare frees 10-20 321-370
+	prepare lengthen_list
+	check "with a long list" saves 1 --used-only
+	check "only what is used is backed up" entry_is 1 used_only True
+	check "and what is free is zero" free_is_zero 1
+}
+
 test_damaged_base()
 {
 	prepare new_folder damaged
@@ -313,7 +331,7 @@ all_tests()
 {
 	local test
 
-	for test in ${ONLY:-chain prune ways damaged_base reasons}; do
+	for test in ${ONLY:-chain prune ways long_list damaged_base reasons}; do
 		"test_$test"
 	done
 }
