@@ -216,12 +216,38 @@ static int put_bmap(struct layer_sink *sink, const void *data,
 	return EXIT_OK;
 }
 
-/* Ranges of a backup are multiples of the tracking block, or end the disk. */
-static uint32_t bmap_block_bytes(const struct export *export)
+static bool is_aligned(const struct extents *extents, uint64_t nr_sectors)
 {
-	const bool whole = export->disk->block_bytes % BMAP_BLOCK_BYTES == 0;
+	const uint64_t unit = BMAP_BLOCK_BYTES >> BLKSNAP_SECTOR_SHIFT;
+	const struct blk_snap_block_range *range = extents->ranges;
+	uint64_t end;
+	size_t i;
 
-	return whole ? BMAP_BLOCK_BYTES : 1 << BLKSNAP_SECTOR_SHIFT;
+	for (i = 0; i < extents->nr_ranges; i++, range++) {
+		end = range->sector_offset + range->sector_count;
+		if (range->sector_offset % unit ||
+		    (end % unit && end != nr_sectors))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Tracking blocks may be smaller than those of a map, and so may be the blocks of a
+ * filesystem that tell what is used.
+ */
+static int find_block_bytes(const struct export *export, uint32_t *block_bytes)
+{
+	const uint64_t nr_sectors = export->disk->capacity_bytes >>
+				    BLKSNAP_SECTOR_SHIFT;
+	struct areas areas = { 0 };
+	int ret = find_areas(export, &areas);
+
+	*block_bytes = is_aligned(&areas.data, nr_sectors) &&
+		       is_aligned(&areas.zeros, nr_sectors) ?
+			       BMAP_BLOCK_BYTES : 1 << BLKSNAP_SECTOR_SHIFT;
+	free_areas(&areas);
+	return ret;
 }
 
 static void print_bmap(const struct export_sink *s, const char *ranges,
@@ -285,13 +311,15 @@ int export_bmap(const struct export *export)
 	struct export_sink s = {
 		.sink = { .write = put_bmap },
 		.export = export,
-		.block_bytes = bmap_block_bytes(export),
 	};
 	bool damaged = false;
 	char *ranges = NULL;
 	size_t size;
 	int ret;
 
+	ret = find_block_bytes(export, &s.block_bytes);
+	if (ret)
+		return ret;
 	s.file = open_memstream(&ranges, &size);
 	if (!s.file)
 		return fail_memory();

@@ -25,23 +25,24 @@ frozen=FAKE_SYS=$temp/frozen
 mkdir -p "$temp/frozen/sys/block/blksnap-image0/blksnap"
 echo 1 >"$temp/frozen/sys/block/blksnap-image0/blksnap/filesystem_frozen"
 
-# frees FIRST-LAST... - in pieces of 4K; the list of partclone says so
+# frees FIRST-LAST... - in pieces of $unit bytes; the list of partclone says so
+unit=4096
 frees()
 {
 	python3 -c '
 import sys
-size, unit, at = int(sys.argv[1]), 4096, 0
+size, unit, at = int(sys.argv[1]), int(sys.argv[2]), 0
 print("# Domain logfile\n# current_pos  current_status\n0x%08X     ?" % size)
 def line(end, state):
     global at
     if end > at:
         print("0x%08X  0x%08X  %s" % (at, end - at, state))
     at = end
-for text in sys.argv[2:]:
+for text in sys.argv[3:]:
     first, last = map(int, text.split("-"))
     line(first * unit, "+")
     line((last + 1) * unit, "?")
-line(size, "+")' "$(stat -c %s "$image")" "$@" >"$list"
+line(size, "+")' "$(stat -c %s "$image")" "$unit" "$@" >"$list"
 }
 
 # mask FILE - make zeros of what is free by the list
@@ -256,6 +257,40 @@ test_long_list()
 	check "and what is free is zero" free_is_zero 1
 }
 
+# bmap_is_right POINT [BASE] - does it have the checksums of what is restored?
+bmap_is_right()
+{
+	restore_point "$1" || return 1
+	run_tool -- export --from "$backups" --format bmap --quiet --point "$1" \
+		${2:+--since "$2"}
+	((code == 0)) || { echo "# $message"; return 1; }
+	python3 -c '
+import hashlib, re, sys
+text, disk = open(sys.argv[1]).read(), open(sys.argv[2], "rb").read()
+block = int(re.search(r"<BlockSize> (\d+)", text)[1])
+ranges = re.findall(r"chksum=\"(\w+)\"> (\d+)(?:-(\d+))?", text)
+wrong = [a for sum, a, b in ranges if sum != hashlib.sha256(
+    disk[int(a) * block:(int(b or a) + 1) * block]).hexdigest()]
+print("# blocks of", block, "in", len(ranges), "ranges, wrong are", wrong)
+sys.exit(bool(wrong) or not ranges)' "$temp/output" "$fast/restored"
+}
+
+# The blocks of the filesystem are smaller than those of the map are otherwise.
+test_small_filesystem_blocks()
+{
+	prepare eval unit=1024
+	prepare new_folder kilobyte
+	prepare new_disk 100
+	prepare frees 1-2 1285-1290 1297-1299 6301-6399
+	prepare saves 1 --used-only
+	check "a block map of blocks of 1K" bmap_is_right 1
+	prepare change_disk 0 20 21 30
+	prepare frees 1286-1286 1299-1303 1932-1938
+	prepare saves 2 --used-only
+	check "one of what changed" bmap_is_right 2 1
+	prepare eval unit=4096
+}
+
 test_damaged_base()
 {
 	prepare new_folder damaged
@@ -331,7 +366,8 @@ all_tests()
 {
 	local test
 
-	for test in ${ONLY:-chain prune ways long_list damaged_base reasons}; do
+	for test in ${ONLY:-chain prune ways long_list \
+		small_filesystem_blocks damaged_base reasons}; do
 		"test_$test"
 	done
 }
