@@ -3,6 +3,7 @@
  * Merging a layer with those below it
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,19 +77,31 @@ static int choose_compression(struct chain_file *file, const char *path,
 	return ret;
 }
 
+static int grow_to(int fd, uint64_t nr_bytes)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -1;
+	if ((uint64_t)st.st_size >= nr_bytes)
+		return 0;
+	return ftruncate(fd, nr_bytes) || fsync(fd) ? -1 : 0;
+}
+
 /*
  * The catalogue may still have the old size when the new file is in place, and
  * must not find it cut.
  */
 static int keep_size(const struct merge *merge)
 {
-	struct stat st;
+	int fd = open(merge->partial, O_WRONLY | O_CLOEXEC);
+	int ret = EXIT_OK;
 
-	if (stat(merge->partial, &st) ||
-	    ((uint64_t)st.st_size < merge->target->file_bytes &&
-	     truncate(merge->partial, merge->target->file_bytes)))
-		return fail_errno(errno, "cannot write '%s'", merge->partial);
-	return EXIT_OK;
+	if (fd < 0 || grow_to(fd, merge->target->file_bytes))
+		ret = fail_errno(errno, "cannot write '%s'", merge->partial);
+	if (fd >= 0)
+		close(fd);
+	return ret;
 }
 
 static int copy(struct merge *merge, const struct layer_stack *stack,

@@ -186,6 +186,38 @@ test_small_blocks()
 	prepare eval "block_bytes=65536"
 }
 
+# enlarge POINT - have its layer more bytes, of which the catalogue knows
+enlarge()
+{
+	truncate -s +1M "$(layer "$1")"
+	python3 -c '
+import json, sys
+c = json.load(open(sys.argv[1]))
+[p] = [p for p in c["points"] if p["point"] == int(sys.argv[2])]
+p["disks"][0]["file_bytes"] += 1 << 20
+json.dump(c, open(sys.argv[1], "w"))' "$folder/catalogue.json" "$1"
+}
+
+# A size that comes after the rest has to be on the disk, too, before the file counts.
+size_is_on_disk()
+{
+	: >"$temp/moments"
+	run_tool FAKE_MOMENTS="$temp/moments" -- prune "$backups" --keep-last 1 --quiet
+	((code == 0)) || { echo "# $message"; return 1; }
+	awk '$1 == "truncate" { truncated = $2; seen = 1 }
+	     $1 == "fsync" && $2 == truncated { truncated = "" }
+	     $1 == "rename" && $2 == truncated { early = 1; print "# early: " $2 }
+	     END { exit early || !seen }' "$temp/moments" && all_are_whole
+}
+
+test_size()
+{
+	prepare new_chain size 40 2
+	prepare enlarge 2
+	check "a merged file that has to keep its size has it on the disk" \
+		size_is_on_disk
+}
+
 # More than are merged at once.
 test_long()
 {
@@ -615,7 +647,7 @@ all_tests()
 {
 	local test
 
-	for test in ${ONLY:-merge small_blocks long rules disks damage \
+	for test in ${ONLY:-merge small_blocks size long rules disks damage \
 		damaged_newest locked kills}; do
 		"test_$test"
 	done

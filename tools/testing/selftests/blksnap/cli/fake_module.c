@@ -18,6 +18,8 @@
  *	FAKE_NO_LIBRARY=NAME	this library cannot be loaded
  *	FAKE_KILL=N		the tool is killed before the Nth call that changes a
  *				folder, or brings a file or folder to the disk
+ *	FAKE_MOMENTS=FILE	append a line for each of these calls, and for each
+ *				that truncates: its name and the path
  *	FAKE_IMAGE_DIR=DIR	/dev/blksnap-imageN is the file imageN in DIR
  *	FAKE_SYS=DIR		/sys/block/blksnap-imageN, /sys/kernel/debug/blksnap,
  *				/sys/kernel/security, /sys/module and
@@ -223,13 +225,39 @@ int open(const char *path, int flags, ...)
 }
 
 /* Its children are preloaded with this, too. */
+static bool is_tool(void)
+{
+	return !strcmp(program_invocation_short_name, "blksnap");
+}
+
+static void note_moment(const char *call, const char *path)
+{
+	const char *moments = getenv("FAKE_MOMENTS");
+	FILE *file = moments && is_tool() ? fopen(moments, "a") : NULL;
+
+	if (!file)
+		return;
+	fprintf(file, "%s %s\n", call, path);
+	fclose(file);
+}
+
+static void note_moment_fd(const char *call, int fd)
+{
+	char link[64], path[4096];
+	ssize_t length;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = readlink(link, path, sizeof(path) - 1);
+	path[length < 0 ? 0 : length] = 0;
+	note_moment(call, path);
+}
+
 static void count_moment(void)
 {
 	static unsigned int nr_moments;
 
-	if (strcmp(program_invocation_short_name, "blksnap"))
-		return;
-	if (++nr_moments == strtoul(setting("FAKE_KILL", "0"), NULL, 10))
+	if (is_tool() &&
+	    ++nr_moments == strtoul(setting("FAKE_KILL", "0"), NULL, 10))
 		raise(SIGKILL);
 }
 
@@ -239,6 +267,7 @@ int rename(const char *from, const char *to)
 		dlsym(RTLD_NEXT, "rename");
 
 	count_moment();
+	note_moment("rename", from);
 	return real(from, to);
 }
 
@@ -247,6 +276,7 @@ int unlink(const char *path)
 	int (*real)(const char *path) = dlsym(RTLD_NEXT, "unlink");
 
 	count_moment();
+	note_moment("unlink", path);
 	return real(path);
 }
 
@@ -256,6 +286,7 @@ int unlinkat(int dir, const char *path, int flags)
 		dlsym(RTLD_NEXT, "unlinkat");
 
 	count_moment();
+	note_moment("unlink", path);
 	return real(dir, path, flags);
 }
 
@@ -264,7 +295,25 @@ int fsync(int fd)
 	int (*real)(int fd) = dlsym(RTLD_NEXT, "fsync");
 
 	count_moment();
+	note_moment_fd("fsync", fd);
 	return real(fd);
+}
+
+int truncate64(const char *path, off64_t size)
+{
+	int (*real)(const char *path, off64_t size) =
+		dlsym(RTLD_NEXT, "truncate64");
+
+	note_moment("truncate", path);
+	return real(path, size);
+}
+
+int ftruncate64(int fd, off64_t size)
+{
+	int (*real)(int fd, off64_t size) = dlsym(RTLD_NEXT, "ftruncate64");
+
+	note_moment_fd("truncate", fd);
+	return real(fd, size);
 }
 
 void *dlopen(const char *name, int flags)
