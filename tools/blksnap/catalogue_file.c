@@ -353,6 +353,18 @@ static int load(struct catalogue *catalogue, enum catalogue_access mode)
 	return ret;
 }
 
+static int sync_folder(const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int ret = EXIT_OK;
+
+	if (fd < 0 || fsync(fd))
+		ret = fail_errno(errno, "cannot write '%s' to the disk", dir);
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
 /* Written beside its place, brought to the disk, and renamed. */
 static int replace_file(const struct catalogue *catalogue, const char *name,
 			const char *text)
@@ -422,15 +434,7 @@ int catalogue_save(struct catalogue *catalogue)
  */
 int catalogue_sync(const struct catalogue *catalogue)
 {
-	int fd = open(catalogue->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int ret = EXIT_OK;
-
-	if (fd < 0 || fsync(fd))
-		ret = fail_errno(errno, "cannot write '%s' to the disk",
-				 catalogue->dir);
-	if (fd >= 0)
-		close(fd);
-	return ret;
+	return sync_folder(catalogue->dir);
 }
 
 /* Or a mark of a file that is named. */
@@ -610,6 +614,14 @@ static int find_source(const char *dir, char **source)
 	return *source ? EXIT_OK : fail_memory();
 }
 
+static int make_folder(const char *path, const char *parent)
+{
+	if (!mkdir(path, 0700))
+		return sync_folder(parent);
+	return errno == EEXIST ? EXIT_OK :
+				 fail_errno(errno, "cannot create '%s'", path);
+}
+
 static int find_folder(struct catalogue *catalogue, const char *dir,
 		       const char *source, enum catalogue_access mode)
 {
@@ -625,8 +637,8 @@ static int find_folder(struct catalogue *catalogue, const char *dir,
 	if (!catalogue->source ||
 	    asprintf(&path, "%s/%s", dir, catalogue->source) < 0)
 		return fail_memory();
-	if (mode == CATALOGUE_CREATE && mkdir(path, 0700) && errno != EEXIST)
-		ret = fail_errno(errno, "cannot create '%s'", path);
+	if (mode == CATALOGUE_CREATE)
+		ret = make_folder(path, dir);
 	if (!ret) {
 		catalogue->dir = realpath(path, NULL);
 		if (!catalogue->dir)

@@ -188,6 +188,19 @@ test_second_run()
 	prepare end_backup KILL
 }
 
+# Or a machine that stops loses the folder, with a backup in it that has ended well.
+new_folder_is_on_disk()
+{
+	backups=$fast/new
+	mkdir -p "$backups"
+	new_disk 20
+	run_tool "${variables[@]}" FAKE_MOMENTS="$temp/moments" -- backup \
+		--to "$backups" --source-name machine --storage "$storage" \
+		--storage-size 1M --quiet 4000:1
+	((code == 0)) && grep -qx "fsync $backups" "$temp/moments" &&
+		grep -qx "fsync $backups/machine" "$temp/moments"
+}
+
 # Of three points the second one has no data, and a signal comes when it is verified:
 # nothing is copied then, and the third one has not begun.
 signal_ends_verify()
@@ -223,6 +236,8 @@ all_tests()
 	prepare backup
 	check "SIGTERM ends a backup in good order" signal_ends_it TERM 15
 	check "SIGINT ends a backup in good order" signal_ends_it INT 2
+	check "the first backup brings its folder to the disk" \
+		new_folder_is_on_disk
 	check "a verify that SIGTERM has ended does not say that all is whole" \
 		signal_ends_verify
 }
