@@ -43,6 +43,11 @@ static bool limit_origin(void)
 {
 	char limit[100];
 
+	/* Its jiffies wrap then: BUG_ON(time_before()) in throtl_trim_slice(). */
+	if (sizeof(long) == 4 && now_ns() < 300 * 1000000000ULL) {
+		ktap_skip("limits of cgroups panic 32-bit kernels in their first 5 minutes");
+		return false;
+	}
 	if (access(CGROUP "/cgroup.controllers", F_OK))
 		mount("cgroup2", CGROUP, "cgroup2", 0, NULL);
 	write_text(CGROUP "/cgroup.subtree_control", "+io");
