@@ -104,6 +104,7 @@ wanted_of_tool()
 	/usr/share/doc/blksnap/blksnap-growth-ranges.svg
 	/usr/share/doc/blksnap/blksnap-growth-size.svg
 	/usr/share/doc/blksnap/blksnap-size.svg
+	/usr/share/doc/blksnap/blksnap-tails.svg
 	/usr/share/doc/blksnap/blksnap.rst.gz
 	/usr/share/doc/blksnap/changelog.gz
 	/usr/share/doc/blksnap/copyright
@@ -197,6 +198,7 @@ test_install()
 	check "it names the key" says "mokutil --import /var/lib/dkms/mok.pub" \
 		"$work/output"
 	check "dpkg --verify" quiet in_root dpkg --verify blksnap blksnap-dkms
+	check "the folder for what is backed up" in_root test -d /etc/blksnap
 	check "the tool runs" same "blksnap $version" "$(in_root blksnap --version)"
 	check "the module was built and installed" test -e "$module"
 	check "it has the version of the package" same "$version" \
@@ -402,7 +404,7 @@ use_packages()
 {
 	local of_systemd="/etc/systemd/system/timers.target.wants /var/lib/systemd/timers"
 
-	in_root_sh "mkdir -p $of_systemd /etc/blksnap /var/lib/blksnap &&
+	in_root_sh "mkdir -p $of_systemd /var/lib/blksnap &&
 		ln -s /lib/systemd/system/blksnap-backup@.timer \
 		  /etc/systemd/system/timers.target.wants/blksnap-backup@system.timer &&
 		touch /var/lib/systemd/timers/stamp-blksnap-backup@system.timer \
@@ -431,6 +433,8 @@ test_rpm()
 		check "rpm: ${rpm##*/} has the version of the driver" same "$version" \
 			"$(rpm -qp --queryformat '%{VERSION}' "$rpm")"
 	done
+	check "rpm: the folder for what is backed up" grep -qx /etc/blksnap \
+		<(rpm -qpl "$build"/rpm/RPMS/*/blksnap-"$version"-*.rpm)
 	check "rpm: the module's files are those of Debian" same \
 		"$(contents blksnap-dkms | grep ^/usr/src)" \
 		"$(rpm -qpl "$build"/rpm/RPMS/noarch/blksnap-dkms-*.rpm |
