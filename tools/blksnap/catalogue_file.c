@@ -526,8 +526,9 @@ static int check_files(const struct catalogue *catalogue)
 	while (stream && !ret && (entry = readdir(stream))) {
 		if (is_newer(catalogue, entry->d_name, files_lack))
 			ret = fail(EXIT_FAILED,
-				   "'%s/" CATALOGUE_NAME "' is older than the layers beside it: it does not know '%s', which would be removed; put a newer copy of it in its place, or move what it does not know to another folder",
-				   catalogue->dir, entry->d_name);
+				   "'%s/%s' is older than the layers beside it: it does not know '%s', which would be removed; put a newer copy of it in its place, or move what it does not know to another folder",
+				   catalogue->dir, CATALOGUE_NAME,
+				   entry->d_name);
 	}
 	if (stream)
 		closedir(stream);
@@ -552,8 +553,8 @@ static int check_age(const struct catalogue *catalogue)
 	free(path);
 	if (next_point > catalogue->next_point)
 		return fail(EXIT_FAILED,
-			    "'%s/" CATALOGUE_NAME "' is older than " COPY_NAME " beside it; copy that to its place",
-			    catalogue->dir);
+			    "'%s/%s' is older than %s beside it; copy that to its place",
+			    catalogue->dir, CATALOGUE_NAME, COPY_NAME);
 	return check_files(catalogue);
 }
 

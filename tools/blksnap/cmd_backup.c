@@ -21,6 +21,9 @@
 #include "same_disk.h"
 #include "util.h"
 
+#define SAME_DISK_WARNING \
+	"'%s' is on the disk of '%s', which is backed up: if the disk is lost, so is the backup; add --same-disk if it is meant to be"
+
 struct options {
 	const char *to;
 	const char *source;
@@ -274,8 +277,7 @@ static int fail_same_disk(const struct options *o, const char *dev, bool is_new)
 		return fail(EXIT_FAILED,
 			    "'%s' is on the disk of '%s', which is to be backed up; mount another disk there, or add --same-disk if it is meant to be",
 			    o->to, dev);
-	warn("'%s' is on the disk of '%s', which is backed up: if the disk is lost, so is the backup; add --same-disk if it is meant to be",
-	     o->to, dev);
+	warn(SAME_DISK_WARNING, o->to, dev);
 	return EXIT_OK;
 }
 

@@ -155,7 +155,7 @@ static void warn_of_damage(const struct catalogue *catalogue, const char *disk,
 	const uint64_t whole = catalogue_newest_whole(catalogue, disk);
 
 	if (whole)
-		warn("point %ju of '%s' is damaged; so point %ju is kept as well, the newest that can be restored",
+		warn("point %ju of '%s' is damaged; so point %ju is kept too, the newest whole one",
 		     (uintmax_t)newest, disk, (uintmax_t)whole);
 	else
 		warn("no point of '%s' can be restored: all are damaged; make a new backup",

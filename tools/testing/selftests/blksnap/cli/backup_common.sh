@@ -8,6 +8,7 @@
 #	$variables		what the fake module has to know of it
 #	keep POINT		remember the disk, as it is at this point
 #	is_point POINT FILE	is FILE, in a format QEMU knows, the disk then?
+#	wait_for_lock		until nothing of a run that was killed has it
 #
 # The fake module has no disk; what the tool reads is a file that stands for the
 # image.  The map says in which interval a block was written last, as the
@@ -107,6 +108,13 @@ is_point() # POINT FILE [SOURCE]
 		echo "# $2 is not the disk at point $1"
 		return 1
 	}
+}
+
+# A child has the descriptor from its fork to its exec, which comes late on a busy
+# machine, or to its end.
+wait_for_lock()
+{
+	flock "$backups/machine/lock" true
 }
 
 # backup [OPTION]... - of the disk as it is; as run_tool

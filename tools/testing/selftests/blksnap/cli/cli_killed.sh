@@ -107,6 +107,7 @@ survives_kills()
 		start_backup --quiet
 		sleep "$(printf '0.%03d' $((RANDOM % (duration % 1000 + 50) % 1000)))"
 		end_backup KILL
+		wait_for_lock
 		newest_is_whole || { echo "# after kill $kill"; return 1; }
 		((kill % 5)) || newest_restores ||
 			{ echo "# not restored after kill $kill"; return 1; }

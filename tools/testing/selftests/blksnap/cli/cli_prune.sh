@@ -467,7 +467,7 @@ keeps_whole()
 # What cannot be restored must not cost what can be.
 test_damaged_newest()
 {
-	local known="point 3 of '4000-1' is damaged; so point 2 is kept as well, the newest that can be restored"
+	local known="point 3 of '4000-1' is damaged; so point 2 is kept too, the newest whole one"
 
 	prepare new_damaged newest-flipped
 	prepare flip "$fast/newest-flipped/machine/4000-1.000003.qcow2"
@@ -490,7 +490,7 @@ test_damaged_newest()
 		2025-01-02T12:00 2025-01-02T14:00
 	prepare truncate -s 1000 "$fast/damaged-day/machine/4000-1.000005.qcow2"
 	check "a damaged point does not use a day up" keeps_whole "2 4 5" \
-		"point 5 of '4000-1' is damaged; so point 4 is kept as well, the newest that can be restored" \
+		"point 5 of '4000-1' is damaged; so point 4 is kept too, the newest whole one" \
 		--keep-daily 2
 	prepare new_chain damaged-all 40 2
 	prepare rm "$fast/damaged-all/machine/4000-1.000001.map"
@@ -628,6 +628,7 @@ survives_kills()
 		start prune "$backups" --keep-yearly 3 --quiet
 		sleep "$(printf '0.%03d' $((RANDOM % (duration % 1000))))"
 		end KILL
+		wait_for_lock
 		if ! kept_are_whole || ! goes_on_by $((kill % 3)); then
 			echo "# kill $kill: $message"
 			return 1
