@@ -41,7 +41,7 @@ if [[ $filesystem != ext2/ext3 && $filesystem != xfs ]]; then
 	exit 4
 fi
 
-# What is written has data, and blocks of zeros among it.
+# What is written has data, and blocks of zeros among it; the first one has data.
 disk_program='
 import os, random, sys
 path, map_path, block, number, seed = sys.argv[1], sys.argv[2], \
@@ -65,7 +65,7 @@ with open(path, "r+b") as disk:
         cells[i] = number
         length = min(block, size - i * block)
         disk.seek(i * block)
-        disk.write(bytes(length) if random.random() < 0.2
+        disk.write(bytes(length) if random.random() < 0.2 and i != chosen[0]
                    else random.randbytes(length))
 open(map_path, "w").write(",".join(map(str, cells)))'
 

@@ -153,7 +153,7 @@ test_merge()
 		prunes_to --keep-last 2 -- 9 10
 	prepare save 2
 	check "only the newest stays" prunes_to --keep-last 1 -- 12
-	prepare new_disk 300
+	prepare new_disk 400
 	prepare save 3 --compress
 	check "a new full one, and the old one stays" \
 		prunes_to --keep-last 3 -- 13 14 15
