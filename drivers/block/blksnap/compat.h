@@ -54,6 +54,13 @@
 /* What an instruction pointer is set to finds its data by r12, which ftrace leaves alone. */
 #error "64-bit PowerPC needs CONFIG_BLK_BIO_FILTER: ftrace cannot divert calls to a module there"
 
+#elif defined(CONFIG_S390) || defined(CONFIG_PARISC)
+/*
+ * A kprobe at a function has it go on, wherever others have diverted it to: a bio that was
+ * taken is submitted as well.  Elsewhere the instruction pointer is put back.
+ */
+#error "this architecture needs CONFIG_BLK_BIO_FILTER: there a kprobe undoes what ftrace diverts"
+
 #elif defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS)
 
 #define COMPAT_FTRACE_FLAGS	0

@@ -115,6 +115,11 @@ test_powerpc_without_the_hook_is_refused()
 	refused_with '64-bit PowerPC' '#define CONFIG_PPC64 1'
 }
 
+test_s390_without_the_hook_is_refused()
+{
+	refused_with 'a kprobe undoes' '#define CONFIG_S390 1'
+}
+
 test_unknown_way_to_open_devices_is_refused()
 {
 	refused_with 'opens block devices in a way' \
@@ -146,6 +151,7 @@ tests=(
 	kernel_without_ftrace_is_refused
 	kernel_that_saves_all_registers_is_not_refused
 	powerpc_without_the_hook_is_refused
+	s390_without_the_hook_is_refused
 	unknown_way_to_open_devices_is_refused
 	function_of_another_type_is_no_probe
 	killed_compiler_is_no_answer

@@ -357,6 +357,8 @@ test_exclusion()
 	check "excluded: no ftrace that diverts" same 77 "$(build_result 6.9.0 BLOCK)"
 	check "excluded: PPC64 by ftrace" same 77 \
 		"$(build_result 6.9.0 BLOCK $with_args $with_regs PPC64)"
+	check "excluded: S390 by ftrace" same 77 \
+		"$(build_result 6.9.0 BLOCK $with_args S390)"
 	check "excluded: registers without an order" same 77 \
 		"$(build_result 6.9.0 BLOCK $with_regs)"
 	check "excluded: 5.10" same 77 "$(build_result 5.10.0 BLOCK $with_args)"
@@ -367,6 +369,8 @@ test_exclusion()
 		"$(build_result 6.9.0 BLOCK $with_regs HAVE_FUNCTION_ARG_ACCESS_API)"
 	check "tried: PPC64 by the hook" same 10 \
 		"$(build_result 6.9.0 BLOCK BLK_BIO_FILTER PPC64)"
+	check "tried: S390 by the hook" same 10 \
+		"$(build_result 6.9.0 BLOCK BLK_BIO_FILTER S390)"
 }
 
 # What apt runs when a kernel is installed may not fail for one that is left out.
