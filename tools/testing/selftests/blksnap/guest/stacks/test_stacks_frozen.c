@@ -92,8 +92,10 @@ static void test_gfs2_stays_frozen(void)
 {
 	char line[10];
 
-	if (shell_line(line, sizeof(line), "command -v mkfs.gfs2 || exit 4")) {
-		ktap_skip("there is no mkfs.gfs2");
+	/* Up to 6.7 its frozen filesystem may panic by itself when it is thawed. */
+	if (shell_line(line, sizeof(line), "case $(uname -r) in 6.[0-7].*) exit 4 ;; esac\n"
+					   "command -v mkfs.gfs2 || exit 4")) {
+		ktap_skip("there is no mkfs.gfs2, or no gfs2 that bears it");
 		return;
 	}
 	mount_frozen("gfs2", "mkfs.gfs2 -q -O -p lock_nolock -j 1 -J 8 $TOP >&2");
