@@ -36,6 +36,7 @@ long='@(6.1|kasan|kcsan|uml*)'
 # shellcheck disable=SC2034 # of ../run
 declare -gA lacking=(
 	['7*|*-7*|*rc*']='aes_generic sha256_generic'
+	['*cloud*']='gfs2'
 	['@(arm64|riscv64)-*']='scsi_debug aesni-intel nd_e820'
 	['s390x-*']='scsi_debug aesni-intel nd_e820 nd_pmem'
 )
@@ -69,7 +70,7 @@ stack_modules='--kmod-stock brd --kmod-stock zram --kmod-stock lzo-rle --kmod-st
 	--kmod-stock dm-thin-pool --kmod-stock dm-multipath --kmod-stock dm-round-robin
 	--kmod-stock nd_e820 --kmod-stock nd_pmem --kmod-stock raid1 --kmod-stock raid456
 	--kmod-stock loop --kmod-stock ext4 --kmod-stock xfs --kmod-stock btrfs --kmod-stock vfat
-	--kmod-if gfs2 --kmod-stock nls_cp437 --kmod-stock nls_ascii'
+	--kmod-stock gfs2 --kmod-stock nls_cp437 --kmod-stock nls_ascii'
 # shellcheck disable=SC2154 # of ../run
 stack_programs="--program $build/tools/blksnap --program dmsetup --program lvm
 	--program mdadm
