@@ -103,6 +103,7 @@ wanted_of_tool()
 	/usr/share/doc/blksnap/blksnap-growth-memory.svg
 	/usr/share/doc/blksnap/blksnap-growth-ranges.svg
 	/usr/share/doc/blksnap/blksnap-growth-size.svg
+	/usr/share/doc/blksnap/blksnap-kernels.rst.gz
 	/usr/share/doc/blksnap/blksnap-size.svg
 	/usr/share/doc/blksnap/blksnap-tails.svg
 	/usr/share/doc/blksnap/blksnap.rst.gz
