@@ -392,8 +392,8 @@ void cow_copy_filled(struct cow_copy *copy)
 		cow_kick_store(cow);
 	} else {
 		/*
-		 * It may hold no old data; a write of the image may wait for it.  What was
-		 * left out meanwhile stays marked.
+		 * It may hold no old data; a write of the image may wait for it.  Blocks
+		 * that became storage while they were read stay marked.
 		 */
 		cow_forget_copy(cow, copy, &forgotten);
 		wake_up_all(&cow->progress);

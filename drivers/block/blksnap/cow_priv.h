@@ -66,8 +66,8 @@ struct cow_span {
  * @extent:	allocated for them; likewise
  * @bio:	reads the old data; its vector then holds it, one entry per block
  *
- * The blocks are marked as copied as soon as the old data is in memory.  A block that is
- * marked before that has been left out of the image meanwhile.
+ * The blocks are marked as copied as soon as the old data is in memory.  One that is
+ * marked before that became storage while it was read, and has zeros in the image.
  */
 struct cow_copy {
 	struct block_range range;
@@ -121,7 +121,7 @@ struct cow_store {
  * @nr_held_total: writes that had to be held so far
  * @next_in_order: where the next write has to need a block first, to be in order
  * @nr_in_order: writes in order so far, each of which needed blocks that were not copied
- * @is_ahead_bad: something that nobody wanted could not be read: no more of that
+ * @is_ahead_bad: a copy ahead could not be read, so nothing is copied ahead any more
  * @is_drained:	no write submitted before the take is in flight
  * @block_pool:	memory of one block
  * @copy_bios:	struct cow_copy

@@ -354,13 +354,13 @@ bool __inflight_count(struct inflight *inflight, struct bio *bio)
  * Control path
  */
 
-static long inflight_sum(const struct inflight_epoch *epoch)
+static long inflight_sum(const long __percpu *count)
 {
 	long sum = 0;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(*per_cpu_ptr(epoch->count, cpu));
+		sum += READ_ONCE(*per_cpu_ptr(count, cpu));
 	return sum;
 }
 
@@ -406,13 +406,13 @@ void inflight_ungate(struct inflight *inflight)
  */
 bool inflight_has_drained(const struct inflight *inflight)
 {
-	return !inflight_sum(&inflight->epochs[!READ_ONCE(inflight->current_nr)]);
+	return !inflight_sum(inflight->epochs[!READ_ONCE(inflight->current_nr)].count);
 }
 
 /* Valid only when no write passes the filter any more. */
 bool inflight_is_idle(const struct inflight *inflight)
 {
-	return !inflight_sum(&inflight->epochs[0]) && !inflight_sum(&inflight->epochs[1]);
+	return !inflight_sum(inflight->epochs[0].count) && !inflight_sum(inflight->epochs[1].count);
 }
 
 static int inflight_init_epoch(struct inflight_epoch *epoch)
@@ -481,16 +481,6 @@ int inflight_module_init(void)
 			     INFLIGHT_CTX_KEPT);
 }
 
-static long inflight_count_enders(void)
-{
-	long sum = 0;
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(per_cpu(inflight_enders, cpu));
-	return sum;
-}
-
 /*
  * Every counter is gone, and a grace period has passed since, so no bio comes any more,
  * and completions under way have counted themselves.
@@ -499,7 +489,7 @@ void inflight_module_exit(void)
 {
 	struct inflight_ctx *ctx;
 
-	while (inflight_count_enders())
+	while (inflight_sum(&inflight_enders))
 		usleep_range(500, 1000);
 	/* The last instructions of a completion, after either count: none of them sleeps. */
 	synchronize_rcu();

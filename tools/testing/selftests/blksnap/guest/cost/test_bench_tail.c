@@ -3,7 +3,7 @@
  * How long requests take: most of them, and the longest ones
  *
  * All disks need 100 us for a request and keep nothing, so what is more than that is
- * waiting.  The one processor is shared by who writes, who takes and who copies.
+ * waiting.  Writers, takes and copies share the one processor.
  */
 #include <pthread.h>
 #include <stdlib.h>

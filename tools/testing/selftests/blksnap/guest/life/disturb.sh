@@ -87,7 +87,7 @@ test_function_may_not_be_traced()
 
 # need_probes KIND - skip the test where functions that ftrace knows cannot be probed
 #
-# KIND is p for entries or r for returns.  On riscv64 they cannot, whoever the user is.
+# KIND is p for entries or r for returns.  On riscv64 they cannot.
 need_probes()
 {
 	if put "$1:disturb/other submit_bio" kprobe_events 2>/dev/null; then
