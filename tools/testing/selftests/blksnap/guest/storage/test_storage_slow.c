@@ -563,6 +563,6 @@ const struct ktap_test slow_tests[] = {
 	KTAP_SLOW_TEST(test_destroying_lets_held_writes_go),
 	KTAP_SLOW_TEST(test_storing_that_hangs_for_20_seconds_is_given_up),
 	KTAP_TEST(test_image_writes_of_one_snapshot_spare_another),
-	KTAP_SLOW_TEST(test_held_writes_of_a_partition_spare_another),
+	KTAP_TEST(test_held_writes_of_a_partition_spare_another),
 	KTAP_END
 };
