@@ -4,6 +4,7 @@
  */
 #include <poll.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -71,13 +72,14 @@ static void draw(const char *page)
 
 	ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
 	fputs(GO_HOME, stdout);
-	for (row = 1; *page && (!size.ws_row || row < size.ws_row); row++) {
+	for (row = 1; *page && !ferror(stdout) && (!size.ws_row || row < size.ws_row); row++) {
 		length = strcspn(page, "\n");
 		printf("%.*s" CLEAR_LINE "\n",
 		       size.ws_col && length > size.ws_col ? size.ws_col : length, page);
 		page += length + !!page[length];
 	}
-	fputs(CLEAR_REST, stdout);
+	if (!ferror(stdout))
+		fputs(CLEAR_REST, stdout);
 }
 
 /* Ends a page, which is shown now. */
@@ -116,9 +118,16 @@ bool screen_wait(void)
 	return !interruption_signal();
 }
 
-/* Leaves the terminal as it was, with the last page on it. */
+/*
+ * Leaves the terminal as it was, with the last page on it.  That a signal came while a
+ * page was written is no failure.
+ */
 void screen_close(void)
 {
+	if (interruption_signal()) {
+		__fpurge(stdout);
+		clearerr(stdout);
+	}
 	if (screen.has_keys)
 		tcsetattr(STDIN_FILENO, TCSANOW, &screen.mode);
 }

@@ -328,12 +328,13 @@ test_prometheus()
 		status 4000:1
 }
 
-# Ends with this key, in good time, and leaves the terminal as it was.
-key_ends_top()
+# Ends with these keys, or with "stopped": while the terminal is stopped, in the middle
+# of a page, a signal comes.  In good time, and leaves the terminal as it was.
+keys_end_top()
 {
 	FAKE_SYS=$sys LD_PRELOAD='' timeout 60 python3 - "$tool" "$fake" "$1" <<-'END'
-	import fcntl, os, pty, sys, termios, time
-	tool, fake, key = sys.argv[1:]
+	import fcntl, os, pty, signal, sys, termios, time
+	tool, fake, keys = sys.argv[1:]
 	os.environ["LD_PRELOAD"] = fake
 	os.environ["ASAN_OPTIONS"] = "verify_asan_link_order=0"
 	pid, master = pty.fork()
@@ -351,7 +352,12 @@ key_ends_top()
 	lines = page.split(b"\r\n")
 	assert lines[0].startswith(b"SNAPSHOT ") and lines.pop() == b"", lines
 	assert len(lines) == 4 and max(map(len, lines)) == 40, lines
-	os.write(master, key.encode().decode("unicode_escape").encode())
+	if keys == "stopped":
+	    os.write(master, b"\x13")
+	    time.sleep(3)
+	    os.kill(pid, signal.SIGTERM)
+	else:
+	    os.write(master, keys.encode().decode("unicode_escape").encode())
 	begin = time.time()
 	done = 0
 	while not done:
@@ -384,9 +390,10 @@ $title
 		FAKE_SYS="$sys" FAKE_OPEN=ENOENT -- top
 	expect "top, count" 2 "" "--count '0': must be a number from 1 on" LOG="" -- \
 		top --count 0
-	check "top ends with q" key_ends_top q
-	check "top ends with Ctrl-C" key_ends_top '\x03'
-	check "top ends with Ctrl-\\, in good order too" key_ends_top '\x1c'
+	check "top ends with q" keys_end_top q
+	check "top ends with Ctrl-C" keys_end_top '\x03'
+	check "top ends with Ctrl-\\, in good order too" keys_end_top '\x1c'
+	check "top ends while the terminal is stopped" keys_end_top stopped
 }
 
 all_tests()
