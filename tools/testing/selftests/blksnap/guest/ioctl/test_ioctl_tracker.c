@@ -492,6 +492,28 @@ static void test_map_of_partition_sees_writes_through_the_disk(void)
 	partition_del_all(&disk_a);
 }
 
+static void test_map_of_partition_has_all_that_a_write_across_its_edge_touches(void)
+{
+	const uint64_t start = 2048 * 512, length = 8192 * 512;
+	struct blk_snap_cbt_info info;
+	struct disk part;
+
+	ASSERT_OK(partition_add(&disk_a, &part, start / 512, length / 512));
+	track(&part);
+	ASSERT(tracker_info(&part, &info));
+	ASSERT(fill_direct(disk_a.path, 1, 512 + 2 * info.blk_size, start - 512));
+	ASSERT(fill_direct(disk_a.path, 1, 512 + 3 * info.blk_size,
+			   start + length - 3 * info.blk_size));
+	track_and_take(&part);
+	EXPECT_EQ(map_byte(&part, 0), 1);
+	EXPECT_EQ(map_byte(&part, info.blk_size), 1);
+	EXPECT_EQ(map_byte(&part, length - 3 * info.blk_size), 1);
+	EXPECT_EQ(map_byte(&part, length - info.blk_size), 1);
+	EXPECT_EQ(nr_marked(&part), 5);
+	ASSERT_OK(control_tracker_remove(ctl, part.id));
+	partition_del_all(&disk_a);
+}
+
 static void test_map_of_disk_sees_writes_through_the_partition(void)
 {
 	struct disk part;
@@ -520,6 +542,7 @@ const struct ktap_test map_tests[] = {
 	KTAP_TEST(test_map_shows_image_writes_at_once),
 	KTAP_TEST(test_map_covers_every_block_that_a_write_touches),
 	KTAP_TEST(test_map_of_partition_sees_writes_through_the_disk),
+	KTAP_TEST(test_map_of_partition_has_all_that_a_write_across_its_edge_touches),
 	KTAP_TEST(test_map_of_disk_sees_writes_through_the_partition),
 	KTAP_END
 };
