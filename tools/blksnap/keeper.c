@@ -202,7 +202,7 @@ static int prepare_storage(struct keeper *keeper,
 		ret = reserve_file(keeper, options->size_bytes);
 	if (ret && !options->storage)
 		fail(ret,
-		     "name other storage with --storage, on ext4 or XFS and with room for it, and its size with --storage-size");
+		     "choose other storage with --storage: a file on ext4 or XFS with room for it, a spare device, or memory; --storage-size sets its size");
 	/* What the user has named stays, unless it is of no use. */
 	if (!ret && options->storage)
 		keeper->remove_file = false;
@@ -333,6 +333,25 @@ static void note_low_space(struct keeper *keeper, const struct blk_snap_snapshot
 	keeper->requested_bytes = data.requested_nr_sect << BLKSNAP_SECTOR_SHIFT;
 }
 
+/* What is to be done about the losses that the module has an errno of its own for. */
+static const char *loss_advice(int error)
+{
+	switch (error) {
+	case EAGAIN:
+		return "a write that began before the device was tracked arrived late; run the command again";
+	case ETIMEDOUT:
+		return "the difference storage took nothing for 20 seconds; choose faster storage with --storage";
+	case ELOOP:
+		return "the difference storage lies on it; choose storage on another disk, or memory, with --storage";
+	case ESTALE:
+		return "device mapper has given the device another table; run the command again";
+	case EOPNOTSUPP:
+		return "it is written to past the module, as a path of multipath is; take the multipath device";
+	default:
+		return NULL;
+	}
+}
+
 static void report_loss(struct keeper *keeper,
 			const struct blk_snap_snapshot_event *event)
 {
@@ -351,6 +370,9 @@ static void report_loss(struct keeper *keeper,
 		fail(EXIT_FAILED,
 		     "the snapshot of device %s is lost: the difference storage got no more memory (%s); use storage on a disk",
 		     number, strerror(data.err_code));
+	else if (loss_advice(data.err_code))
+		fail(EXIT_FAILED, "the snapshot of device %s is lost: %s", number,
+		     loss_advice(data.err_code));
 	else
 		fail_errno(data.err_code, "the snapshot of device %s is lost",
 			   number);

@@ -47,7 +47,8 @@
  *	FAKE_COMM=NAME		what the process that created them calls itself
  *	FAKE_LEFT=1		the first one is of a run of this tool that was killed
  *	FAKE_EVENTS=E,...	what the waits end with: low, corrupted, other,
- *				timeout, signal, destroyed; at last timeout
+ *				timeout, signal, destroyed; at last timeout.
+ *				corrupted=ERRNO has another one than ENOSPC
  */
 #include <blkid/blkid.h>
 #include <dlfcn.h>
@@ -785,6 +786,10 @@ static int fill_event(struct blk_snap_snapshot_event *arg, const char *text)
 		memcpy(arg->data, &low, sizeof(low));
 	} else if (event_is("corrupted", text)) {
 		arg->code = blk_snap_event_code_corrupted;
+		text += strlen("corrupted");
+		if (*text == '=')
+			corrupted.err_code = error_number(text + 1,
+							  strcspn(text + 1, ","));
 		memcpy(arg->data, &corrupted, sizeof(corrupted));
 	} else if (event_is("other", text)) {
 		arg->code = 77;
