@@ -581,11 +581,27 @@ static int lock_folder(struct catalogue *catalogue, enum catalogue_access mode)
 	return fail_errno(errno, "cannot lock '%s'", catalogue->dir);
 }
 
+static bool has_catalogue(const char *dir)
+{
+	bool has = false;
+	char *path;
+
+	if (asprintf(&path, "%s/" CATALOGUE_NAME, dir) >= 0) {
+		has = !access(path, F_OK);
+		free(path);
+	}
+	return has;
+}
+
 static int fail_sources(const char *dir, unsigned int nr_sources)
 {
 	if (nr_sources)
 		return fail(EXIT_USAGE,
-			    "'%s' holds backups of several sources; choose one with --source-name",
+			    "'%s' holds backups of several machines; choose one of its folders with --source-name",
+			    dir);
+	if (has_catalogue(dir))
+		return fail(EXIT_FAILED,
+			    "'%s' is the folder of one machine; name the folder that it is in",
 			    dir);
 	return fail(EXIT_FAILED, "'%s' holds no backup", dir);
 }
@@ -619,6 +635,10 @@ static int make_folder(const char *path, const char *parent)
 {
 	if (!mkdir(path, 0700))
 		return sync_folder(parent);
+	if (errno == ENOENT)
+		return fail(EXIT_FAILED,
+			    "'%s' is not there; mount the disk that it is on, or create it with 'mkdir'",
+			    parent);
 	return errno == EEXIST ? EXIT_OK :
 				 fail_errno(errno, "cannot create '%s'", path);
 }

@@ -705,7 +705,7 @@ test_arguments()
 	expect "no device" 2 "" "backup: an argument is missing; .*" -- \
 		backup --to "$backups"
 	expect "no such folder" 1 "" \
-		"cannot create '/nonexistent/machine': No such file or directory" \
+		"'/nonexistent' is not there; mount the disk that it is on, .*" \
 		-- backup --to /nonexistent --source-name machine 4000:1
 	expect "a source name that leads elsewhere" 2 "" \
 		"--source-name '../x': must be a name .*" -- \
@@ -725,9 +725,12 @@ test_arguments()
 	prepare mkdir -p "$backups/other"
 	prepare cp "$folder/catalogue.json" "$backups/other/"
 	expect "several sources" 2 "" \
-		"'$backups' holds backups of several sources; choose one with --source-name" \
+		"'$backups' holds backups of several machines; choose one of its folders with --source-name" \
 		-- list "$backups"
 	expect "one of them" 0 ".*" "" -- list "$backups" --source-name machine
+	expect "the folder of one of them" 1 "" \
+		"'$folder' is the folder of one machine; name the folder that it is in" \
+		-- list "$folder"
 }
 
 # Or those that $ONLY names.
