@@ -63,7 +63,7 @@ static int check_options(const struct cmdline *cl, const struct options *o)
 
 	if (o->from && o->mounting.writable)
 		return fail(EXIT_USAGE,
-			    "mount: a backup is not writable; leave --writable away, or restore it");
+			    "mount: a backup is not writable; leave --writable out, or restore it");
 	if (o->from)
 		return cmdline_check_args(cl, 1, 1);
 	if (o->source || o->choice.number || o->nr_disks)

@@ -299,7 +299,7 @@ static int choose_partition(const struct contents *contents, const char *name,
 	/* There may be partitions in a container. */
 	if (partition && !contents->all->is_container)
 		return fail(EXIT_USAGE,
-			    "'%s' has no partitions; leave --partition away",
+			    "'%s' has no partitions; leave --partition out",
 			    name);
 	return choose_only(contents, name, chosen);
 }
@@ -309,7 +309,8 @@ static int check_is_known(const struct content *content, const char *name)
 	if (content->is_filesystem || content->is_container)
 		return EXIT_OK;
 	if (!content->type)
-		return fail(EXIT_FAILED, "'%s' holds nothing that is known",
+		return fail(EXIT_FAILED,
+			    "'%s' holds no filesystem that is known, nor LVM, LUKS or RAID1",
 			    name);
 	return fail(EXIT_FAILED, "'%s' holds %s, no filesystem", name,
 		    content->type);

@@ -327,11 +327,11 @@ static int check_all_is_used(const struct mounting *mounting)
 {
 	if (mounting->volume && !mounting->found_volume)
 		return fail(EXIT_USAGE,
-			    "'%s' has no volumes; leave --volume away",
+			    "'%s' has no volumes; leave --volume out",
 			    mounting->name);
 	if (mounting->nr_files > 1 && !mounting->found_volume)
 		return fail(EXIT_USAGE,
-			    "'%s' has all that is mounted; leave '%s' away",
+			    "'%s' has all that is mounted; leave '%s' out",
 			    mounting->name, mounting->files[1].path);
 	return EXIT_OK;
 }
@@ -343,7 +343,7 @@ static int mount_contained(struct mounting *mounting)
 
 	if (mounting->writable)
 		return fail(EXIT_USAGE,
-			    "'%s' holds %s, and what is in that is only mounted read-only; leave --writable away",
+			    "'%s' holds %s, and what is in that is only mounted read-only; leave --writable out",
 			    mounting->name, mounting->content.type);
 	ret = serve_all(mounting);
 	if (!ret)

@@ -121,7 +121,8 @@ static int wait_until_ready(const char *name)
 				    interruption_signal());
 		nanosleep(&step, NULL);
 	}
-	return fail(EXIT_FAILED, "qemu-nbd does not serve /dev/%s", name);
+	return fail(EXIT_FAILED, "qemu-nbd does not serve /dev/%s; the kernel log may say why",
+		    name);
 }
 
 static int start(const char *const *argv, const char *file)

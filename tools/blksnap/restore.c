@@ -136,7 +136,7 @@ static int check_device(const struct restore_target *target, bool force)
 				  target->path);
 	if (nr_bytes < target->nr_bytes)
 		return fail(EXIT_FAILED,
-			    "'%s' is too small: it has %ju bytes, the disk has %ju",
+			    "'%s' is too small: it has %ju bytes, the disk has %ju; choose a larger one",
 			    target->path, (uintmax_t)nr_bytes,
 			    (uintmax_t)target->nr_bytes);
 	if (!force && holds_something(target->sink.fd))

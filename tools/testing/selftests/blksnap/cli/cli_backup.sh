@@ -502,7 +502,7 @@ test_devices()
 	prepare truncate -s 1M "$temp/device"
 	prepare losetup -c "$loop"
 	expect "a device that is too small" 1 "" \
-		"'$loop' is too small: it has 1048576 bytes, the disk has 2617344" \
+		"'$loop' is too small: it has 1048576 bytes, the disk has 2617344; choose a larger one" \
 		-- restore --from "$backups" "$loop" --force
 	prepare losetup -d "$loop"
 	backups=$fast/backups

@@ -86,7 +86,7 @@ test_arguments()
 	usage "point 0" "--point '0': must be the number of a point .*" \
 		mount --from "$backups" --point 0 "$place"
 	usage "a backup to be written" \
-		"mount: a backup is not writable; leave --writable away, or restore it" \
+		"mount: a backup is not writable; leave --writable out, or restore it" \
 		mount --from "$backups" --writable "$place"
 	usage "nothing to unmount" \
 		"umount: an argument is missing; it takes MOUNTPOINT" umount

@@ -377,7 +377,7 @@ test_storage_is_in_use()
 # The default layout of installers: a file on a volume, and the disk below as origin.
 test_storage_on_a_volume_of_the_origin_is_refused()
 {
-	local want='through another driver; use another disk, or make the device in between'
+	local want='through another driver; use another disk, or memory, or make the device in between'
 
 	make_group && ! blksnap snapshot create "$disk_b" --take --file /srv/store \
 		--size 8M 2>/tmp/refused || return 1

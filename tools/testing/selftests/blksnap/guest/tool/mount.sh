@@ -349,7 +349,7 @@ test_one_of_several_partitions()
 		refused "choose one with --partition: $list" "$image" /mnt &&
 		refused "no partition 4; there are: $list" "$image" /mnt \
 			--partition 4 &&
-		refused 'holds nothing that is known' "$image" /mnt \
+		refused 'holds no filesystem that is known' "$image" /mnt \
 			--partition 2 &&
 		do_mount "$image" /mnt --partition 3 && mounted_with ro,nouuid &&
 		shows_the_take && do_mount "$image" /mnt2 --partition 1 &&
@@ -371,12 +371,12 @@ test_no_filesystem()
 	image=$(blksnap snapshot images "$id" --no-header |
 		awk 'NR == 2 { print $3 }')
 	refused "has no partitions" "$first" /mnt --partition 1 &&
-		refused "has no volumes; leave --volume away" "$first" /mnt \
+		refused "has no volumes; leave --volume out" "$first" /mnt \
 			--volume root &&
-		refused "has all that is mounted; leave '$image' away" \
+		refused "has all that is mounted; leave '$image' out" \
 			"$first" "$image" /mnt &&
 		refused "are the same device" "$first" "$first" /mnt &&
-		refused "holds nothing that is known" "$image" /mnt
+		refused "holds no filesystem that is known" "$image" /mnt
 }
 
 # A group that is in use: one volume is mounted.
@@ -465,7 +465,7 @@ test_one_of_several_volumes()
 			"$image" /mnt --partition 2 --volume none &&
 		refused "holds swap, no filesystem" "$image" /mnt --partition 2 \
 			--volume swap &&
-		refused "is only mounted read-only; leave --writable away" "$image" \
+		refused "is only mounted read-only; leave --writable out" "$image" \
 			/mnt --partition 2 --volume root --writable &&
 		do_mount "$image" /mnt --partition 2 --volume root &&
 		shows_the_take && do_mount "$image" /mnt2 --partition 2 --volume home &&
