@@ -338,15 +338,15 @@ static const char *loss_advice(int error)
 {
 	switch (error) {
 	case EAGAIN:
-		return "a write that began before the device was tracked arrived late; run the command again";
+		return "a write from before its tracking came late; run the command again";
 	case ETIMEDOUT:
-		return "the difference storage took nothing for 20 seconds; choose faster storage with --storage";
+		return "its storage took nothing for 20 seconds; choose faster one with --storage";
 	case ELOOP:
-		return "the difference storage lies on it; choose storage on another disk, or memory, with --storage";
+		return "its storage lies on it; choose other storage with --storage";
 	case ESTALE:
-		return "device mapper has given the device another table; run the command again";
+		return "device mapper has another table for it; run the command again";
 	case EOPNOTSUPP:
-		return "it is written to past the module, as a path of multipath is; take the multipath device";
+		return "it is written to as a path of multipath; take the multipath device";
 	default:
 		return NULL;
 	}

@@ -98,7 +98,7 @@ static const struct {
 	{ blk_snap_ioctl_snapshot_take, ENXIO, "a device of the snapshot has gone" },
 	{ blk_snap_ioctl_snapshot_take, EOPNOTSUPP, NOT_PROTECTED },
 	{ blk_snap_ioctl_snapshot_take, ETIMEDOUT,
-	  "writes in flight did not complete in time, or a filesystem could not be frozen; nothing was taken: see the kernel log, and try again" },
+	  "writes in flight, or freezing, took too long; see the kernel log, and try again" },
 
 	{ blk_snap_ioctl_snapshot_collect_images, ESRCH, UNKNOWN_SNAPSHOT },
 	{ blk_snap_ioctl_snapshot_collect_images, ENODEV,

@@ -18,7 +18,7 @@ static const struct {
 	{ "it is an image", "use a device that is no image" },
 	{ "it is read-only", "use another device, or 'blockdev --setrw' it" },
 	{ "it lies on an origin through another driver",
-	  "use another disk, or memory, or make the device in between, a logical volume say, the origin" },
+	  "use another disk, or memory, or make the device in between the origin" },
 	{ "nothing would be left of an origin",
 	  "use a part of it with --range, or another device" },
 	{ "a range is storage already",
