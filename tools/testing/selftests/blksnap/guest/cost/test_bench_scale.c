@@ -11,6 +11,8 @@
  * about locks, not about shared lines of caches.
  */
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 #include "test_bench.h"
 
@@ -143,9 +145,147 @@ static void scale_dm(void)
 	scale_rows_add("dm8-held", way_origin());
 }
 
+/*
+ * --- writes to copied blocks, while the other processor does something else ---
+ *
+ * That the emulated processors share what the machine has, they do in every row; so the
+ * figure is how much longer a write takes than beside reads of a disk that has nothing to
+ * do with it.
+ */
+
+#define BESIDE_WRITES 1000U
+#define BESIDE_STRIDE (32 * KIB)
+#define BESIDE_FIRSTS 3000U	/* per round; they take longer than the writes */
+#define BESIDE_FROM (256 * MIB)	/* of what the other processor writes */
+
+/**
+ * struct beside - what the other processor does
+ * @first:	of the requests of @load, what comes next
+ * @nr:		of them to do at a time
+ * @repeats:	they may be done again
+ */
+struct beside {
+	const char *name;
+	const char *path;
+	struct load load;
+	unsigned int first;
+	unsigned int nr;
+	bool repeats;
+	pthread_t thread;
+	atomic_bool begun, ends, ok;
+};
+
+static void processor_choose(unsigned int processor)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(processor, &set);
+	EXPECT_OK(sched_setaffinity(0, sizeof(set), &set));
+}
+
+static void *beside_work(void *arg)
+{
+	struct beside *beside = arg;
+	struct load part;
+	bool ok = true;
+
+	processor_choose(1);
+	load_part(&part, &beside->load, beside->first, beside->nr,
+		  beside->load.requests[0].is_write);
+	beside->begun = true;
+	do {
+		ok = load_run(&part, beside->path) && ok;
+	} while (beside->repeats && !beside->ends);
+	/* Else the writes had nothing beside them at their end. */
+	beside->ok = ok && beside->ends;
+	load_free(&part);
+	return NULL;
+}
+
+/* Nanoseconds per write. */
+static double write_beside(struct beside *beside, const struct load *writes)
+{
+	uint64_t start;
+	double ns;
+
+	beside->begun = false;
+	beside->ends = false;
+	beside->ok = false;
+	ASSERT_EQ(pthread_create(&beside->thread, NULL, beside_work, beside), 0);
+	while (!beside->begun)
+		sched_yield();
+	start = now_ns();
+	EXPECT(load_run(writes, way_origin()));
+	ns = (double)(now_ns() - start) / writes->nr;
+	beside->ends = true;
+	pthread_join(beside->thread, NULL);
+	EXPECT(beside->ok);
+	if (!beside->repeats)
+		beside->first += beside->nr;
+	return ns;
+}
+
+static void besides_make(struct beside besides[3])
+{
+	struct load *first = &besides[2].load;
+	unsigned int i;
+
+	besides[0] = (struct beside){ .name = "nothing", .path = bench_other.path };
+	besides[1] = (struct beside){ .name = "image", .path = way_image() };
+	besides[2] = (struct beside){ .name = "first", .path = way_origin() };
+	for (i = 0; i < 2; i++) {
+		load_stride(&besides[i].load, false, 4096, BESIDE_WRITES, BESIDE_STRIDE);
+		besides[i].nr = BESIDE_WRITES;
+		besides[i].repeats = true;
+	}
+	load_stride(first, true, 4096, ROUNDS * BESIDE_FIRSTS, BESIDE_STRIDE);
+	for (i = 0; i < first->nr; i++)
+		first->requests[i].at += BESIDE_FROM;
+	besides[2].nr = BESIDE_FIRSTS;
+}
+
+static void beside_rows_add(const struct way *way)
+{
+	struct beside besides[3];
+	double best[ARRAY_SIZE(besides)] = { 0 }, ns;
+	unsigned int i, round;
+	struct load writes;
+
+	way_start(way, &bench_origin, &bench_storage);
+	way_take();
+	processor_choose(0);
+	besides_make(besides);
+	load_stride(&writes, true, 4096, BESIDE_WRITES, BESIDE_STRIDE);
+	EXPECT(load_run(&writes, way_origin()));
+	settle();
+	for (round = 0; round < ROUNDS; round++) {
+		for (i = 0; i < ARRAY_SIZE(besides); i++) {
+			ns = write_beside(&besides[i], &writes);
+			if (!best[i] || ns < best[i])
+				best[i] = ns;
+		}
+	}
+	for (i = 0; i < ARRAY_SIZE(besides); i++) {
+		row_add("percent", best[i] / best[0] * 100, "beside.%s.%s", way->name,
+			besides[i].name);
+		load_free(&besides[i].load);
+	}
+	load_free(&writes);
+}
+
+static void scale_beside(void)
+{
+	beside_rows_add(ktap_data());
+}
+
 const struct ktap_test scale_tests[] = {
 	KTAP_TEST(scale_bare),
 	KTAP_TEST(scale_blksnap),
 	KTAP_TEST(scale_dm),
+	{ "scale_beside_bare", scale_beside, false, &way_bare },
+	{ "scale_beside_blksnap", scale_beside, false, &way_blksnap },
+	{ "scale_beside_dm8", scale_beside, false, &way_dm8 },
+	{ "scale_beside_dm128", scale_beside, false, &way_dm128 },
 	KTAP_END
 };
