@@ -77,6 +77,7 @@ struct cow_image_read {
 
 	/* Is it from the origin, and the original fields of the bio. */
 	bool is_shared;
+	blk_opf_t opf;
 	unsigned short flags;
 	unsigned short ioprio;
 	struct block_device *bdev;
@@ -242,6 +243,7 @@ static void cow_read_device(struct cow *cow, const struct cow_piece *piece, stru
 	read->cow = cow;
 	read->bio = bio;
 	read->is_shared = piece->kind == COW_PIECE_SHARED;
+	read->opf = bio->bi_opf;
 	read->flags = bio->bi_flags;
 	read->ioprio = bio->bi_ioprio;
 	read->bdev = bio->bi_bdev;
@@ -332,6 +334,8 @@ static void cow_image_read_again(struct work_struct *work)
 	/* The queue that it was in has left its link set. */
 	bio->bi_next = NULL;
 	bio_set_dev(bio, read->bdev);
+	/* The origin's driver may have left a mark, which means another thing elsewhere. */
+	bio->bi_opf = read->opf;
 	bio->bi_flags = read->flags;
 	bio_clear_flag(bio, BIO_CHAIN);
 	bio->bi_iter = read->iter;
@@ -491,7 +495,9 @@ static void cow_image_write(struct work_struct *work)
 	ret = cbt_map_mark_both(cow->config.cbt_map, bio->bi_iter.bi_sector, bio_sectors(bio));
 	while (!ret && bio_sectors(bio))
 		ret = cow_image_write_piece(cow, bio);
-	bio->bi_status = errno_to_blk_status(ret);
+	/* A bio that is chained to it may have failed. */
+	if (ret)
+		bio->bi_status = errno_to_blk_status(ret);
 	cpu_pool_free(&cow_image_writes, write);
 	cow_io_end(cow);
 	bio_endio(bio);

@@ -11,6 +11,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -140,6 +142,23 @@ static void test_image_write_into_own_range_is_refused(void)
 	wait_until_stored();
 	own_range_is_storage(4 * MIB, OWN_AT);
 	expect_sound();
+}
+
+static void test_zeroout_into_own_range_is_refused(void)
+{
+	uint64_t range[2] = { OWN_AT + 3 * MIB, 2 * MIB };
+	int fd, ret;
+
+	own_create();
+	ASSERT_OK(own_append(4 * MIB, OWN_AT));
+	own_take();
+	fd = open(image_of(&rig.snapshot, rig.origin), O_RDWR | O_DIRECT);
+	ASSERT(fd >= 0);
+	errno = 0;
+	ret = ioctl(fd, BLKZEROOUT, range);
+	EXPECT_EQ(ret, -1);
+	EXPECT_EQ(errno, ENOSPC);
+	close(fd);
 }
 
 static void test_exhaustion_of_own_range(void)
@@ -431,6 +450,7 @@ const struct ktap_test own_tests[] = {
 	KTAP_SLOW_TEST(test_own_range_can_be_appended_while_held),
 	KTAP_SLOW_TEST(test_own_range_is_cut_to_whole_blocks),
 	KTAP_SLOW_TEST(test_image_write_into_own_range_is_refused),
+	KTAP_TEST(test_zeroout_into_own_range_is_refused),
 	KTAP_SLOW_TEST(test_exhaustion_of_own_range),
 	KTAP_SLOW_TEST(test_write_error_on_own_range),
 	KTAP_SLOW_TEST(test_storage_on_the_origin_of_another_snapshot),
