@@ -398,6 +398,19 @@ static inline struct gendisk *compat_alloc_disk(const struct queue_limits *limit
 #endif
 
 /*
+ * Has the page cache keep a page as it is while it is written: a feature among the
+ * limits, which was a flag of the queue.  The disk is not added yet.
+ */
+static inline void compat_need_stable_pages(struct gendisk *disk)
+{
+#ifdef BLK_FEAT_STABLE_WRITES	/* from 6.11 */
+	disk->queue->limits.features |= BLK_FEAT_STABLE_WRITES;
+#else
+	blk_queue_flag_set(QUEUE_FLAG_STABLE_WRITES, disk->queue);
+#endif
+}
+
+/*
  * Has the device-mapper device a uuid that begins so?  Device mapper need not be loaded,
  * and keeps its function if it has such a device.  The device is open.
  */

@@ -281,6 +281,8 @@ static struct gendisk *snapimage_alloc_disk(struct snapimage *image,
 	snprintf(disk->disk_name, sizeof(disk->disk_name), "%s%u", BLK_SNAP_IMAGE_NAME,
 		 image->minor);
 	set_capacity(disk, image->nr_sectors);
+	/* A writer's pages go on to the storage, which may compute checksums of them. */
+	compat_need_stable_pages(disk);
 	return disk;
 }
 
