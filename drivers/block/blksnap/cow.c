@@ -65,6 +65,7 @@ static void cow_fail_work(struct work_struct *work)
 	cow->nr_unstored = 0;
 	spin_unlock_irq(&cow->lock);
 	cow_drop_copies(cow, &cow->unstored);
+	cow_free_spare_pages(cow);
 	wake_up_all(&cow->progress);
 	wake_up_all(&cow->throttled);
 	queue_work(cow->config.queues->store, &cow->discard_work);
@@ -88,10 +89,14 @@ static int cow_init_pools(struct cow *cow)
 	ret = mempool_init_page_pool(&cow->block_pool, COW_BLOCK_RESERVE, order);
 	if (ret)
 		return ret;
-	ret = bioset_init(&cow->copy_bios, COW_COPY_RESERVE, offsetof(struct cow_copy, bio),
-			  BIOSET_NEED_BVECS);
+	ret = mempool_init_kmalloc_pool(&cow->spare_copies, COW_COPY_RESERVE,
+					sizeof(struct cow_copy));
 	if (ret)
 		goto err_exit_block_pool;
+	ret = bioset_init(&cow->copy_bios, 1, offsetof(struct cow_copy, bio),
+			  BIOSET_NEED_BVECS);
+	if (ret)
+		goto err_exit_spare_copies;
 	ret = copied_map_init(&cow->copied, cow->nr_blocks);
 	if (ret)
 		goto err_exit_bios;
@@ -106,6 +111,8 @@ err_exit_copied:
 	copied_map_exit(&cow->copied);
 err_exit_bios:
 	bioset_exit(&cow->copy_bios);
+err_exit_spare_copies:
+	mempool_exit(&cow->spare_copies);
 err_exit_block_pool:
 	mempool_exit(&cow->block_pool);
 	return ret;
@@ -123,6 +130,8 @@ static void cow_init_state(struct cow *cow)
 	init_waitqueue_head(&cow->progress);
 	init_waitqueue_head(&cow->throttled);
 	event_init(&cow->corrupted, blk_snap_event_code_corrupted);
+	spin_lock_init(&cow->spare_lock);
+	INIT_LIST_HEAD(&cow->spare_pages);
 	spin_lock_init(&cow->lock);
 	range_set_init(&cow->copies);
 	extent_map_init(&cow->extents);
@@ -187,10 +196,10 @@ static void cow_free(struct kref *kref)
 	copied_map_exit(&cow->skipped);
 	copied_map_exit(&cow->copied);
 	bioset_exit(&cow->copy_bios);
+	mempool_exit(&cow->spare_copies);
 	mempool_exit(&cow->block_pool);
+	cow_free_spare_pages(cow);
 	kfree(cow);
-	/* Spare pages serve all engines; those that go on will keep new ones. */
-	cow_free_spare_pages();
 	if (atomic_dec_and_test(&cow_live))
 		wake_up(&cow_live_wait);
 }
@@ -334,6 +343,5 @@ void cow_module_exit(void)
 {
 	wait_event(cow_live_wait, !atomic_read(&cow_live));
 	cow_image_module_exit();
-	cow_stop_spare_pages();
 	cow_state_module_exit();
 }

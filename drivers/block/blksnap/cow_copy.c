@@ -9,7 +9,7 @@
  *	cow_copy_alloc() -> cow_copy_start() -> cow_copy_read(), or fill it and
  *	cow_copy_filled() -> stored or dropped -> cow_copy_put()
  *
- * Lock order: cow->lock -> cow_spare_lock.
+ * Lock order: cow->lock -> cow->spare_lock.
  */
 #include "blksnap.h"
 
@@ -22,19 +22,7 @@
 #include "trace.h"
 
 /* 1 MiB with pages of 4 KiB: what the longest run has. */
-#define COW_SPARE_PAGES 256
-
-/* If no page was added for so long, all of them are freed. */
-#define COW_SPARE_TIMEOUT HZ
-
-static void cow_spare_look(struct work_struct *work);
-
-static struct page *cow_spare_pages[COW_SPARE_PAGES];
-static unsigned int nr_cow_spare_pages;
-static bool cow_spare_is_used;		/* since the worker has looked */
-static bool cow_spare_is_watched;	/* the worker will look */
-static DEFINE_SPINLOCK(cow_spare_lock);	/* all of these */
-static DECLARE_DELAYED_WORK(cow_spare_work, cow_spare_look);
+#define COW_SPARE_PAGES 256U
 
 /* The first copy of one of these blocks, or NULL. */
 struct cow_copy *cow_find_copy(struct cow *cow, u64 first, u64 last)
@@ -49,83 +37,61 @@ struct cow_copy *cow_find_copy(struct cow *cow, u64 first, u64 last)
 /*
  * Memory of blocks
  *
- * Most engines have blocks of one page.  Some pages are kept for the next copies of any
- * engine: where the system clears pages, freeing and allocating one costs as much as
- * the rest of a copy.  An engine's own reserve is filled up first.
+ * Most engines have blocks of one page.  Some pages are kept for the next copies: where
+ * the system clears pages, freeing and allocating one costs as much as the rest of a
+ * copy.  The reserve is filled up first.
  */
 
 static unsigned int cow_take_pages(struct cow *cow, struct bio_vec *bvecs, unsigned int nr_wanted)
 {
 	unsigned long flags;
+	struct page *page;
 	unsigned int nr;
 
 	if (cow_block_bytes(cow) != PAGE_SIZE)
 		return 0;
-	spin_lock_irqsave(&cow_spare_lock, flags);
-	for (nr = 0; nr < nr_wanted && nr_cow_spare_pages; nr++)
-		bvecs[nr].bv_page = cow_spare_pages[--nr_cow_spare_pages];
-	spin_unlock_irqrestore(&cow_spare_lock, flags);
+	spin_lock_irqsave(&cow->spare_lock, flags);
+	nr_wanted = min(nr_wanted, cow->nr_spare_pages);
+	cow->nr_spare_pages -= nr_wanted;
+	for (nr = 0; nr < nr_wanted; nr++) {
+		page = list_first_entry(&cow->spare_pages, struct page, lru);
+		list_del(&page->lru);
+		bvecs[nr].bv_page = page;
+	}
+	spin_unlock_irqrestore(&cow->spare_lock, flags);
 	return nr;
 }
 
 static unsigned int cow_keep_pages(struct cow *cow, const struct bio_vec *bvecs,
 				   unsigned int nr_pages)
 {
-	unsigned int nr = 0;
-	bool must_watch;
 	unsigned long flags;
+	unsigned int nr;
 
-	if (cow_block_bytes(cow) != PAGE_SIZE ||
+	if (cow_block_bytes(cow) != PAGE_SIZE || READ_ONCE(cow->error) ||
 	    READ_ONCE(cow->block_pool.curr_nr) < cow->block_pool.min_nr)
 		return 0;
-	spin_lock_irqsave(&cow_spare_lock, flags);
-	while (nr < nr_pages && nr_cow_spare_pages < COW_SPARE_PAGES)
-		cow_spare_pages[nr_cow_spare_pages++] = bvecs[nr++].bv_page;
-	cow_spare_is_used = true;
-	must_watch = !cow_spare_is_watched;
-	cow_spare_is_watched = true;
-	spin_unlock_irqrestore(&cow_spare_lock, flags);
-	if (must_watch)
-		queue_delayed_work(cow_wq, &cow_spare_work, COW_SPARE_TIMEOUT);
+	spin_lock_irqsave(&cow->spare_lock, flags);
+	nr_pages = min(nr_pages, COW_SPARE_PAGES - cow->nr_spare_pages);
+	cow->nr_spare_pages += nr_pages;
+	for (nr = 0; nr < nr_pages; nr++)
+		list_add(&bvecs[nr].bv_page->lru, &cow->spare_pages);
+	spin_unlock_irqrestore(&cow->spare_lock, flags);
 	return nr;
 }
 
-/* Engines that go on will keep new ones. */
-void cow_free_spare_pages(void)
+/* When nothing was stored for a while, and with the engine. */
+void cow_free_spare_pages(struct cow *cow)
 {
-	struct page *page;
+	struct page *page, *next;
+	LIST_HEAD(pages);
 
-	do {
-		page = NULL;
-		spin_lock_irq(&cow_spare_lock);
-		if (nr_cow_spare_pages)
-			page = cow_spare_pages[--nr_cow_spare_pages];
-		spin_unlock_irq(&cow_spare_lock);
-		if (page)
-			__free_page(page);
-	} while (page);
-}
-
-static void cow_spare_look(struct work_struct *work)
-{
-	bool is_used;
-
-	spin_lock_irq(&cow_spare_lock);
-	is_used = cow_spare_is_used;
-	cow_spare_is_used = false;
-	cow_spare_is_watched = is_used;
-	spin_unlock_irq(&cow_spare_lock);
-	if (is_used)
-		queue_delayed_work(cow_wq, &cow_spare_work, COW_SPARE_TIMEOUT);
-	else
-		cow_free_spare_pages();
-}
-
-/* No engine is left. */
-void cow_stop_spare_pages(void)
-{
-	cancel_delayed_work_sync(&cow_spare_work);
-	cow_free_spare_pages();
+	spin_lock_irq(&cow->spare_lock);
+	list_splice_init(&cow->spare_pages, &pages);
+	cow->nr_spare_pages = 0;
+	spin_unlock_irq(&cow->spare_lock);
+	list_for_each_entry_safe(page, next, &pages, lru)
+		__free_page(page);
 }
 
 static void cow_free_blocks(struct cow *cow, const struct bio_vec *bvecs, unsigned int nr_blocks)
@@ -183,12 +149,42 @@ static void cow_copy_add_blocks(struct cow_copy *copy, u64 first, unsigned int n
  * Copies
  */
 
+/*
+ * Newer kernels leave the reserve of a bio_set to those that may sleep, so there is
+ * another one, of copies of one block.
+ */
+static struct cow_copy *cow_copy_alloc_memory(struct cow *cow, unsigned int *nr_blocks)
+{
+	struct cow_copy *copy;
+	struct bio *bio;
+
+	bio = bio_alloc_bioset(NULL, *nr_blocks, REQ_OP_READ, GFP_NOWAIT, &cow->copy_bios);
+	if (bio)
+		return container_of(bio, struct cow_copy, bio);
+	copy = mempool_alloc(&cow->spare_copies, GFP_NOWAIT | __GFP_NOWARN);
+	if (copy) {
+		bio_init(&copy->bio, NULL, &copy->bvec, 1, REQ_OP_READ);
+		*nr_blocks = 1;
+	}
+	return copy;
+}
+
+static void cow_copy_free_memory(struct cow *cow, struct cow_copy *copy)
+{
+	if (copy->bio.bi_pool) {
+		bio_put(&copy->bio);
+	} else {
+		bio_uninit(&copy->bio);
+		mempool_free(copy, &cow->spare_copies);
+	}
+}
+
 static void cow_copy_free(struct cow_copy *copy)
 {
 	cow_free_blocks(copy->cow, copy->bio.bi_io_vec, copy->bio.bi_vcnt);
 	if (copy->extent)
 		extent_free(copy->extent);
-	bio_put(&copy->bio);
+	cow_copy_free_memory(copy->cow, copy);
 }
 
 void cow_copy_put(struct cow_copy *copy)
@@ -239,15 +235,13 @@ struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_want
 				unsigned int nr_blocks)
 {
 	struct cow_copy *copy;
-	struct bio *bio;
 
 	if (!copied_map_populate(&cow->copied, first, first + nr_blocks - 1,
 				 GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN))
 		return NULL;
-	bio = bio_alloc_bioset(NULL, nr_blocks, REQ_OP_READ, GFP_NOWAIT, &cow->copy_bios);
-	if (!bio)
+	copy = cow_copy_alloc_memory(cow, &nr_blocks);
+	if (!copy)
 		return NULL;
-	copy = container_of(bio, struct cow_copy, bio);
 	copy->cow = cow;
 	refcount_set(&copy->refs, 1);
 	bio_list_init(&copy->waiters);
@@ -258,12 +252,12 @@ struct cow_copy *cow_copy_alloc(struct cow *cow, u64 first, unsigned int nr_want
 	copy->extent = NULL;
 
 	cow_copy_add_blocks(copy, first, nr_wanted, nr_blocks);
-	if (!bio->bi_vcnt) {
-		bio_put(bio);
+	if (!copy->bio.bi_vcnt) {
+		cow_copy_free_memory(cow, copy);
 		return NULL;
 	}
 	copy->range.first = first;
-	copy->range.last = first + bio->bi_vcnt - 1;
+	copy->range.last = first + copy->bio.bi_vcnt - 1;
 	return copy;
 }
 

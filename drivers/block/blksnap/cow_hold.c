@@ -243,7 +243,10 @@ static void cow_fail_on_own_store(struct cow *cow)
 {
 	pr_err_ratelimited("%u:%u: its storage lies on it, through another driver\n",
 			   MAJOR(cow->origin_dev), MINOR(cow->origin_dev));
+	/* The grace period before cow_shutdown() waits until fail_work is queued. */
+	rcu_read_lock();
 	cow_fail(cow, -ELOOP);
+	rcu_read_unlock();
 }
 
 /**

@@ -85,6 +85,7 @@ struct cow_copy {
 	u64 position;
 	struct extent *extent;
 
+	struct bio_vec bvec;	/* of one from cow->spare_copies */
 	struct bio bio;		/* last, its inline vector follows */
 };
 
@@ -125,6 +126,9 @@ struct cow_store {
  * @is_drained:	no write submitted before the take is in flight
  * @block_pool:	memory of one block
  * @copy_bios:	struct cow_copy
+ * @spare_copies: the same, of one block, for when there is no other
+ * @spare_pages: memory of blocks that is kept for the next copies
+ * @nr_spare_pages: their number
  * @fail_work:	does what cow_fail() may not do
  * @discard_work: discards what is in @skipped, once the engine has ended
  * @discard_bio: the discard under way
@@ -143,7 +147,7 @@ struct cow_store {
  * @nr_hurried:	image writes that wait until something is stored
  * @discarded:	blocks that are being discarded
  * @is_discarding: there are some
- * @has_discarded: @discard_work has discarded what it could; set once
+ * @has_discarded: @discard_work has discarded what it could; set once, without the lock
  * @discard_waiters: writes of these blocks
  * @in_memory:	blocks in memory or being read, for each class of write
  * @nr_reading:	copies being read
@@ -180,6 +184,10 @@ struct cow {
 	bool is_drained;
 	mempool_t block_pool;
 	struct bio_set copy_bios;
+	mempool_t spare_copies;
+	spinlock_t spare_lock;		/* the next two; irq-safe */
+	struct list_head spare_pages;
+	unsigned int nr_spare_pages;
 	struct work_struct fail_work;
 	struct work_struct discard_work;
 	struct bio discard_bio;
@@ -291,8 +299,7 @@ void cow_copy_put(struct cow_copy *copy);
 void cow_forget_copy(struct cow *cow, struct cow_copy *copy, struct list_head *forgotten);
 void cow_put_copies(struct list_head *copies);
 void cow_drop_copies(struct cow *cow, struct list_head *copies);
-void cow_free_spare_pages(void);
-void cow_stop_spare_pages(void);
+void cow_free_spare_pages(struct cow *cow);
 
 /* cow_skip.c */
 bool cow_must_wait(const struct cow *cow, const struct bio *bio, const struct cow_span *span);

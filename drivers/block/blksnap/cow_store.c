@@ -21,6 +21,9 @@
 #include "diff_storage.h"
 #include "trace.h"
 
+/* If nothing was stored for so long, the memory that is kept for copies is freed. */
+#define COW_SPARE_TIMEOUT HZ
+
 /*
  * Takes copies for one batch, oldest first.  A store that finds none rests, and so does
  * one that would only take small pieces away from another one at work.
@@ -237,19 +240,38 @@ static bool cow_put_back(struct cow_store *store)
 	return has_company;
 }
 
+/*
+ * Looks after the pages that are kept, at the end of a store.  A look later on is a store
+ * that finds nothing: the last one, which is never the first to get copies.
+ */
+static void cow_watch_spare_pages(struct cow *cow, bool has_stored)
+{
+	static_assert(COW_STORES > 1);
+
+	if (has_stored)
+		queue_delayed_work(cow->config.queues->store,
+				   &cow->stores[COW_STORES - 1].work, COW_SPARE_TIMEOUT);
+	else if (!READ_ONCE(cow->busy_stores))
+		cow_free_spare_pages(cow);
+}
+
 void cow_store_work(struct work_struct *work)
 {
 	struct cow_store *store = container_of(to_delayed_work(work), struct cow_store, work);
 	struct cow *cow = store->cow;
+	bool has_stored = false;
 	int ret = 0;
 
 	if (!cow_io_begin(cow))
 		return;
-	while (!ret && cow_collect(store))
+	while (!ret && cow_collect(store)) {
 		ret = cow_store_batch(cow, &store->batch);
+		has_stored = true;
+	}
 	if (ret && (ret != -ENOSPC || !cow_put_back(store)))
 		cow_fail(cow, ret);
 	if (READ_ONCE(cow->error))
 		cow_drop_copies(cow, &store->batch);
+	cow_watch_spare_pages(cow, has_stored);
 	cow_io_end(cow);
 }
