@@ -68,26 +68,29 @@ static bool tracker_is_touched(const struct tracker *tracker, sector_t sector,
 	       sector + nr_sectors > tracker->start;
 }
 
+/* What a write touches of a tracker, whose map gets a mark there; it may begin before. */
+static struct cbt_map *tracker_clip(const struct tracker *tracker, sector_t *sector,
+				    sector_t *nr_sectors)
+{
+	sector_t nr_before = tracker->start - min(tracker->start, *sector);
+
+	*sector += nr_before - tracker->start;
+	*nr_sectors -= nr_before;
+	return rcu_dereference_check(tracker->cbt_map, rcu_read_lock_any_held());
+}
+
 static bool tracker_mark_nowait(struct tracker *tracker, sector_t sector, sector_t nr_sectors)
 {
-	struct cbt_map *map = rcu_dereference_check(tracker->cbt_map, rcu_read_lock_any_held());
+	struct cbt_map *map = tracker_clip(tracker, &sector, &nr_sectors);
 
-	if (sector < tracker->start) {
-		nr_sectors -= tracker->start - sector;
-		sector = tracker->start;
-	}
-	return cbt_map_mark_nowait(map, sector - tracker->start, nr_sectors);
+	return cbt_map_mark_nowait(map, sector, nr_sectors);
 }
 
 static void tracker_mark(struct tracker *tracker, sector_t sector, sector_t nr_sectors)
 {
-	struct cbt_map *map = rcu_dereference_check(tracker->cbt_map, rcu_read_lock_any_held());
+	struct cbt_map *map = tracker_clip(tracker, &sector, &nr_sectors);
 
-	if (sector < tracker->start) {
-		nr_sectors -= tracker->start - sector;
-		sector = tracker->start;
-	}
-	cbt_map_mark(map, sector - tracker->start, nr_sectors);
+	cbt_map_mark(map, sector, nr_sectors);
 }
 
 /* The engine that wants the write held, or NULL.  It is read once: a retired one goes. */
@@ -251,40 +254,45 @@ out_unlock:
 }
 
 /*
- * A worker that submits again what several engines want held gets here as well.  It is not
- * throttled: others wait for it, and it may be the store that is waited for.
+ * Each engine that wants a taken write held holds it, one after the other: if it were
+ * submitted in between, each of them would take stack, and a discard can reach hundreds.
+ * True if it is to be submitted; else it is not the caller's any more.
+ */
+static bool tracker_hold(struct bio *bio, bool may_throttle)
+{
+	bool is_sync = op_is_sync(bio->bi_opf);
+	enum cow_verdict verdict;
+	struct cow *cow;
+
+	do {
+		cow = tracker_prepare(bio);
+		if (IS_ERR_OR_NULL(cow))
+			return !cow;
+		verdict = cow_hold(cow, bio);
+		if (verdict == COW_HELD && may_throttle)
+			cow_throttle(cow, is_sync);
+		cow_put(cow);
+	} while (verdict == COW_MAY_GO);
+	return false;
+}
+
+/*
+ * A worker that submits a write again gets here, too, if it is to be held by then.  It is
+ * not throttled: others wait for it, and it may be the store that is waited for.
  */
 void filter_hold(struct bio *bio)
 {
-	bool is_sync = op_is_sync(bio->bi_opf);
-	struct cow *cow = tracker_prepare(bio);
-	enum cow_verdict verdict = COW_MAY_GO;
-
-	if (IS_ERR(cow))
-		return;
-	if (cow)
-		verdict = cow_hold(cow, bio);
-	if (verdict == COW_MAY_GO)
+	if (tracker_hold(bio, !resubmit_is_worker()))
 		resubmit_now(bio);
-	else if (verdict == COW_HELD && !resubmit_is_worker())
-		cow_throttle(cow, is_sync);
-	if (cow)
-		cow_put(cow);
 }
 
 /* filter_hold() from a worker of resubmit.c, where no submitter has to be throttled. */
 void tracker_submit_again(struct bio *bio)
 {
-	struct cow *cow = tracker_prepare(bio);
-
-	if (IS_ERR(cow))
+	if (!tracker_hold(bio, false))
 		return;
-	if (!cow || cow_hold(cow, bio) == COW_MAY_GO) {
-		inflight_make_spare();
-		resubmit_for_cgroup(bio);
-	}
-	if (cow)
-		cow_put(cow);
+	inflight_make_spare();
+	resubmit_for_cgroup(bio);
 }
 
 /*

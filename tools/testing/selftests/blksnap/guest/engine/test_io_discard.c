@@ -84,6 +84,42 @@ static void destroy(const struct snapshot *snapshot)
 	ASSERT_OK(control_snapshot_destroy(ctl, &snapshot->id));
 }
 
+/* --- one discard for many images --- */
+
+#define MANY_PARTS (2 * SNAPSHOT_DISKS_MAX)
+#define MANY_SECTORS 256U
+
+/* If each engine submitted it for the next one to see, the stack would be too small. */
+static void test_discard_that_reaches_many_images(void)
+{
+	static struct disk parts[MANY_PARTS];
+	const struct disk *disks[MANY_PARTS];
+	struct snapshot snapshots[2];
+	unsigned int i;
+
+	make_disks(0);
+	partition_del_all(&skip.origin);
+	for (i = 0; i < MANY_PARTS; i++) {
+		disks[i] = &parts[i];
+		ASSERT_OK(partition_add(&skip.origin, &parts[i], (i + 1) * MANY_SECTORS,
+					MANY_SECTORS));
+	}
+	for (i = 0; i < ARRAY_SIZE(snapshots); i++) {
+		snapshot_create_of(&snapshots[i], disks + i * SNAPSHOT_DISKS_MAX,
+				   SNAPSHOT_DISKS_MAX);
+		ASSERT_OK(append_range(&snapshots[i], &skip.storage, i * DISK_MIB * 2048,
+				       DISK_MIB * 2048));
+		snapshot_take(&snapshots[i]);
+	}
+	EXPECT_OK(discard(0, DISK_MIB * MIB));
+	EXPECT(reads_as(image_of(&snapshots[0], &parts[0]), 0x11, MANY_SECTORS * 512, 0));
+	EXPECT(reads_as(image_of(&snapshots[1], &parts[MANY_PARTS - 1]), 0x11,
+			MANY_SECTORS * 512, 0));
+	for (i = 0; i < ARRAY_SIZE(snapshots); i++)
+		destroy(&snapshots[i]);
+	EXPECT(becomes(0, MANY_PARTS * MANY_SECTORS * 512, MANY_SECTORS * 512));
+}
+
 /* --- a disk that takes its time --- */
 
 #define END_MS 4500U		/* of a snapshot with discards to be made up for */
@@ -551,6 +587,7 @@ const struct ktap_test discard_tests[] = {
 	KTAP_TEST(test_skipped_discard_arrives_after_a_failure),
 	KTAP_TEST(test_discard_that_is_made_up_for_is_marked),
 	KTAP_TEST(test_discard_waits_for_the_other_snapshot_of_the_disk),
+	KTAP_TEST(test_discard_that_reaches_many_images),
 	KTAP_TEST(test_slow_discards_are_waited_for),
 	KTAP_TEST(test_slow_discards_are_not_waited_for_without_end),
 	KTAP_TEST(test_new_snapshot_is_not_refused_for_slow_discards),
