@@ -10,9 +10,9 @@
  * and keeps it until the counter goes.  Nothing is allocated for a bio, and its
  * bi_private stays.
  *
- * A context is memory that goes with one bio.  It is used when all exits are taken,
- * and for a bio that is counted for another disk already, because a stacking driver
- * passes on the bio that it got.  Contexts nest.
+ * A context is memory that goes with one bio.  It is used when all exits are taken, or
+ * two functions meet in one slot of a disk, and for a bio that is counted for another
+ * disk already, because a stacking driver passes on the bio that it got.  Contexts nest.
  *
  * Either way the original function is put back before it is called, because its
  * owner may look at it.
@@ -27,26 +27,26 @@
 
 #include <linux/blkdev.h>
 #include <linux/delay.h>
+#include <linux/slab.h>
 
-#include "cpu_pool.h"
 #include "inflight.h"
 #include "resubmit.h"
 
-/* Reserve for when allocation fails; further bios wait. */
-#define INFLIGHT_CTX_RESERVE 128
+/* Reserve of a disk for when allocation fails; further bios wait. */
+#define INFLIGHT_CTX_RESERVE 32
 
-/* Free contexts that a CPU keeps: the depth of a usual hardware queue. */
-#define INFLIGHT_CTX_KEPT 128
+/* Spare contexts of a disk on PREEMPT_RT: the depth of a usual hardware queue. */
+#define INFLIGHT_SPARES_MAX 128
 
 /* Two for each disk and completion function; enough for the disks of most machines. */
 #define INFLIGHT_EXITS 256U
 
 struct inflight_ctx {
-	const struct inflight *inflight;
+	struct inflight *inflight;
 	long __percpu *count;
 	bio_end_io_t *end_io;
 	void *private;
-	struct inflight_ctx *next;	/* in inflight_spares */
+	struct inflight_ctx *next;	/* in inflight->spares */
 };
 
 /**
@@ -72,11 +72,11 @@ static DEFINE_PER_CPU(struct inflight_chained, inflight_chained);
 DEFINE_PER_CPU(long, inflight_enders);
 
 static struct inflight_exit inflight_exits[INFLIGHT_EXITS];
-/* Guards the free exits, all ways and inflight_spares. */
+static unsigned int inflight_nr_free_exits = INFLIGHT_EXITS;
+/* Guards the exits, their number and all ways. */
 static DEFINE_RAW_SPINLOCK(inflight_lock);
-static struct inflight_ctx *inflight_spares;
 
-static struct cpu_pool inflight_ctx_pool;
+static struct kmem_cache *inflight_ctx_slab;
 static bio_end_io_t *inflight_chain_end_io;
 
 /*
@@ -188,6 +188,7 @@ static bool __inflight_take_exit(struct inflight *inflight, struct inflight_way 
 		exit->inflight = inflight;
 		exit->count = count;
 		exit->end_io = end_io;
+		WRITE_ONCE(inflight_nr_free_exits, inflight_nr_free_exits - 1);
 		way->to = inflight_exit_fns[i];
 		/* Pairs with smp_load_acquire() in inflight_way_fits(). */
 		smp_store_release(&way->from, end_io);
@@ -205,7 +206,7 @@ static bool inflight_add_way(struct inflight *inflight, const struct bio *bio)
 	unsigned long flags;
 	bool is_added;
 
-	if (!end_io || way->to)
+	if (!end_io || way->to || !READ_ONCE(inflight_nr_free_exits))
 		return false;
 	epoch = &inflight->epochs[READ_ONCE(inflight->current_nr)];
 	raw_spin_lock_irqsave(&inflight_lock, flags);
@@ -222,9 +223,12 @@ static void inflight_free_exits(const struct inflight *inflight)
 	unsigned int i;
 
 	raw_spin_lock_irq(&inflight_lock);
-	for (i = 0; i < INFLIGHT_EXITS; i++)
-		if (inflight_exits[i].inflight == inflight)
-			inflight_exits[i].inflight = NULL;
+	for (i = 0; i < INFLIGHT_EXITS; i++) {
+		if (inflight_exits[i].inflight != inflight)
+			continue;
+		inflight_exits[i].inflight = NULL;
+		WRITE_ONCE(inflight_nr_free_exits, inflight_nr_free_exits + 1);
+	}
 	raw_spin_unlock_irq(&inflight_lock);
 }
 
@@ -232,35 +236,65 @@ static void inflight_free_exits(const struct inflight *inflight)
  * Contexts
  */
 
-static struct inflight_ctx *inflight_pop_spare(void)
+static void inflight_push_spare(struct inflight *inflight, struct inflight_ctx *ctx)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&inflight->lock, flags);
+	ctx->next = inflight->spares;
+	WRITE_ONCE(inflight->spares, ctx);
+	WRITE_ONCE(inflight->nr_spares, inflight->nr_spares + 1);
+	raw_spin_unlock_irqrestore(&inflight->lock, flags);
+}
+
+static struct inflight_ctx *inflight_pop_spare(struct inflight *inflight)
 {
 	struct inflight_ctx *ctx;
 	unsigned long flags;
 
-	raw_spin_lock_irqsave(&inflight_lock, flags);
-	ctx = inflight_spares;
-	if (ctx)
-		inflight_spares = ctx->next;
-	raw_spin_unlock_irqrestore(&inflight_lock, flags);
+	raw_spin_lock_irqsave(&inflight->lock, flags);
+	ctx = inflight->spares;
+	if (ctx) {
+		WRITE_ONCE(inflight->spares, ctx->next);
+		WRITE_ONCE(inflight->nr_spares, inflight->nr_spares - 1);
+	}
+	raw_spin_unlock_irqrestore(&inflight->lock, flags);
 	return ctx;
 }
 
 /*
- * Makes sure that the next bio finds a context, before one is submitted again.  If
- * another bio takes the context, that one makes progress.  Sleeps until there is memory
- * or a free context.
+ * Makes sure that the next bio of this disk finds a context, before one is submitted
+ * again.  If another bio takes the context, that one makes progress.  Sleeps until there
+ * is memory or a free context.
  */
-void inflight_make_spare(void)
+void inflight_make_spare(struct inflight *inflight)
 {
-	struct inflight_ctx *ctx;
+	if (!READ_ONCE(inflight->spares))
+		inflight_push_spare(inflight, mempool_alloc(&inflight->reserve, GFP_NOIO));
+}
 
-	if (READ_ONCE(inflight_spares))
-		return;
-	ctx = cpu_pool_alloc(&inflight_ctx_pool);
-	raw_spin_lock_irq(&inflight_lock);
-	ctx->next = inflight_spares;
-	inflight_spares = ctx;
-	raw_spin_unlock_irq(&inflight_lock);
+/* In the filter's callback, where PREEMPT_RT does not let the allocator be called. */
+static struct inflight_ctx *inflight_alloc_ctx(struct inflight *inflight)
+{
+	struct inflight_ctx *ctx = NULL;
+
+	if (!IS_ENABLED(CONFIG_PREEMPT_RT))
+		ctx = kmem_cache_alloc(inflight_ctx_slab, GFP_NOWAIT | __GFP_NOWARN);
+	return ctx ?: inflight_pop_spare(inflight);
+}
+
+/* So on PREEMPT_RT completions leave them for it; but somebody may wait for the reserve. */
+static void inflight_free_ctx(struct inflight_ctx *ctx)
+{
+	struct inflight *inflight = ctx->inflight;
+	mempool_t *reserve = &inflight->reserve;
+
+	if (IS_ENABLED(CONFIG_PREEMPT_RT) &&
+	    READ_ONCE(inflight->nr_spares) < INFLIGHT_SPARES_MAX &&
+	    READ_ONCE(reserve->curr_nr) >= reserve->min_nr)
+		inflight_push_spare(inflight, ctx);
+	else
+		mempool_free(ctx, reserve);
 }
 
 static void inflight_end_io(struct bio *bio)
@@ -270,7 +304,7 @@ static void inflight_end_io(struct bio *bio)
 
 	bio->bi_end_io = ctx->end_io;
 	bio->bi_private = ctx->private;
-	cpu_pool_free(&inflight_ctx_pool, ctx);
+	inflight_free_ctx(ctx);
 	inflight_end_original(bio, count);
 }
 
@@ -336,8 +370,7 @@ bool __inflight_count(struct inflight *inflight, struct bio *bio)
 	if (bio->bi_end_io != inflight_end_io && !inflight_find_exit(bio->bi_end_io) &&
 	    inflight_add_way(inflight, bio))
 		return inflight_count(inflight, bio);
-	/* What completions and workers leave: the callback cannot allocate. */
-	ctx = cpu_pool_alloc_kept(&inflight_ctx_pool) ?: inflight_pop_spare();
+	ctx = inflight_alloc_ctx(inflight);
 	if (unlikely(!ctx))
 		return false;
 	ctx->inflight = inflight;
@@ -432,17 +465,24 @@ static int inflight_init_epoch(struct inflight_epoch *epoch)
  */
 int inflight_init(struct inflight *inflight, struct resubmit *resubmit)
 {
-	int ret = inflight_init_epoch(&inflight->epochs[0]);
+	int ret = mempool_init_slab_pool(&inflight->reserve, INFLIGHT_CTX_RESERVE,
+					 inflight_ctx_slab);
 
 	inflight->resubmit = resubmit;
 	raw_spin_lock_init(&inflight->lock);
 	bio_list_init(&inflight->kept);
-	return ret ?: inflight_init_epoch(&inflight->epochs[1]);
+	return ret ?: inflight_init_epoch(&inflight->epochs[0]) ?:
+		      inflight_init_epoch(&inflight->epochs[1]);
 }
 
 /* After inflight_is_idle() and a grace period of RCU. */
 void inflight_exit(struct inflight *inflight)
 {
+	struct inflight_ctx *ctx;
+
+	while ((ctx = inflight_pop_spare(inflight)))
+		mempool_free(ctx, &inflight->reserve);
+	mempool_exit(&inflight->reserve);
 	inflight_free_exits(inflight);
 	free_percpu(inflight->epochs[0].count);
 	free_percpu(inflight->epochs[1].count);
@@ -476,9 +516,8 @@ int inflight_module_init(void)
 {
 	inflight_learn_chain_end_io();
 	inflight_learn_exits();
-	return cpu_pool_init(&inflight_ctx_pool, "blksnap_inflight_ctx",
-			     sizeof(struct inflight_ctx), INFLIGHT_CTX_RESERVE,
-			     INFLIGHT_CTX_KEPT);
+	inflight_ctx_slab = KMEM_CACHE(inflight_ctx, 0);
+	return inflight_ctx_slab ? 0 : -ENOMEM;
 }
 
 /*
@@ -487,14 +526,10 @@ int inflight_module_init(void)
  */
 void inflight_module_exit(void)
 {
-	struct inflight_ctx *ctx;
-
 	while (inflight_sum(&inflight_enders))
 		usleep_range(500, 1000);
 	/* The last instructions of a completion, after either count: none of them sleeps. */
 	synchronize_rcu();
 	synchronize_rcu_tasks();
-	while ((ctx = inflight_pop_spare()))
-		cpu_pool_free(&inflight_ctx_pool, ctx);
-	cpu_pool_exit(&inflight_ctx_pool);
+	kmem_cache_destroy(inflight_ctx_slab);
 }

@@ -20,9 +20,11 @@
 #define BLKSNAP_INFLIGHT_H
 
 #include <linux/bio.h>
+#include <linux/mempool.h>
 #include <linux/percpu.h>
 #include <linux/spinlock.h>
 
+struct inflight_ctx;
 struct resubmit;
 
 /* Slots for the completion functions that bios come with; one disk sees a few. */
@@ -54,8 +56,11 @@ struct inflight_epoch {
  * @current_nr:	the current epoch; changed while the gate is closed
  * @epochs:	the current one and the one before
  * @resubmit:	of the disk; gets what the gate has kept
+ * @reserve:	contexts, see inflight.c
  * @lock:	guards what follows; raw, because the filter's callback takes it
  * @kept:	bios that met the closed gate
+ * @spares:	contexts for the filter's callback
+ * @nr_spares:	their number
  *
  * Embedded in the tracked disk, which stays until inflight_is_idle().
  */
@@ -64,9 +69,12 @@ struct inflight {
 	unsigned int current_nr;
 	struct inflight_epoch epochs[2];
 	struct resubmit *resubmit;
+	mempool_t reserve;
 
 	raw_spinlock_t lock;
 	struct bio_list kept;
+	struct inflight_ctx *spares;
+	unsigned int nr_spares;
 };
 
 int inflight_module_init(void);
@@ -79,7 +87,7 @@ bool inflight_is_idle(const struct inflight *inflight);
 bool __inflight_counts(const struct inflight *inflight, const struct bio *bio);
 bool __inflight_keep(struct inflight *inflight, struct bio *bio);
 bool __inflight_count(struct inflight *inflight, struct bio *bio);
-void inflight_make_spare(void);
+void inflight_make_spare(struct inflight *inflight);
 const struct bio *inflight_parent(const struct bio *bio);
 
 static inline struct inflight_way *inflight_way(struct inflight *inflight, const struct bio *bio)

@@ -148,7 +148,6 @@ static const struct blksnap_unit {
 	void (*exit)(void);
 } blksnap_units[] = {
 	{ extent_map_module_init, extent_map_module_exit },
-	{ resubmit_module_init, resubmit_module_exit },
 	{ filter_module_init, filter_module_exit },
 	{ inflight_module_init, inflight_module_exit },
 	{ cow_module_init, cow_module_exit },

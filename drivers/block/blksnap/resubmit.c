@@ -17,9 +17,6 @@
 #include "compat.h"
 #include "resubmit.h"
 
-/* No work that waits for a bio to be submitted again may use it. */
-static struct workqueue_struct *resubmit_wq;
-
 static struct bio *resubmit_pop(struct resubmit_lane *lane)
 {
 	unsigned long flags;
@@ -39,7 +36,7 @@ static void resubmit_work(struct work_struct *work)
 
 	blk_start_plug(&plug);
 	while ((bio = resubmit_pop(lane)))
-		lane->owner->fn(bio);
+		lane->owner->fn(lane->owner, bio);
 	blk_finish_plug(&plug);
 }
 
@@ -59,11 +56,21 @@ static void resubmit_init_lane(struct resubmit *resubmit, struct resubmit_lane *
 	bio_list_init(&lane->bios);
 }
 
-void resubmit_init(struct resubmit *resubmit, resubmit_fn fn)
+/* After -ENOMEM, too, resubmit_exit() may be called. */
+int resubmit_init(struct resubmit *resubmit, resubmit_fn fn)
 {
 	resubmit->fn = fn;
 	resubmit_init_lane(resubmit, &resubmit->sync);
 	resubmit_init_lane(resubmit, &resubmit->async);
+	resubmit->wq = alloc_workqueue("blksnap_submit", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	return resubmit->wq ? 0 : -ENOMEM;
+}
+
+/* After resubmit_drain(). */
+void resubmit_exit(struct resubmit *resubmit)
+{
+	if (resubmit->wq)
+		destroy_workqueue(resubmit->wq);
 }
 
 /*
@@ -86,7 +93,7 @@ void resubmit_bio(struct resubmit *resubmit, struct bio *bio)
 	raw_spin_lock_irqsave(&lane->lock, flags);
 	bio_list_add(&lane->bios, bio);
 	raw_spin_unlock_irqrestore(&lane->lock, flags);
-	queue_work(resubmit_wq, &lane->work);
+	queue_work(resubmit->wq, &lane->work);
 }
 
 /* Leaves the list empty. */
@@ -130,19 +137,4 @@ void resubmit_for_cgroup(struct bio *bio)
 		blkcg_punt_bio_submit(bio);
 	else
 		submit_bio_noacct(bio);
-}
-
-int resubmit_module_init(void)
-{
-	/* out-of-tree: begin */
-	if (COMPAT_LACKS_CGROUP_PUNT)
-		pr_warn("without BLK_CGROUP_PUNT_BIO in the kernel, a cgroup that has to wait may delay held writes of others\n");
-	/* out-of-tree: end */
-	resubmit_wq = alloc_workqueue("blksnap_submit", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	return resubmit_wq ? 0 : -ENOMEM;
-}
-
-void resubmit_module_exit(void)
-{
-	destroy_workqueue(resubmit_wq);
 }

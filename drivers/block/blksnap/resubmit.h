@@ -18,8 +18,10 @@
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 
+struct resubmit;
+
 /* Called in a worker for each bio, which it owns. */
-typedef void (*resubmit_fn)(struct bio *bio);
+typedef void (*resubmit_fn)(struct resubmit *resubmit, struct bio *bio);
 
 /**
  * struct resubmit_lane - bios of one kind
@@ -38,6 +40,7 @@ struct resubmit_lane {
 /**
  * struct resubmit - bios to be submitted again
  * @fn:		what the workers call
+ * @wq:		their own: a device above waits in one of them for the device below
  * @sync:	synchronous writes
  * @async:	all others
  *
@@ -45,14 +48,13 @@ struct resubmit_lane {
  */
 struct resubmit {
 	resubmit_fn fn;
+	struct workqueue_struct *wq;
 	struct resubmit_lane sync;
 	struct resubmit_lane async;
 };
 
-int resubmit_module_init(void);
-void resubmit_module_exit(void);
-
-void resubmit_init(struct resubmit *resubmit, resubmit_fn fn);
+int resubmit_init(struct resubmit *resubmit, resubmit_fn fn);
+void resubmit_exit(struct resubmit *resubmit);
 void resubmit_drain(struct resubmit *resubmit);
 void resubmit_bio(struct resubmit *resubmit, struct bio *bio);
 void resubmit_bios(struct resubmit *resubmit, struct bio_list *bios);

@@ -176,6 +176,7 @@ static void tracked_disk_age(struct work_struct *work)
 static void tracked_disk_free(struct tracked_disk *tracked_disk)
 {
 	inflight_exit(&tracked_disk->inflight);
+	resubmit_exit(&tracked_disk->resubmit);
 	iput(tracked_disk->inode);		/* of tracked_disk_create() */
 	kfree(tracked_disk);
 }
@@ -220,12 +221,14 @@ static struct tracked_disk *tracked_disk_create(struct gendisk *disk)
 	tracked_disk = kzalloc_obj(*tracked_disk, GFP_KERNEL);
 	if (!tracked_disk)
 		return ERR_PTR(-ENOMEM);
-	resubmit_init(&tracked_disk->resubmit, tracker_submit_again);
-	ret = inflight_init(&tracked_disk->inflight, &tracked_disk->resubmit);
+	ret = resubmit_init(&tracked_disk->resubmit, tracker_submit_again);
+	if (!ret)
+		ret = inflight_init(&tracked_disk->inflight, &tracked_disk->resubmit);
 	if (!ret && !blk_get_queue(disk->queue))
 		ret = -ENODEV;
 	if (ret) {
 		inflight_exit(&tracked_disk->inflight);
+		resubmit_exit(&tracked_disk->resubmit);
 		kfree(tracked_disk);
 		return ERR_PTR(ret);
 	}
@@ -618,6 +621,10 @@ void tracker_retire(struct tracker *tracker)
 
 int tracker_module_init(void)
 {
+	/* out-of-tree: begin */
+	if (COMPAT_LACKS_CGROUP_PUNT)
+		pr_warn("without BLK_CGROUP_PUNT_BIO in the kernel, a cgroup that has to wait may delay held writes of others\n");
+	/* out-of-tree: end */
 	tracker_wq = alloc_workqueue("blksnap_track", WQ_UNBOUND, 0);
 	return tracker_wq ? 0 : -ENOMEM;
 }

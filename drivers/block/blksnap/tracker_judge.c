@@ -287,11 +287,14 @@ void filter_hold(struct bio *bio)
 }
 
 /* filter_hold() from a worker of resubmit.c, where no submitter has to be throttled. */
-void tracker_submit_again(struct bio *bio)
+void tracker_submit_again(struct resubmit *resubmit, struct bio *bio)
 {
+	struct tracked_disk *tracked_disk = container_of(resubmit, struct tracked_disk,
+							 resubmit);
+
 	if (!tracker_hold(bio, false))
 		return;
-	inflight_make_spare();
+	inflight_make_spare(&tracked_disk->inflight);
 	resubmit_for_cgroup(bio);
 }
 

@@ -124,7 +124,7 @@ static inline bool disk_is_mapped(const struct gendisk *disk)
 /* tracker_judge.c */
 extern const struct bypass_user tracker_bypass_user;
 struct tracked_disk *tracked_disk_find(struct gendisk *disk);
-void tracker_submit_again(struct bio *bio);
+void tracker_submit_again(struct resubmit *resubmit, struct bio *bio);
 
 /* tracker.c, under tracker_mutex */
 struct tracker *tracker_find(dev_t dev);

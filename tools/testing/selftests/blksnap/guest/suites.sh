@@ -118,7 +118,7 @@ suite disturb life/disturb.sh $null_blk \
 	--program test_oracle --program-if bpftrace \
 	--program $build/tools/blksnap --kmod ext4 --program mkfs.ext4 --program e2fsck \
 	--disk 16M --timeout 600 --skip '@(uml*|*builtin) its filter needs no ftrace'
-suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --program dmsetup --memory 1536 \
+suite io test_io --alone $null_blk --kmod dm-mod --kmod dm-delay --kmod loop --program dmsetup --memory 1536 \
 	--disk 64M --arguments '--device /dev/vda' \
 	--also 6.1-rt --fast '--device /dev/vda' --timeout 300
 suite rt test_rt $null_blk --disk 16M --arguments '--device /dev/vda' \

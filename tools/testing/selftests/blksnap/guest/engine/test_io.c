@@ -593,6 +593,7 @@ static const struct ktap_suite suites[] = {
 	{ "discard", ctl_set_up, discard_tear_down, discard_tests },
 	{ "stack", ctl_set_up, stack_tear_down, stack_tests },
 	{ "storage", ctl_set_up, io_tear_down, storage_tests },
+	{ "pass", ctl_set_up, pass_tear_down, pass_tests },
 	{ "throttle", ctl_set_up, throttle_tear_down, throttle_tests },
 	{ "latency", ctl_set_up, latency_tear_down, latency_tests },
 	{ NULL, NULL, NULL, NULL }

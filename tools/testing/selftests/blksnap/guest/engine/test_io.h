@@ -13,6 +13,9 @@ void discard_tear_down(void);
 extern const struct ktap_test latency_tests[];
 void latency_tear_down(void);
 
+extern const struct ktap_test pass_tests[];
+void pass_tear_down(void);
+
 extern const struct ktap_test throttle_tests[];
 void throttle_tear_down(void);
 
