@@ -221,9 +221,9 @@ static struct tracked_disk *tracked_disk_create(struct gendisk *disk)
 	tracked_disk = kzalloc_obj(*tracked_disk, GFP_KERNEL);
 	if (!tracked_disk)
 		return ERR_PTR(-ENOMEM);
-	ret = resubmit_init(&tracked_disk->resubmit, tracker_submit_again);
+	ret = inflight_init(&tracked_disk->inflight, &tracked_disk->resubmit);
 	if (!ret)
-		ret = inflight_init(&tracked_disk->inflight, &tracked_disk->resubmit);
+		ret = resubmit_init(&tracked_disk->resubmit, tracker_submit_again);
 	if (!ret && !blk_get_queue(disk->queue))
 		ret = -ENODEV;
 	if (ret) {
