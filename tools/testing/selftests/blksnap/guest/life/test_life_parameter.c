@@ -2,6 +2,7 @@
 /*
  * Module parameters: which values are valid, and what they change
  */
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -34,6 +35,43 @@ static void test_wrong_parameters_are_refused(void)
 		FAIL("%s was accepted", wrong[i]);
 		module_unload();
 	}
+}
+
+static const struct {
+	const char *name;
+	unsigned long long least, greatest;
+} limits[] = {
+	{ "tracking_block_minimum_shift", 12, 30 },
+	{ "tracking_block_maximum_count", 1024, 268435456 },
+	{ "copy_block_minimum_shift", 12, 20 },
+	{ "copy_block_maximum_count", 65536, 68719476736 },
+	{ "diff_storage_minimum", 2048, 4294967295 },
+	{ "diff_storage_ahead", 0, 60000 },
+	{ "copy_memory_maximum", 4, 4096 },
+	{ "take_drain_limit", 1, 3600 },
+	{ "settle_watch", 1, 86400 },
+};
+
+static void expect_limits_are_valid(bool is_greatest)
+{
+	char parameters[600];
+	size_t i, length = 0;
+
+	for (i = 0; i < ARRAY_SIZE(limits); i++)
+		length += snprintf(parameters + length, sizeof(parameters) - length, "%s=%llu ",
+				   limits[i].name,
+				   is_greatest ? limits[i].greatest : limits[i].least);
+	ktap_context("%s", parameters);
+	ASSERT_EQ(module_load(parameters), 0);
+	ASSERT_EQ(module_unload(), 0);
+}
+
+static void test_limits_of_parameters_are_valid(void)
+{
+	close_ctl();
+	ASSERT_OK(unload());
+	expect_limits_are_valid(false);
+	expect_limits_are_valid(true);
 }
 
 static void test_parameters_have_their_defaults(void)
@@ -112,6 +150,7 @@ static void test_low_space_is_told_once_each_time_it_falls(void)
 const struct ktap_test parameter_tests[] = {
 	KTAP_TEST(test_parameters_have_their_defaults),
 	KTAP_TEST(test_wrong_parameters_are_refused),
+	KTAP_TEST(test_limits_of_parameters_are_valid),
 	KTAP_TEST(test_tracking_block_size_is_a_parameter),
 	KTAP_TEST(test_low_space_is_told_once_each_time_it_falls),
 	KTAP_END
