@@ -3,8 +3,6 @@
 #
 # The filter while others trace, probe and patch the function that it diverts
 #
-#	disturb.sh [TEST]...
-#
 # While something disturbs the filter, test_oracle writes to devices with snapshots
 # and compares images and change maps with what it knows.  A disturbance that did not
 # take place is a failure, too.
@@ -305,8 +303,7 @@ test_second_user_is_respected()
 	rmmod second_user && oracle && return "$code"
 }
 
-tests=("$@")
-((${#tests[@]})) || tests=(
+tests=(
 	function_tracer
 	function_graph_tracer
 	function_may_not_be_traced

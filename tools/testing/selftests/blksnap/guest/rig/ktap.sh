@@ -2,6 +2,15 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Tests of scripts, printed as KTAP; sourced, also in a guest, which has it in its PATH
+#
+# "--filter TEXT" is taken out of the script's arguments, whose last ones they are, and
+# ktap_run runs the tests alone whose name contains TEXT.
+
+ktap_filter=
+if (($# >= 2)) && [[ ${*: -2:1} == --filter ]]; then
+	ktap_filter=${*: -1}
+	set -- "${@:1:$#-2}"
+fi
 
 # say WORD... - a comment
 say()
@@ -65,9 +74,13 @@ ktap_result()
 ktap_run()
 {
 	local ktap_test
+	local -a ktap_tests=()
 
-	ktap_plan $#
 	for ktap_test in "$@"; do
+		[[ $ktap_test != *"$ktap_filter"* ]] || ktap_tests+=("$ktap_test")
+	done
+	ktap_plan "${#ktap_tests[@]}"
+	for ktap_test in "${ktap_tests[@]}"; do
 		ktap_result "$ktap_test" "test_$ktap_test"
 		! declare -F clean_up >/dev/null || clean_up
 	done

@@ -3,7 +3,7 @@
 #
 # blksnap mount and umount, in a guest with udev, LVM, LUKS, md and filesystems
 #
-#	mount.sh [--containers] [TEST]...
+#	mount.sh [--containers]
 #
 # The example of the man page, /run/blksnap.8, is run as it stands.
 #
@@ -985,7 +985,7 @@ start_udev()
 	udevadm trigger --action=add && udevadm settle
 }
 
-all_tests=(
+tests=(
 	frozen_ext4
 	orphans_stay
 	dirty_ext4
@@ -1033,10 +1033,7 @@ container_tests=(
 	damaged_record
 )
 if [[ ${1:-} == --containers ]]; then
-	all_tests=("${container_tests[@]}")
-	shift
+	tests=("${container_tests[@]}")
 fi
-tests=("$@")
-((${#tests[@]})) || tests=("${all_tests[@]}")
 start_udev
 ktap_run "${tests[@]}"
