@@ -397,13 +397,10 @@ static inline struct gendisk *compat_alloc_disk(const struct queue_limits *limit
 #define blk_alloc_disk(limits, node) compat_alloc_disk(limits, node)
 #endif
 
-/*
- * Has the page cache keep a page as it is while it is written: a feature among the
- * limits, which was a flag of the queue.  The disk is not added yet.
- */
-static inline void compat_need_stable_pages(struct gendisk *disk)
+/* Has the page cache keep a page as it is while it is written.  The disk is not added yet. */
+static inline void compat_disk_need_stable_pages(struct gendisk *disk)
 {
-#ifdef BLK_FEAT_STABLE_WRITES	/* from 6.11 */
+#ifdef BLKSNAP_HAVE_LIMITS_FEATURES
 	disk->queue->limits.features |= BLK_FEAT_STABLE_WRITES;
 #else
 	blk_queue_flag_set(QUEUE_FLAG_STABLE_WRITES, disk->queue);

@@ -110,6 +110,12 @@ void probe(struct request_queue *queue)
 	blk_mq_unfreeze_queue_nomemrestore(queue);
 }
 
+#elif defined(PROBE_LIMITS_FEATURES)	/* 6.11 */
+void probe(struct queue_limits *limits)
+{
+	limits->features |= BLK_FEAT_STABLE_WRITES;
+}
+
 #elif defined(PROBE_ALLOC_DISK_BY_LIMITS)	/* 6.9 */
 struct gendisk *probe(struct queue_limits *limits)
 {

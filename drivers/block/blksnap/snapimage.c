@@ -282,7 +282,7 @@ static struct gendisk *snapimage_alloc_disk(struct snapimage *image,
 		 image->minor);
 	set_capacity(disk, image->nr_sectors);
 	/* A writer's pages go on to the storage, which may compute checksums of them. */
-	compat_need_stable_pages(disk);
+	compat_disk_need_stable_pages(disk);
 	return disk;
 }
 
