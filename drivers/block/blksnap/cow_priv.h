@@ -64,6 +64,7 @@ struct cow_span {
  * @storing:	sectors being stored after these; likewise
  * @position:	where in the storage they go; likewise
  * @extent:	allocated for them; likewise
+ * @bvec:	of one block, in a copy from cow->spare_copies
  * @bio:	reads the old data; its vector then holds it, one entry per block
  *
  * The blocks are marked as copied as soon as the old data is in memory.  One that is
@@ -85,7 +86,7 @@ struct cow_copy {
 	u64 position;
 	struct extent *extent;
 
-	struct bio_vec bvec;	/* of one from cow->spare_copies */
+	struct bio_vec bvec;
 	struct bio bio;		/* last, its inline vector follows */
 };
 
@@ -127,6 +128,7 @@ struct cow_store {
  * @block_pool:	memory of one block
  * @copy_bios:	struct cow_copy
  * @spare_copies: the same, of one block, for when there is no other
+ * @spare_lock:	guards the next two
  * @spare_pages: memory of blocks that is kept for the next copies
  * @nr_spare_pages: their number
  * @fail_work:	does what cow_fail() may not do
