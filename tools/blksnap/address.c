@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "address.h"
@@ -117,23 +118,40 @@ int address_check(const struct address *address)
 	return EXIT_OK;
 }
 
+static bool has_server(const char *path)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool has;
+
+	strncpy(to.sun_path, path, sizeof(to.sun_path) - 1);
+	has = !connect(fd, (struct sockaddr *)&to, sizeof(to)) || errno != ECONNREFUSED;
+	close(fd);
+	return has;
+}
+
+/* One that was killed just now may need a moment to go. */
+static bool keeps_server(const char *path)
+{
+	const struct timespec step = { .tv_nsec = 100000000 };
+	unsigned int i;
+
+	for (i = 0; i < 20; i++) {
+		if (!has_server(path))
+			return false;
+		nanosleep(&step, NULL);
+	}
+	return true;
+}
+
 /* What a server that was killed has left may go. */
 static int remove_stale(const char *path)
 {
-	struct sockaddr_un to = { .sun_family = AF_UNIX };
-	int fd, err = 0;
 	struct stat st;
 
 	if (lstat(path, &st))
 		return EXIT_OK;
-	if (S_ISSOCK(st.st_mode)) {
-		strncpy(to.sun_path, path, sizeof(to.sun_path) - 1);
-		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (connect(fd, (struct sockaddr *)&to, sizeof(to)))
-			err = errno;
-		close(fd);
-	}
-	if (err == ECONNREFUSED && !unlink(path))
+	if (S_ISSOCK(st.st_mode) && !keeps_server(path) && !unlink(path))
 		return EXIT_OK;
 	return fail(EXIT_FAILED,
 		    "'%s' is there already; %s, or name another one by --socket", path,

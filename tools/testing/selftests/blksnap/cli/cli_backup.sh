@@ -653,7 +653,7 @@ test_lost()
 	check "a snapshot whose storage is full" no_point corrupted \
 		"of device 4000:1 is lost: more was written meanwhile"
 	check "a snapshot whose storage is too slow" no_point corrupted=ETIMEDOUT \
-		"of device 4000:1 is lost: .*20 seconds; choose faster storage"
+		"of device 4000:1 is lost: .*20 seconds; choose faster one"
 	check "a snapshot lost for a reason that has no advice" no_point corrupted=EIO \
 		"of device 4000:1 is lost: Input/output error"
 	check "the next backup goes on" saves 3 2 --incremental-only

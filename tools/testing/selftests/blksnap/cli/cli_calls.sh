@@ -383,7 +383,7 @@ test_errnos()
 		"cannot append '4000:3': a range is beyond the end, not aligned to the logical blocks, or storage already, or the device has larger blocks than an origin; nothing was appended" \
 		"${append[@]}"
 	expect "snapshot append: the module says why" 1 "" \
-		"cannot append '4000:3': it lies on an origin through another driver; use another disk, or memory, or make the device in between, a logical volume say, the origin" \
+		"cannot append '4000:3': it lies on an origin through another driver; use another disk, or memory, or make the device in between the origin" \
 		FAKE_FAIL=snapshot_append_storage:EINVAL \
 		FAKE_SAYS="4000:3: cannot be storage: it lies on an origin through another driver" \
 		-- "${append[@]}"

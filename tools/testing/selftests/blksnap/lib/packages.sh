@@ -519,6 +519,7 @@ pkg_need_check()
 	# For the 32-bit calls of the module.
 	pkg_need /usr/lib32/libc.a gcc-multilib
 	pkg_need perl perl
+	pkg_need pkill procps
 	pkg_need python3 python3
 	pkg_need qemu-nbd qemu-utils
 	# What "blksnap serve" runs, and a client of it.
